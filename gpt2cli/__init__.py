@@ -1,0 +1,30 @@
+"""gpt2: the command line for GPT-2, and a small library.
+
+    from gpt2cli import Sampling, generate, load
+
+    model = load("tiny")
+    for piece in generate(model, "Once upon a time", sampling=Sampling(seed=1), max_tokens=50):
+        print(piece.text, end="", flush=True)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpt2cli.generation import generate
+    from gpt2cli.model import load
+    from gpt2cli.sampling import Sampling
+
+__all__ = ["Sampling", "__version__", "generate", "load"]
+
+__version__ = "0.1.0"
+
+_HOMES = {"Sampling": "gpt2cli.sampling", "generate": "gpt2cli.generation", "load": "gpt2cli.model"}
+
+
+def __getattr__(name: str) -> Any:
+    # importing the package costs nothing: `gpt2 --help` needs neither NumPy nor ONNX Runtime
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gpt2cli' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,74 @@
+"""Beam search: the likeliest continuation that a fixed number of parallel hypotheses finds.
+
+The rules are those of transformers' `generate(num_beams=B, length_penalty=1, early_stopping=False)`, so that published
+beam outputs can be compared: a hypothesis is scored by its summed log-probability over its length; the B best finished
+ones are kept; the search ends when no running beam can beat the worst of them."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+
+from gpt2cli.engine import Engine, Logits
+from gpt2cli.sampling import History, Sampling, log_softmax
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A hypothesis: the generated ids, and the raw logits [vocabulary] each was chosen from, where wanted."""
+
+    ids: tuple[int, ...] = ()
+    score: float = 0.0  # sum of log-probabilities while running, divided by the length when finished
+    logits: tuple[Logits, ...] = field(default=(), repr=False)
+
+
+def search(
+    engine: Engine,
+    logits: Logits,
+    *,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    beams: int,
+    max_tokens: int,
+    min_tokens: int,
+    end: int | None,
+    keep_logits: bool = False,
+) -> list[Beam]:
+    """The `beams` best hypotheses, best first. `engine` holds the prompt in one row, and `logits` [1, vocabulary]
+    follow it. An `end` token closes a hypothesis and is its last id."""
+    engine.select([0] * beams)
+    logits = np.repeat(logits, beams, axis=0)
+    running = [Beam(score=0.0 if number == 0 else -1e9) for number in range(beams)]
+    histories = [History(sampling, prompt) for _ in range(beams)]
+    finished: list[Beam] = []
+    for length in range(1, max_tokens + 1):
+        scores = log_softmax(logits)
+        for row, history in enumerate(histories):
+            history.adjust(scores[row])
+        if end is not None and length <= min_tokens:
+            scores[:, end] = -inf
+        scores += np.array([beam.score for beam in running])[:, None]
+        order = np.argsort(-scores, axis=None, kind="stable")[: 2 * beams]
+        candidates = []
+        for place in order:
+            row, token = divmod(int(place), engine.vocabulary)
+            raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
+            beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
+            candidates.append((row, beam, token == end or length == max_tokens))
+        for _, beam, done in candidates[:beams]:
+            if done and beam.score > -1e8:
+                finished.append(Beam(beam.ids, beam.score / length, beam.logits))
+        finished = sorted(finished, key=lambda beam: -beam.score)[:beams]
+        chosen = [(row, beam) for row, beam, done in candidates if not done][:beams]
+        if not chosen or (len(finished) == beams and chosen[0][1].score / length <= finished[-1].score):
+            break
+        rows = [row for row, _ in chosen]
+        running = [beam for _, beam in chosen]
+        histories = [copy.deepcopy(histories[row]) for row in rows]
+        for history, beam in zip(histories, running, strict=True):
+            history.append(beam.ids[-1])
+        engine.select(rows)
+        logits = engine.feed([[beam.ids[-1]] for beam in running])
+    return finished

@@ -1,0 +1,122 @@
+"""The Typer app, and main(argv) -> exit code: the one place where errors become words."""
+
+import contextlib
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import gpt2cli
+from gpt2cli import terminal
+from gpt2cli.commands import generate as generate_command
+from gpt2cli.errors import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    BrokenPipe,
+    Terminated,
+    UserError,
+)
+
+COMMANDS = (generate_command,)
+
+app = typer.Typer(
+    name="gpt2",
+    help="The command line for GPT-2: text generation on ONNX Runtime, without PyTorch.",
+    epilog='Examples:  gpt2 generate "Once upon a time"    cat notes.txt | gpt2 generate - "And then"',
+    rich_markup_mode=None,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gpt2cli {gpt2cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+
+for _name, _module in zip(_NAMES, COMMANDS, strict=True):
+    app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
+    arguments = list(argv) or _bare()
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(app(arguments, prog_name="gpt2", standalone_mode=False) or 0)
+    except UserError as error:
+        if os.environ.get("GPT2_DEBUG"):
+            raise
+        terminal.error(error.message, error.hint)
+        return error.exit_code
+    except typer.TyperException as error:
+        return _usage_error(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipe:
+        terminal.silence_stdout()
+        return EXIT_BROKEN_PIPE
+    except Terminated:
+        return EXIT_TERMINATED
+    except Exception as error:
+        if os.environ.get("GPT2_DEBUG"):
+            raise
+        terminal.error(
+            f"unexpected {type(error).__name__}: {error}", "this is a bug: run again with GPT2_DEBUG=1 and report it"
+        )
+        return 1
+
+
+def _bare() -> list[str]:
+    """`echo text | gpt2` generates; with nothing to read, help."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return ["--help"]
+    try:
+        waiting = sys.stdin.buffer.peek(1)  # type: ignore[attr-defined]
+    except (OSError, ValueError, AttributeError):
+        waiting = b""
+    return ["generate"] if waiting else ["--help"]
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
+    """Typer's own complaint (an unknown option or command, a value of the wrong type) in our two lines."""
+    render = getattr(error, "format_message", None)
+    message = (render() if render else str(error)).rstrip(".")
+    near = getattr(error, "possibilities", None)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "gpt2"
+    hint = f"{command} --help lists the options"
+    if near:
+        message = str(error)
+        hint = f"did you mean {' or '.join(sorted(near))}? {hint}"
+    elif message.startswith("No such command"):
+        word = next((argument for argument in arguments if not argument.startswith("-")), "")
+        close = difflib.get_close_matches(word, _NAMES, n=1)
+        hint = f"did you mean gpt2 {close[0]}?" if close else f'to continue a text: gpt2 generate "{word}"'
+    terminal.error(f"{message[:1].lower()}{message[1:]}", hint)
+    return int(getattr(error, "exit_code", 2))

@@ -1,0 +1,247 @@
+"""gpt2 generate: continue a text."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from gpt2cli import inputs, terminal
+from gpt2cli import options as o
+from gpt2cli.errors import EXIT_INTERRUPTED, Terminated, UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.record import Record
+    from gpt2cli.tokenizer import Tokenizer
+
+EXAMPLES = """Examples:
+
+  gpt2 generate "Once upon a time"
+
+  gpt2 generate -n 60 --stop "." -N 3 "The old man said"
+
+  cat story.txt | gpt2 generate - "And then" > more.txt
+
+  gpt2 generate --greedy --json "The cat" | jq -r '.samples[0].text'
+"""
+
+
+def generate(
+    context: typer.Context,
+    prompt: o.Prompt = None,
+    file: o.File = None,
+    ids: o.Ids = None,
+    escapes: o.Escapes = False,
+    special: o.Special = False,
+    strict: o.Strict = False,
+    model: o.ModelName = "tiny",
+    precision: o.Precision = "auto",
+    threads: o.Threads = 0,
+    max_tokens: o.MaxTokens = 128,
+    min_tokens: o.MinTokens = 0,
+    max_length: o.MaxLength = None,
+    num_samples: o.Samples = 1,
+    beams: o.Beams = 1,
+    stop: o.Stop = None,
+    ignore_eos: o.IgnoreEos = False,
+    keep: o.Keep = 0,
+    temperature: o.Temperature = 0.8,
+    greedy: o.Greedy = False,
+    top_k: o.TopK = 40,
+    top_p: o.TopP = 0.95,
+    min_p: o.MinP = 0.0,
+    typical: o.Typical = 1.0,
+    repeat_penalty: o.RepeatPenalty = 1.0,
+    repeat_last_n: o.RepeatLastN = 64,
+    presence_penalty: o.PresencePenalty = 0.0,
+    frequency_penalty: o.FrequencyPenalty = 0.0,
+    no_repeat_ngram: o.NoRepeatNgram = 0,
+    logit_bias: o.LogitBias = None,
+    seed: o.Seed = None,
+    echo: o.Echo = None,
+    output_file: o.OutputFile = None,
+    null: o.Null = False,
+    as_json: o.Json = False,
+    as_jsonl: o.JsonLines = False,
+    logprobs: o.Logprobs = None,
+    stats: o.Stats = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Continue a text with a GPT-2 model, streaming."""
+    _refuse_contradictions(context)
+    note = _silent if quiet else terminal.note
+    text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note) if ids is None else None
+    stops = [inputs.checked(inputs.unescaped(one) if escapes else one) for one in stop or []]
+    # where only --max-length is given, nothing else ends the text
+    endless = max_tokens == -1 or (max_length is not None and not o.given(context, "max_tokens"))
+
+    started = time.monotonic()
+    # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    from gpt2cli import generation
+    from gpt2cli.model import load
+    from gpt2cli.record import Record
+    from gpt2cli.sampling import Sampling
+
+    sampling = Sampling(
+        temperature=0.0 if greedy else temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        typical=typical,
+        repeat_penalty=repeat_penalty,
+        repeat_last_n=repeat_last_n,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        no_repeat_ngram=no_repeat_ngram,
+        seed=None if seed == -1 else seed,
+    ).seeded()
+    settings = {
+        "max_tokens": None if endless else max_tokens,
+        "min_tokens": min_tokens,
+        "max_length": max_length,
+        "beams": beams,
+        "stop": stops,
+        "ignore_eos": ignore_eos,
+        "keep": keep,
+    }
+    with terminal.Output(output_file) as output:
+        with terminal.progress(f"exporting {model}", quiet=quiet) as update:
+            opened = load(model, precision=precision, threads=threads, text=text is not None, progress=update)
+        if verbose:
+            terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
+        if logit_bias:
+            sampling = replace(sampling, logit_bias=_bias(logit_bias, opened.tokenizer, opened.engine.vocabulary))
+        whole = _parsed_ids(ids or "") if text is None else opened.tokenizer.encode(text, special=special)
+        fed = generation.fitted(whole, opened, keep=keep, strict=strict)
+        if len(fed) < len(whole):
+            note(f"the prompt has {len(whole)} tokens, the model's window {len(fed)}: its beginning was cut off")
+        prompt_text = opened.tokenizer.decode(fed) if text is None else text
+        record = Record(
+            opened,
+            prompt_text,
+            fed,
+            sampling=sampling,
+            settings=settings,
+            samples=num_samples,
+            logprobs=logprobs is not None,
+            keep=as_json or as_jsonl,
+            started=started,
+        )
+        pieces = record.watch(
+            generation.generate(
+                opened,
+                fed,
+                sampling=sampling,
+                max_tokens=None if endless else max_tokens,
+                min_tokens=min_tokens,
+                max_length=max_length,
+                samples=num_samples,
+                beams=beams,
+                stop=stops,
+                ignore_eos=ignore_eos,
+                keep=keep,
+                logprobs=logprobs,
+            )
+        )
+        if echo is None:
+            echo = output_file is None and terminal.stdout_is_terminal()
+        texts = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
+        try:
+            for piece in pieces:
+                if not (as_json or as_jsonl):
+                    texts.push(piece.row, piece.text, done=piece.finish is not None)
+        except (KeyboardInterrupt, Terminated) as interruption:
+            # what there is belongs to the user
+            _finish(output, texts, record, as_json=as_json, as_jsonl=as_jsonl, stats=stats)
+            if isinstance(interruption, Terminated):
+                raise
+            return EXIT_INTERRUPTED
+        _finish(output, texts, record, as_json=as_json, as_jsonl=as_jsonl, stats=stats)
+    return 0
+
+
+def _finish(
+    output: terminal.Output, texts: terminal.Texts, record: "Record", *, as_json: bool, as_jsonl: bool, stats: bool
+) -> None:
+    if as_json:
+        output.write(record.json_object())
+    elif as_jsonl:
+        output.write(record.json_lines())
+    else:
+        texts.finish()
+    output.keep()
+    if stats:
+        terminal.say(record.summary())
+
+
+def _silent(text: str) -> None:
+    """--quiet."""
+
+
+def _refuse_contradictions(context: typer.Context) -> None:
+    values = context.params
+
+    def refuse(first: str, second: str, hint: str) -> None:
+        raise UsageError(f"{first} contradicts {second}", hint)
+
+    as_json = "--json" if values["as_json"] else "--jsonl" if values["as_jsonl"] else ""
+    if values["as_json"] and values["as_jsonl"]:
+        refuse("--json", "--jsonl", "choose one of them")
+    if values["quiet"] and values["verbose"]:
+        refuse("--quiet", "--verbose", "choose one of them")
+    if values["greedy"] and o.given(context, "temperature") and values["temperature"] != 0:
+        refuse("--greedy", f"--temperature {values['temperature']}", "greedy is temperature 0: leave one out")
+    if values["null"] and as_json:
+        refuse("--null", as_json, "JSON needs no separators: leave out -0")
+    if values["logprobs"] is not None and not as_json:
+        raise UsageError("--logprobs has nowhere to go in plain text", "add --json or --jsonl")
+    if values["ids"] is not None and (values["prompt"] or values["file"]):
+        raise UsageError("a prompt as ids and as text", "give --ids or a text, not both")
+    if values["max_tokens"] == -1 and values["max_length"] is None:
+        for present, what in ((as_json, as_json), (values["num_samples"] > 1, "-N"), (values["beams"] > 1, "--beams")):
+            if present:
+                refuse("-n -1", what, "say how many tokens: -n 500")
+    if values["beams"] > 1:
+        drawn = o.given(context, "temperature", "top_k", "top_p", "min_p", "typical", "seed")
+        if drawn:
+            refuse("--beams", drawn[0], "beam search draws nothing: leave one out")
+
+
+def _parsed_ids(text: str) -> list[int]:
+    try:
+        ids = [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"--ids '{text}' are not numbers", "write token ids with spaces: --ids '464 3290'") from None
+    if not ids:
+        raise UsageError("--ids is empty", "write token ids with spaces: --ids '464 3290'")
+    return ids
+
+
+def _bias(entries: Sequence[str], tokenizer: "Tokenizer", vocabulary: int) -> dict[int, float]:
+    """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id)."""
+    biases: dict[int, float] = {}
+    for entry in entries:
+        key, equals, value = entry.rpartition("=")
+        try:
+            bias = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key:
+            raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
+        if key.isascii() and key.isdigit():
+            token = int(key)
+        else:
+            quoted = len(key) > 2 and key[0] == key[-1] == '"'
+            ids = tokenizer.encode(inputs.checked(key[1:-1] if quoted else key))
+            if len(ids) != 1:
+                shown = " ".join(map(str, ids))
+                raise UsageError(
+                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one", "bias each id by itself: ID=X"
+                )
+            token = ids[0]
+        if token >= vocabulary:
+            raise UsageError(f"--logit-bias id {token} lies outside the vocabulary", f"ids go up to {vocabulary - 1}")
+        biases[token] = bias
+    return biases

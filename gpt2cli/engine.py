@@ -1,0 +1,183 @@
+"""An ONNX Runtime session and its KV cache: ids in, logits out. Knows no text.
+
+The graph's contract is written in export/graph.py. The cache is one pair of arrays a layer, [rows, heads, positions,
+head size], that the graph reads and writes in place; a row's length says how much of it counts, so rewinding costs
+nothing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+
+Ids = Sequence[int]
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+
+# Attention computes the whole square of new tokens by all tokens; chunks skip most of what the causal mask hides.
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an export says of itself (model.onnx, metadata `gpt2cli`)."""
+
+    version: int
+    precision: str
+    layers: int
+    heads: int
+    head_size: int
+    positions: int
+    vocabulary: int
+    end: int | None
+
+
+class Engine:
+    """`feed` prefills and steps, `rewind` forgets, `select` copies, drops and reorders rows.
+
+    A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. Raises CorruptFile."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # what goes wrong arrives as an exception
+        # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels
+        # there. Without effect on other CPUs.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        path = folder / "model.onnx"
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+            facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
+            self.facts = Facts(**facts)
+        except (KeyError, TypeError, ValueError):
+            raise CorruptFile(
+                f"{path} was not exported by gpt2", "give the checkpoint's own folder; it is exported on first use"
+            ) from None
+        except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+            reason = str(error).splitlines()[0]
+            raise CorruptFile(
+                f"cannot load {path}: {reason}", "the export is damaged: delete its folder, it is made again"
+            ) from None
+        self.lengths = [0]
+        self._allocate(1)
+
+    @property
+    def window(self) -> int:
+        """Positions of the model: the most tokens that a row can hold."""
+        return self.facts.positions
+
+    @property
+    def vocabulary(self) -> int:
+        return self.facts.vocabulary
+
+    def _allocate(self, capacity: int) -> None:
+        facts = self.facts
+        shape = (capacity, facts.heads, facts.positions, facts.head_size)
+        try:
+            # zeros are mapped lazily: memory is used as the cache fills
+            self._cache = [np.zeros(shape, np.float32) for _ in range(2 * facts.layers)]
+        except MemoryError:
+            raise CannotMeet(
+                f"no memory for the cache of {capacity} rows", "ask for fewer samples: -N"
+            ) from None
+        self._capacity = capacity
+        self._binding: tuple[slice, Any] | None = None
+
+    def feed(self, ids: Sequence[Ids], *, every: bool = False) -> Logits:
+        """Append ids[r] (at least one) to each row r; returns the logits after the last token of each row,
+        [rows, vocabulary]. With `every`, after each token: one row only, [tokens, vocabulary].
+
+        Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary and
+        ValueError where a row would outgrow the window."""
+        self._check(ids, every)
+        if all(len(row) == 1 for row in ids):
+            return self._run(slice(0, len(ids)), np.array(ids, np.int64), last_only=True)
+        # ONNX Runtime's attention takes several tokens on a filled cache for a single row only
+        logits = np.empty((len(ids), self.vocabulary), np.float32)
+        pieces = []
+        for row, new in enumerate(ids):
+            for start in range(0, len(new), CHUNK):
+                chunk = np.array([new[start : start + CHUNK]], np.int64)
+                last = self._run(slice(row, row + 1), chunk, last_only=not every)
+                pieces.append(last) if every else None
+            logits[row] = last[-1]
+        return np.concatenate(pieces) if every else logits
+
+    def _check(self, ids: Sequence[Ids], every: bool) -> None:
+        if len(ids) != len(self.lengths):
+            raise ValueError(f"{len(ids)} rows fed to an engine of {len(self.lengths)}")
+        if every and len(ids) != 1:
+            raise ValueError("every=True takes one row")
+        for row, length in zip(ids, self.lengths, strict=True):
+            if not row:
+                raise ValueError("a row without new tokens")
+            if length + len(row) > self.window:
+                raise ValueError(f"{length} + {len(row)} tokens do not fit into the window of {self.window}")
+            if min(row) < 0 or max(row) >= self.vocabulary:
+                wrong = next(token for token in row if not 0 <= token < self.vocabulary)
+                raise UsageError(
+                    f"the token id {wrong} lies outside the model's vocabulary",
+                    f"ids go from 0 to {self.vocabulary - 1}",
+                )
+
+    def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
+        """One call of the graph: ids [B, T] appended to the rows of `rows`."""
+        batch, new = ids.shape
+        lengths = np.array(self.lengths[rows], np.int32)
+        binding = self._bound(rows)
+        logit_rows = np.arange(batch) * new + new - 1 if last_only else np.arange(batch * new)
+        logits = np.empty((len(logit_rows), self.vocabulary), np.float32)
+        inputs = {
+            "input_ids": ids,
+            "position_ids": lengths[:, None].astype(np.int64) + np.arange(new),
+            "logit_rows": logit_rows.astype(np.int64),
+            "seqlens_k": (lengths + new - 1).astype(np.int32),
+            "total_sequence_length": np.array(lengths.max() + new, np.int32),
+        }
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
+        self._session.run_with_iobinding(binding)
+        for row in range(rows.start, rows.stop):
+            self.lengths[row] += new
+        return logits
+
+    def _bound(self, rows: slice) -> Any:
+        """A binding whose past and present are the same memory: the cache of `rows`. The last one is kept."""
+        if self._binding is None or self._binding[0] != rows:
+            binding = self._session.io_binding()
+            for number, array in enumerate(self._cache):
+                layer, kind = number // 2, ("key", "value")[number % 2]
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array[rows])
+                binding.bind_ortvalue_input(f"past_{kind}_{layer}", value)
+                binding.bind_ortvalue_output(f"present_{kind}_{layer}", value)
+            self._binding = rows, binding
+        return self._binding[1]
+
+    def rewind(self, length: int, row: int = 0) -> None:
+        """Forget all but the first `length` tokens of a row."""
+        if not 0 <= length <= self.lengths[row]:
+            raise ValueError(f"cannot rewind a row of {self.lengths[row]} tokens to {length}")
+        self.lengths[row] = length
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row rows[i] was: repeats, drops and reorders rows."""
+        if list(rows) == list(range(len(self.lengths))):
+            return
+        lengths = [self.lengths[row] for row in rows]
+        used = max(lengths, default=0)
+        old, capacity = self._cache, self._capacity
+        if len(rows) > capacity:
+            self._allocate(len(rows))
+        moved = [number for number, row in enumerate(rows) if number != row or len(rows) > capacity]
+        sources = [rows[number] for number in moved]
+        for before, after in zip(old, self._cache, strict=True):
+            after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
+        self.lengths = lengths

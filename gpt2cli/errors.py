@@ -1,0 +1,54 @@
+"""Every failure a user can cause, as one exception that carries its words. Imports nothing.
+
+    UserError            message, hint, exit code
+    ├── UsageError       2   contradictory or impossible options
+    ├── UnknownModel     3   no such model, or not on this machine
+    ├── CorruptFile      5   a checkpoint, export or tokenizer that cannot be what it claims
+    ├── CannotMeet       6   the prompt or a constraint cannot be met
+    └── StorageError     7   a cache or output file that cannot be written
+
+They are raised where the mistake is understood and become words in `cli.main`, nowhere else.
+"""
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
+
+
+class UserError(Exception):
+    """`message` names the user's own value, `hint` the command or change that mends it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(UserError):
+    exit_code = 2
+
+
+class UnknownModel(UserError):
+    exit_code = 3
+
+
+class CorruptFile(UserError):
+    exit_code = 5
+
+
+class CannotMeet(UserError):
+    exit_code = 6
+
+
+class StorageError(UserError):
+    exit_code = 7
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt, it passes every `except Exception`."""
+
+
+class BrokenPipe(BaseException):
+    """Whoever read our stdout has gone: leave silently. No OSError, which Typer would turn into exit 1."""

@@ -1,0 +1,69 @@
+"""A checkpoint becomes a folder that the engine runs, without PyTorch:
+
+    model.onnx, weights.safetensors    the graph, and its weights as external data
+    config.json, tokenizer files       copied from the checkpoint
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt2cli.errors import StorageError
+
+# Raised whenever the same checkpoint would give another graph: older exports are then made anew.
+VERSION = 1
+PRECISIONS = ("fp32", "int8")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
+
+
+def export(source: Path, folder: Path, precision: str) -> Iterator[tuple[int, int]]:
+    """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
+    Raises UnknownModel, CorruptFile, StorageError, OSError."""
+    from gpt2cli.export import graph, weights  # onnx and safetensors: 300 ms, and a cached model needs neither
+    from gpt2cli.export.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(source)
+    config = checkpoint.config
+    graph.check_activation(config, checkpoint.folder)
+    arrays = weights.stored_weights(checkpoint, precision)
+    head, offsets = weights.header(arrays)
+    total = sum(stored.nbytes for stored in arrays)
+    free = shutil.disk_usage(folder).free
+    if free < total:
+        raise StorageError(
+            f"{total / 1e6:,.0f} MB are needed in {folder.parent}, {free / 1e6:,.0f} MB are free",
+            "make room, or set GPT2_CACHE to a folder on another disk",
+        )
+    yield 0, total
+    done = 0
+    for added in weights.write(arrays, head, folder / weights.FILE):
+        done += added
+        yield done, total
+    facts = {
+        "version": VERSION,
+        "precision": precision,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "head_size": weights.padded_head_size(config),
+        "positions": config.n_positions,
+        "vocabulary": config.vocab_size,
+        "end": config.eos_token_id,
+    }
+    model = graph.build(
+        config,
+        arrays,
+        offsets,
+        weights.FILE,
+        precision=precision,
+        tied=checkpoint.tied,
+        metadata={"gpt2cli": json.dumps(facts)},
+    )
+    with (folder / "model.onnx").open("wb") as file:
+        file.write(model)
+        os.fsync(file.fileno())
+    graph.check(folder / "model.onnx")
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (checkpoint.folder / name).exists():
+            shutil.copyfile(checkpoint.folder / name, folder / name)

@@ -1,0 +1,229 @@
+"""The GPT-2 graph in ONNX operators: the only room that knows onnx.
+
+Contract of every graph we write (B rows, T new tokens, M rows of logits, S = n_positions):
+
+    input_ids                int64   [B, T]
+    position_ids             int64   [B, T]
+    logit_rows               int64   [M]      which of the B*T hidden states get logits
+    seqlens_k                int32   [B]      tokens in the cache after this call, less one
+    total_sequence_length    int32   []       the largest of them, plus one
+    past_key_N, past_value_N float32 [B, heads, S, head]   a whole cache, written in place
+    -> logits                float32 [M, vocabulary]
+       present_key_N, present_value_N         bound to the same memory as the past
+
+The blocks follow Radford et al. 2019. Operators of the domain com.microsoft are documented in ONNX Runtime's
+ContribOperators.md: GroupQueryAttention keeps the cache, SkipLayerNormalization adds residual and bias and
+normalises, FastGelu and BiasGelu add the bias before the activation.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from gpt2cli.errors import UnknownModel
+from gpt2cli.export.checkpoint import Config
+from gpt2cli.export.weights import Stored, padded_head_size
+
+MICROSOFT = "com.microsoft"
+_ONNX_TYPES = {"F32": TensorProto.FLOAT, "I8": TensorProto.INT8}
+
+# Activations of transformers' table ACT2FN that published GPT-2 configs name -> the nodes that compute them.
+_TANH_GELU = ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh")
+_ERF_GELU = ("gelu", "gelu_python")
+_SIMPLE = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+ACTIVATIONS = (*_TANH_GELU, *_ERF_GELU, "quick_gelu", "silu", "swish", "mish", "linear", *_SIMPLE)
+
+
+class _Graph:
+    """Nodes in order, and names for what lies between them."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(
+        self, operator: str, *inputs: str, domain: str = "", outputs: Sequence[str] = (), **attributes: object
+    ) -> str:
+        """Append a node; returns the name of its first output."""
+        names = list(outputs) or [f"{operator}_{len(self.nodes)}"]
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), names, domain=domain, name=names[0], **attributes)
+        )
+        return names[0]
+
+    def constant(self, name: str, value: np.generic | np.ndarray) -> str:  # type: ignore[type-arg]
+        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def matmul(self, x: str, weight: str) -> str:
+        """x [..., in] times the matrix `weight` [in, out], without bias.
+
+        int8: each row of x is divided by its largest magnitude and rounded to a *fixed* grid of 1/127, so that no
+        row depends on another; sums of integers are exact, so the same row gives the same result in any batch."""
+        if self.precision == "fp32":
+            return self.add("MatMul", x, weight)
+        tiny = self.constant("tiny", np.float32(1e-30))  # a row of zeros divides by this
+        largest = self.add("ReduceMax", self.add("Abs", x), axes=[-1], keepdims=1)
+        largest = self.add("Max", largest, tiny)
+        step = self.constant("step", np.float32(1 / 127))
+        middle = self.constant("middle", np.uint8(128))
+        integers = self.add("QuantizeLinear", self.add("Div", x, largest), step, middle)
+        product = self.add(
+            "MatMulIntegerToFloat",
+            *(integers, f"{weight}.int8", step, f"{weight}.scale", middle),
+            domain=MICROSOFT,
+        )
+        return self.add("Mul", product, largest)
+
+    def embedding(self, ids: str, table: str) -> str:
+        """Rows of a table [vocabulary, width] by id; in int8, columns of its transpose."""
+        if self.precision == "fp32":
+            return self.add("Gather", table, ids)
+        columns = self.add("Gather", f"{table}.int8", ids, axis=1)  # [width, B, T]
+        columns = self.add("Transpose", self.add("Cast", columns, to=TensorProto.FLOAT), perm=[1, 2, 0])
+        last = self.constant("last_axis", np.array([-1], np.int64))
+        scale = self.add("Unsqueeze", self.add("Gather", f"{table}.scale", ids), last)
+        return self.add("Mul", columns, scale)
+
+    def head(self, rows: str, table: str) -> None:
+        """rows [M, width] -> logits [M, vocabulary]."""
+        if self.precision == "fp32":
+            self.add("Gemm", rows, table, outputs=["logits"], transB=1)
+        else:
+            self.add("Identity", self.matmul(rows, table), outputs=["logits"])
+
+    def activation(self, x: str, bias: str, kind: str) -> str:
+        """kind(x + bias)."""
+        if kind in _TANH_GELU:
+            return self.add("FastGelu", x, bias, domain=MICROSOFT)
+        if kind in _ERF_GELU:
+            return self.add("BiasGelu", x, bias, domain=MICROSOFT)
+        x = self.add("Add", x, bias)
+        if kind == "quick_gelu":
+            return self.add("QuickGelu", x, domain=MICROSOFT, alpha=1.702)
+        if kind in ("silu", "swish"):
+            return self.add("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+        if kind == "mish":
+            return self.add("Mul", x, self.add("Tanh", self.add("Softplus", x)))
+        return x if kind == "linear" else self.add(_SIMPLE[kind], x)
+
+
+def check_activation(config: Config, folder: Path) -> None:
+    """Raises UnknownModel for an activation that no node here computes."""
+    if config.activation_function not in ACTIVATIONS:
+        raise UnknownModel(
+            f"'{folder}' uses the activation '{config.activation_function}', which is not supported",
+            f"supported: {', '.join(sorted(ACTIVATIONS))}",
+        )
+
+
+def build(
+    config: Config,
+    weights: Sequence[Stored],
+    offsets: dict[str, int],
+    location: str,
+    *,
+    precision: str,
+    tied: bool,
+    metadata: dict[str, str],
+) -> bytes:
+    """The serialised model, its initializers pointing into the file `location` beside it."""
+    graph = _Graph(precision)
+    heads, size = config.n_head, padded_head_size(config)
+
+    def norm(name: str) -> tuple[str, str]:
+        return f"{name}.weight", f"{name}.bias"
+
+    def skip_norm(branch: str, residual: str, name: str, bias: str) -> tuple[str, str]:
+        """residual + branch + bias, and its normalised form: (normalised, sum)."""
+        total = f"sum_{len(graph.nodes)}"
+        normalised = graph.add(
+            "SkipLayerNormalization",
+            *(branch, residual, *norm(name), bias),
+            domain=MICROSOFT,
+            outputs=[f"norm_{len(graph.nodes)}", "", "", total],
+            epsilon=config.layer_norm_epsilon,
+        )
+        return normalised, total
+
+    residual = graph.add(
+        "Add", graph.embedding("input_ids", "wte.weight"), graph.add("Gather", "wpe.weight", "position_ids")
+    )
+    x = graph.add(
+        "LayerNormalization", residual, *norm("h.0.ln_1"), axis=-1, epsilon=config.layer_norm_epsilon
+    )
+    for layer in range(config.n_layer):
+        block = f"h.{layer}"
+        scale = size_scale(config) / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1)
+        qkv = graph.add("Add", graph.matmul(x, f"{block}.attn.c_attn.weight"), f"{block}.attn.c_attn.bias")
+        attended = graph.add(
+            "GroupQueryAttention",
+            *(qkv, "", "", f"past_key_{layer}", f"past_value_{layer}", "seqlens_k", "total_sequence_length"),
+            domain=MICROSOFT,
+            outputs=[f"attended_{layer}", f"present_key_{layer}", f"present_value_{layer}"],
+            num_heads=heads,
+            kv_num_heads=heads,
+            do_rotary=0,
+            scale=scale,
+        )
+        branch = graph.matmul(attended, f"{block}.attn.c_proj.weight")
+        x, residual = skip_norm(branch, residual, f"{block}.ln_2", f"{block}.attn.c_proj.bias")
+        hidden = graph.matmul(x, f"{block}.mlp.c_fc.weight")
+        hidden = graph.activation(hidden, f"{block}.mlp.c_fc.bias", config.activation_function)
+        branch = graph.matmul(hidden, f"{block}.mlp.c_proj.weight")
+        following = f"h.{layer + 1}.ln_1" if layer + 1 < config.n_layer else "ln_f"
+        x, residual = skip_norm(branch, residual, following, f"{block}.mlp.c_proj.bias")
+    flat = graph.add("Reshape", x, graph.constant("rows_by_width", np.array([-1, config.n_embd], np.int64)))
+    graph.head(graph.add("Gather", flat, "logit_rows"), "wte.weight" if tied else "lm_head.weight")
+
+    cache = ["batch", heads, config.n_positions, size]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+        helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["batch", "tokens"]),
+        helper.make_tensor_value_info("logit_rows", TensorProto.INT64, ["rows"]),
+        helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
+        helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocab_size])]
+    for layer in range(config.n_layer):
+        for kind in ("key", "value"):
+            inputs.append(helper.make_tensor_value_info(f"past_{kind}_{layer}", TensorProto.FLOAT, cache))
+            outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", TensorProto.FLOAT, cache))
+    initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes, "gpt2", inputs, outputs, [*initializers, *graph.constants.values()]
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)],
+        ir_version=8,
+        producer_name="gpt2cli",
+    )
+    helper.set_model_props(model, metadata)
+    return model.SerializeToString(deterministic=True)
+
+
+def size_scale(config: Config) -> float:
+    """What the attention scores of a head are multiplied by."""
+    return config.head_size**-0.5 if config.scale_attn_weights else 1.0
+
+
+def _external(stored: Stored, offset: int, location: str) -> onnx.TensorProto:
+    tensor = TensorProto(
+        name=stored.name,
+        data_type=_ONNX_TYPES[stored.dtype],
+        dims=stored.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", location), ("offset", offset), ("length", stored.nbytes)):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(value)
+    return tensor
+
+
+def check(path: Path) -> None:
+    """onnx.checker on a written model, external data included. Raises onnx's ValidationError."""
+    onnx.checker.check_model(str(path))

@@ -1,0 +1,152 @@
+"""What an export stores: which arrays, in which layout, and the file that holds them.
+
+The file is a safetensors file (https://github.com/huggingface/safetensors#format) and at the same time the external
+data of the ONNX graph, whose initializers name offsets in it."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2cli.export.checkpoint import TABLES, Checkpoint, Config
+from gpt2cli.export.quantize import column_scales, to_int8
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FILE = "weights.safetensors"
+_DTYPES = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
+_PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One array of the export. `load` makes it when its turn comes: one tensor is in memory at a time."""
+
+    name: str
+    dtype: str  # F32 or I8, as safetensors spells them
+    shape: tuple[int, ...]
+    load: Callable[[], Array]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * _DTYPES[self.dtype].itemsize
+
+
+def padded_head_size(config: Config) -> int:
+    """GroupQueryAttention wants heads in multiples of 8; the rest is filled with zeros, which change nothing."""
+    return -(-config.head_size // 8) * 8
+
+
+def stored_weights(checkpoint: Checkpoint, precision: str) -> list[Stored]:
+    """Every array of an export, floats before integers so that all floats are aligned.
+
+    fp32 keeps each matrix as GPT-2 has it, [in, out], and the tables [vocabulary, width]. int8 replaces a matrix
+    NAME by NAME.int8 and NAME.scale [out]; tables are transposed first, so that the head is a matrix and a tied
+    embedding is one of its columns."""
+    floats: list[Stored] = []
+    integers: list[Stored] = []
+    for name, shape, load in _tensors(checkpoint):
+        if precision == "fp32" or len(shape) == 1 or name == "wpe.weight":
+            floats.append(Stored(name, "F32", shape, load))
+            continue
+        if name in TABLES:
+            shape, load = shape[::-1], partial(_transposed, load)
+        floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(_scales, load)))
+        integers.append(Stored(f"{name}.int8", "I8", shape, partial(_integers, load)))
+    return floats + integers
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Array]]]:
+    """(name, shape, load) of every tensor that the graph reads, heads padded."""
+    config = checkpoint.config
+    width, inner, heads, size = config.n_embd, config.n_inner, config.n_head, config.head_size
+    room = padded_head_size(config) - size
+    padded = heads * (size + room)
+
+    def plain(name: str, *shape: int) -> tuple[str, tuple[int, ...], Callable[[], Array]]:
+        return name, shape, partial(checkpoint.tensor, name, shape)
+
+    yield plain("wte.weight", config.vocab_size, width)
+    if not checkpoint.tied:
+        yield plain("lm_head.weight", config.vocab_size, width)
+    yield plain("wpe.weight", config.n_positions, width)
+    for block in (f"h.{layer}" for layer in range(config.n_layer)):
+        yield plain(f"{block}.ln_1.weight", width)
+        yield plain(f"{block}.ln_1.bias", width)
+        for name, before, split, after in (
+            ("c_attn.weight", (width, 3 * width), (width, 3, heads, size), (width, 3 * padded)),
+            ("c_attn.bias", (3 * width,), (3, heads, size), (3 * padded,)),
+            ("c_proj.weight", (width, width), (heads, size, width), (padded, width)),
+        ):
+            _, _, load = plain(f"{block}.attn.{name}", *before)
+            yield f"{block}.attn.{name}", after, partial(_padded, load, split, room, after)
+        yield plain(f"{block}.attn.c_proj.bias", width)
+        yield plain(f"{block}.ln_2.weight", width)
+        yield plain(f"{block}.ln_2.bias", width)
+        yield plain(f"{block}.mlp.c_fc.weight", width, inner)
+        yield plain(f"{block}.mlp.c_fc.bias", inner)
+        yield plain(f"{block}.mlp.c_proj.weight", inner, width)
+        yield plain(f"{block}.mlp.c_proj.bias", width)
+    yield plain("ln_f.weight", width)
+    yield plain("ln_f.bias", width)
+
+
+def _padded(load: Callable[[], Array], split: tuple[int, ...], room: int, after: tuple[int, ...]) -> Array:
+    """Add `room` zeros to each head: the axis of `split` that holds the head size."""
+    value = load()
+    if not room:
+        return value
+    axis = 1 if len(split) == 3 and len(after) == 2 else len(split) - 1
+    widths = [(0, room if number == axis else 0) for number in range(len(split))]
+    return np.pad(value.reshape(split), widths).reshape(after)
+
+
+def _transposed(load: Callable[[], Array]) -> Array:
+    return load().T
+
+
+def _scales(load: Callable[[], Array]) -> Array:
+    return column_scales(load())
+
+
+def _integers(load: Callable[[], Array]) -> Array:
+    weight = load()
+    return to_int8(weight, column_scales(weight))
+
+
+def header(weights: Sequence[Stored]) -> tuple[bytes, dict[str, int]]:
+    """The head of the file, and where each array begins in the file, in bytes."""
+    entries: dict[str, Any] = {}
+    offset = 0
+    for stored in weights:
+        end = offset + stored.nbytes
+        entries[stored.name] = {
+            "dtype": stored.dtype,
+            "shape": list(stored.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _PAGE)
+    start = 8 + len(text)
+    offsets = {name: start + entry["data_offsets"][0] for name, entry in entries.items()}
+    return len(text).to_bytes(8, "little") + text, offsets
+
+
+def write(weights: Sequence[Stored], head: bytes, path: Path) -> Iterator[int]:
+    """Write the file, yielding the bytes that each array added."""
+    with path.open("wb") as file:
+        file.write(head)
+        for stored in weights:
+            array = stored.load()
+            assert array.shape == stored.shape, stored.name
+            file.write(np.ascontiguousarray(array, dtype=_DTYPES[stored.dtype]).data)
+            yield stored.nbytes
+        file.flush()
+        os.fsync(file.fileno())  # a folder is renamed into place only when its bytes are on the disk

@@ -1,0 +1,314 @@
+"""The loop: prompt ids -> a stream of Piece. Stop rules, rows, and text beyond the window.
+
+Nothing here prints. Whoever consumes the iterator decides what becomes of the pieces; closing it is cancellation."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+
+from gpt2cli import beams as beam_search
+from gpt2cli.engine import Engine, Logits
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.model import Model
+from gpt2cli.sampling import Sampler, Sampling, log_softmax
+from gpt2cli.tokenizer import TextStream, Tokenizer
+
+Finish = Literal["stop", "length", "end"]
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """Natural log-probability of a token under the model's own distribution, before any sampling step, and the most
+    probable tokens there with theirs."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
+    more); `token` is None where no token was added: for the end-of-text token, and with max_tokens 0. `finish` is
+    set on the last piece of a row: "stop" a stop string, "length" enough tokens, "end" the end-of-text token."""
+
+    row: int
+    text: str
+    token: int | None = None
+    logprob: Logprob | None = None
+    finish: Finish | None = None
+
+
+def generate(
+    model: Model,
+    prompt: str | Sequence[int],
+    *,
+    sampling: Sampling | None = None,
+    max_tokens: int | None = 128,
+    min_tokens: int = 0,
+    max_length: int | None = None,
+    samples: int = 1,
+    beams: int = 1,
+    stop: Sequence[str] = (),
+    ignore_eos: bool = False,
+    keep: int = 0,
+    logprobs: int | None = None,
+) -> Iterator[Piece]:
+    """Continue `prompt` (text, or ids as `prompt_ids` gives them), a piece at a time.
+
+    max_tokens None goes on until the iterator is closed; max_length counts prompt and text together. With several
+    samples the rows' pieces interleave; each row's own are in order. Beyond the window the text goes on from its first
+    `keep` tokens (-1: the prompt) and the recent half of the rest. Raises UsageError and CannotMeet, when called."""
+    sampling = sampling or Sampling()
+    ids = prompt_ids(model, prompt, keep=keep) if isinstance(prompt, str) else list(prompt)
+    engine = model.engine
+    if not ids:
+        raise UsageError("the prompt has no tokens", "an empty text starts from <|endoftext|>: use prompt_ids")
+    if len(ids) > engine.window:
+        raise CannotMeet(
+            f"the prompt has {len(ids)} tokens, the model's window {engine.window}", "cut it: prompt_ids does"
+        )
+    _check(samples=samples, beams=beams, stop=stop, max_tokens=max_tokens, min_tokens=min_tokens, logprobs=logprobs)
+    if max_length is not None:
+        if max_length <= len(ids):
+            raise CannotMeet(
+                f"the prompt has {len(ids)} tokens already, --max-length is {max_length}",
+                f"--max-length counts prompt and text together: use at least {len(ids) + 1}, or -n",
+            )
+        room = max_length - len(ids)
+        max_tokens = room if max_tokens is None else min(max_tokens, room)
+    keep = _kept(len(ids) if keep == -1 else keep, engine.window)
+    end = model.end
+    if max_tokens == 0:
+        return iter([Piece(row, "", finish="length") for row in range(samples)])
+    rows = [_Row(number, model.tokenizer, stop, max_tokens, end) for number in range(samples)]
+    if beams > 1:
+        if max_tokens is None or len(ids) + max_tokens > engine.window + 1:
+            raise CannotMeet(
+                f"beams cannot go beyond the window of {engine.window} tokens",
+                f"ask for at most {engine.window + 1 - len(ids)} tokens: -n",
+            )
+        limit = max_tokens
+        return _beams(engine, ids, rows, sampling, beams, limit, min_tokens, None if ignore_eos else end, logprobs)
+    never_ends = min_tokens if not ignore_eos else None
+    return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
+
+
+def prompt_ids(
+    model: Model, text: str, *, special: bool = False, keep: int = 0, strict: bool = False
+) -> list[int]:
+    """The ids that are fed for `text`. Nothing is put before it. Raises CannotMeet, as `fitted`."""
+    return fitted(model.tokenizer.encode(text, special=special), model, keep=keep, strict=strict)
+
+
+def fitted(ids: list[int], model: Model, *, keep: int = 0, strict: bool = False) -> list[int]:
+    """What is fed for a prompt of `ids`: <|endoftext|> for none; of more than the window holds, the first `keep` and
+    the most recent (with `strict`: CannotMeet)."""
+    if not ids:
+        if model.end is None:
+            raise CannotMeet("the prompt is empty and this model has no <|endoftext|> to start from", "give some text")
+        return [model.end]
+    window = model.engine.window
+    if len(ids) <= window:
+        return ids
+    if strict:
+        raise CannotMeet(
+            f"the prompt has {len(ids)} tokens, the model's window is {window}",
+            "shorten it, or leave out --strict to use its end",
+        )
+    keep = _kept(max(keep, 0), window)
+    return ids[:keep] + ids[len(ids) - (window - keep) :]
+
+
+def _kept(keep: int, window: int) -> int:
+    if not 0 <= keep <= window // 2:
+        raise CannotMeet(
+            f"--keep {keep} leaves too little of the window of {window} tokens",
+            f"keep at most {window // 2}",
+        )
+    return keep
+
+
+def _check(
+    *,
+    samples: int,
+    beams: int,
+    stop: Sequence[str],
+    max_tokens: int | None,
+    min_tokens: int,
+    logprobs: int | None,
+) -> None:
+    for flag, value, least in (
+        ("--num-samples", samples, 1),
+        ("--beams", beams, 1),
+        ("--max-tokens", max_tokens or 0, 0),
+        ("--min-tokens", min_tokens, 0),
+        ("--logprobs", logprobs or 0, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{flag} is {value}", f"{flag} must be {least} or more")
+    if "" in stop:
+        raise UsageError("a stop string is empty", "give --stop some text")
+    if max_tokens is not None and min_tokens > max_tokens:
+        raise UsageError(
+            f"--min-tokens {min_tokens} is more than --max-tokens {max_tokens}", "raise -n, or lower --min-tokens"
+        )
+    if 1 < beams < samples:
+        raise UsageError(f"{samples} samples of {beams} beams", f"raise --beams to {samples}, or lower -N")
+
+
+def _sample(
+    engine: Engine,
+    ids: list[int],
+    rows: list["_Row"],
+    sampling: Sampling,
+    keep: int,
+    never_ends: int | None,
+    end: int | None,
+    logprobs: int | None,
+) -> Iterator[Piece]:
+    """Rows decoded as one batch after a single prefill. `never_ends`: tokens before which `end` is banned, None for
+    ever."""
+    logits = np.repeat(_prefill(engine, ids), len(rows), axis=0)
+    engine.select([0] * len(rows))
+    sampler = Sampler(sampling, ids, len(rows))
+    first = ids[:keep]
+    recent = {row.number: deque(ids, maxlen=engine.window) for row in rows}
+    count = 0
+    while rows:
+        _check_numbers(logits)
+        banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
+        tokens = sampler.choose(logits, [row.number for row in rows], banned)
+        count += 1
+        for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            recent[row.number].append(token)
+            yield row.push(token, None if logprobs is None else _logprob(logits[place], token, logprobs))
+        going = [place for place, row in enumerate(rows) if not row.finished]
+        if len(going) < len(rows):
+            engine.select(going)
+            rows = [rows[place] for place in going]
+            tokens = [tokens[place] for place in going]
+        if rows and engine.lengths[0] == engine.window:  # all rows are equally long
+            half = (engine.window - keep) // 2
+            fed = []
+            for place, row in enumerate(rows):
+                said = recent[row.number]
+                engine.rewind(keep, place)
+                fed.append(list(islice(said, len(said) - half, None)))
+            logits = engine.feed(fed)
+        elif rows:
+            logits = engine.feed([[token] for token in tokens])
+
+
+def _beams(
+    engine: Engine,
+    ids: list[int],
+    rows: list["_Row"],
+    sampling: Sampling,
+    beams: int,
+    max_tokens: int,
+    min_tokens: int,
+    end: int | None,
+    logprobs: int | None,
+) -> Iterator[Piece]:
+    logits = _prefill(engine, ids)
+    _check_numbers(logits)
+    found = beam_search.search(
+        engine,
+        logits,
+        prompt=ids,
+        sampling=sampling,
+        beams=beams,
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        end=end,
+        keep_logits=logprobs is not None,
+    )
+    for row, beam in zip(rows, found, strict=False):
+        for place, token in enumerate(beam.ids):
+            yield row.push(token, None if logprobs is None else _logprob(beam.logits[place], token, logprobs))
+            if row.finished:
+                break
+
+
+def _prefill(engine: Engine, ids: list[int]) -> Logits:
+    """The logits after `ids` in an engine of one row; a common beginning of the cache is not reused."""
+    engine.select([0])
+    engine.rewind(0)
+    return engine.feed([ids])
+
+
+def _check_numbers(logits: Logits) -> None:
+    if np.isnan(logits).any():
+        raise CorruptFile(
+            "the model's logits are not numbers (NaN)",
+            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+        )
+
+
+def _logprob(logits: Logits, token: int, count: int) -> Logprob:
+    values = log_softmax(logits)
+    best = np.argsort(-values, kind="stable")[:count]
+    return Logprob(float(values[token]), tuple((int(i), float(values[i])) for i in best))
+
+
+class _Row:
+    """One continuation: its characters, its stop strings, its length."""
+
+    def __init__(
+        self, number: int, tokenizer: Tokenizer, stop: Sequence[str], max_tokens: int | None, end: int | None
+    ) -> None:
+        self.number = number
+        self.finished = False
+        self._text = TextStream(tokenizer)
+        self._stop = StopStrings(stop)
+        self._left = max_tokens
+        self._end = end
+
+    def push(self, token: int, logprob: Logprob | None) -> Piece:
+        if token == self._end:
+            return self._finish("", None, None, "end")
+        text = self._stop.push(self._text.push(token))
+        if self._left is not None:
+            self._left -= 1
+        if self._stop.found or self._left == 0:
+            return self._finish(text, token, logprob, "length")
+        return Piece(self.number, text, token, logprob)
+
+    def _finish(self, text: str, token: int | None, logprob: Logprob | None, reason: Finish) -> Piece:
+        self.finished = True
+        if not self._stop.found:
+            text += self._stop.push(self._text.finish())
+        text += self._stop.finish()
+        return Piece(self.number, text, token, logprob, "stop" if self._stop.found else reason)
+
+
+class StopStrings:
+    """Text in, the text before the first stop string out; what may be the beginning of one is held back."""
+
+    def __init__(self, stop: Iterable[str]) -> None:
+        self._stop = list(stop)
+        self._held = ""
+        self.found = False
+
+    def push(self, text: str) -> str:
+        held = self._held + text
+        found = [(held.find(stop) + len(stop), held.find(stop)) for stop in self._stop if stop in held]
+        if found:  # the one that is complete first, however the text was cut into pieces
+            self.found, self._held = True, ""
+            return held[: min(found)[1]]
+        longest = max(map(len, self._stop), default=1) - 1
+        for start in range(max(0, len(held) - longest), len(held)):
+            if any(stop.startswith(held[start:]) for stop in self._stop):
+                self._held = held[start:]
+                return held[:start]
+        self._held = ""
+        return held
+
+    def finish(self) -> str:
+        """What was held back and turned out to be text."""
+        held, self._held = self._held, ""
+        return held

@@ -1,0 +1,136 @@
+"""Arguments, stdin and files -> the prompt. Decides when stdin is read, which is rarely: a shell loop's stdin is never
+eaten, and an inherited pipe that stays open never hangs a command that has its prompt."""
+
+import os
+import re
+import select
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gpt2cli.errors import CannotMeet, UsageError
+
+# More than any prompt: what comes from a pipe that never ends stops here.
+MAX_BYTES = 64 << 20
+
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
+
+
+def read_prompt(
+    arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]
+) -> str:
+    """The prompt text, by these rules:
+
+    - arguments are joined by one space (by nothing after white space); a `-` among them is stdin's text;
+    - without arguments it is the file's text, or stdin's where stdin is no terminal;
+    - one newline at the end of stdin or of the file is dropped.
+
+    `escapes` reads \\n, \\t, \\xHH and the like in arguments. `note` gets a line when text waits on stdin unused.
+    Raises UsageError and CannotMeet."""
+    if file is not None and arguments:
+        raise UsageError(
+            f"a prompt as argument and a file, '{file}'", f"give one of them, or: gpt2 generate - ... < '{file}'"
+        )
+    if file is not None and str(file) != "-":
+        return _read_file(file)
+    if not arguments:
+        return _read_stdin(note)
+    text = ""
+    for argument in arguments:
+        part = _read_stdin(note) if argument == "-" else _argument(argument, escapes)
+        space = "" if not text or text[-1].isspace() else " "
+        text += space + part
+    if "-" not in arguments and _text_waits():
+        note("text waits on stdin and was not used; a - among the arguments takes its place")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """Replace \\n, \\t, \\r, \\0, \\a, \\e, \\\\, quotes, \\xHH and \\uHHHH; any other backslash stays."""
+
+    def replaced(match: re.Match[str]) -> str:
+        byte, unit, name = match.groups()
+        return chr(int(byte or unit, 16)) if byte or unit else _NAMED.get(name, match[0])
+
+    return _ESCAPE.sub(replaced, text)
+
+
+def checked(text: str) -> str:
+    """An argument as text. Raises UsageError where it was not UTF-8 on the command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="replace").decode()
+        raise UsageError(f"the argument '{shown}' is not UTF-8 text", "convert it, for example with iconv") from None
+    return text
+
+
+def _argument(text: str, escapes: bool) -> str:
+    return checked(unescaped(text) if escapes else text)
+
+
+def _read_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as reason:
+        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path given to -f") from None
+    return _decoded(data, f"'{path}'")
+
+
+def _read_stdin(note: Callable[[str], None]) -> str:
+    how = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from nothing)'
+    if sys.stdin is None or sys.stdin.closed:
+        raise UsageError("no prompt: stdin is closed", how)
+    if sys.stdin.isatty():
+        raise UsageError("no prompt", how)
+    if not _readable(2.0):
+        note("waiting for text on stdin")
+    try:
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    except OSError as reason:
+        raise UsageError(f"cannot read stdin: {reason.strerror}", how) from None
+    if not data:
+        raise UsageError("no prompt: stdin is empty", how)
+    return _decoded(data, "stdin")
+
+
+def _decoded(data: bytes, source: str) -> str:
+    if len(data) > MAX_BYTES:
+        raise CannotMeet(
+            f"{source} holds more than {MAX_BYTES >> 20} MB", "only the end can be used: tail -c 10000 FILE | gpt2"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise CannotMeet(
+            f"{source} is not UTF-8: byte {data[reason.start]:#04x} at offset {reason.start}",
+            "convert it: iconv -f LATIN1 -t UTF-8",
+        ) from None
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _readable(seconds: float) -> bool:
+    """Whether stdin has text or an end within the time. True where that cannot be asked (Windows pipes)."""
+    try:
+        return bool(select.select([sys.stdin], [], [], seconds)[0])
+    except (OSError, ValueError):
+        return True
+
+
+def _text_waits() -> bool:
+    """Whether stdin is a pipe that holds text. Reads nothing; False where that cannot be asked (Windows)."""
+    try:
+        import fcntl
+        import termios
+
+        number = sys.stdin.fileno()
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return False
+
+        waiting = fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0")
+        return int.from_bytes(waiting, sys.byteorder) > 0
+    except (ImportError, OSError, ValueError, AttributeError):
+        return False

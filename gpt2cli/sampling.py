@@ -1,0 +1,245 @@
+"""Logits -> the next token, for several rows at once, in NumPy.
+
+The steps, in this order:
+
+    1. logit bias
+    2. repetition penalty, then presence and frequency penalties
+    3. no-repeat n-gram
+    4. temperature
+    5. top-k
+    6. typical
+    7. top-p
+    8. min-p
+    9. draw
+
+Each filter from 5 on sees the survivors of the one before it, renormalised; ties keep the lowest id; at least one
+token survives. Greedy (temperature 0) takes the best token after step 3.
+
+Sources: repetition penalty, Keskar et al. 2019 (CTRL); presence and frequency penalties, OpenAI's completions API;
+top-k, Fan et al. 2018; typical, Meister et al. 2022; top-p, Holtzman et al. 2020 (the token that crosses the
+threshold is kept); min-p, Nguyen et al. 2024.
+"""
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite, isnan
+from typing import Any
+
+import numpy as np
+
+from gpt2cli.errors import CannotMeet, UsageError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_SEED = 2**53  # JSON readers with doubles keep every integer below it
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. Checked once, here; raises UsageError."""
+
+    temperature: float = 0.8
+    top_k: int = 40  # 0: off
+    top_p: float = 0.95  # 1: off
+    min_p: float = 0.0  # 0: off
+    typical: float = 1.0  # 1: off
+    repeat_penalty: float = 1.0  # 1: off
+    repeat_last_n: int = 64  # tokens the repetition penalty looks back, prompt included; -1: all
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram: int = 0  # 0: off
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # -inf bans a token
+    seed: int | None = None  # None: drawn
+
+    def __post_init__(self) -> None:
+        def require(valid: bool, flag: str, value: object, range_: str) -> None:
+            if not valid:
+                raise UsageError(f"{flag} is {value}", f"{flag} must be {range_}")
+
+        def finite(value: float) -> bool:
+            return isfinite(value)
+
+        t = self.temperature
+        require(finite(t) and t >= 0, "--temperature", t, "0 (greedy) or more")
+        require(self.top_k >= 0, "--top-k", self.top_k, "0 (off) or more")
+        require(0 < self.top_p <= 1, "--top-p", self.top_p, "above 0 and at most 1 (off)")
+        require(0 <= self.min_p <= 1, "--min-p", self.min_p, "from 0 (off) to 1")
+        require(0 < self.typical <= 1, "--typical", self.typical, "above 0 and at most 1 (off)")
+        r = self.repeat_penalty
+        require(finite(r) and r > 0, "--repeat-penalty", r, "above 0 (1 is off)")
+        require(self.repeat_last_n >= -1, "--repeat-last-n", self.repeat_last_n, "-1 (all) or more")
+        for flag, value in (("presence", self.presence_penalty), ("frequency", self.frequency_penalty)):
+            require(finite(value), f"--{flag}-penalty", value, "a finite number")
+        require(self.no_repeat_ngram >= 0, "--no-repeat-ngram", self.no_repeat_ngram, "0 (off) or more")
+        require(self.seed is None or 0 <= self.seed < MAX_SEED, "--seed", self.seed, "from 0 to 2^53 - 1")
+        for token, bias in self.logit_bias.items():
+            valid = not isnan(bias) and bias != inf
+            require(valid, f"--logit-bias of {token}", bias, "a finite number, or -inf to ban the token")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    def seeded(self) -> "Sampling":
+        """The same with a seed, drawn where there was none."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
+
+
+class Sampler:
+    """Chooses tokens for rows that share a prompt, and remembers what each row has said.
+
+    Row r draws from a random stream of its own, derived from (seed, r), one double a token: its text does not
+    depend on how many rows there are."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], rows: int) -> None:
+        self.sampling = sampling = sampling.seeded()
+        self._streams = [
+            np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in range(rows)
+        ]
+        self._histories = [History(sampling, prompt) for _ in range(rows)]
+
+    def choose(self, logits: Array, rows: Sequence[int], banned: Sequence[int] = ()) -> list[int]:
+        """The next tokens of `rows`, from logits [len(rows), vocabulary]. Raises CannotMeet where every token is
+        banned."""
+        logits = logits.copy()
+        for values, row in zip(logits, rows, strict=True):
+            self._histories[row].adjust(values)
+        logits[:, list(banned)] = -inf
+        if not np.isfinite(logits.max(axis=1)).all():
+            raise CannotMeet(
+                "every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram"
+            )
+        if self.sampling.greedy:
+            tokens: list[int] = logits.argmax(axis=1).tolist()
+        else:
+            # the raw stream is stable across NumPy versions (NEP 19); 53 bits make a double in [0, 1)
+            uniforms = [(self._streams[row].random_raw() >> 11) * 2.0**-53 for row in rows]
+            tokens = draw(*survivors(logits, self.sampling), np.array(uniforms))
+        for row, token in zip(rows, tokens, strict=True):
+            self._histories[row].append(token)
+        return tokens
+
+
+class History:
+    """What one row has said, as far as the penalties need it, and steps 1 to 3."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
+        self._sampling = sampling
+        limit = sampling.repeat_last_n
+        self._recent: deque[int] = deque(prompt, maxlen=limit if limit >= 0 else None)
+        self._seen = Counter(self._recent)
+        self._generated: Counter[int] = Counter()
+        self._followers: dict[tuple[int, ...], set[int]] = {}
+        self._tail: tuple[int, ...] = ()
+        for token in prompt:
+            self._extend_ngrams(token)
+
+    def append(self, token: int) -> None:
+        sampling = self._sampling
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            self._generated[token] += 1
+        if sampling.repeat_penalty != 1 and self._recent.maxlen != 0:
+            if len(self._recent) == self._recent.maxlen:
+                oldest = self._recent[0]
+                self._seen[oldest] -= 1
+                if not self._seen[oldest]:
+                    del self._seen[oldest]
+            self._recent.append(token)
+            self._seen[token] += 1
+        self._extend_ngrams(token)
+
+    def _extend_ngrams(self, token: int) -> None:
+        size = self._sampling.no_repeat_ngram
+        if size:
+            if len(self._tail) == size - 1:
+                self._followers.setdefault(self._tail, set()).add(token)
+            self._tail = (*self._tail, token)[1 if len(self._tail) == size - 1 else 0 :]
+
+    def adjust(self, logits: Array) -> None:
+        """Steps 1 to 3 on the logits [vocabulary] of this row, in place."""
+        sampling = self._sampling
+        for token, bias in sampling.logit_bias.items():
+            logits[token] += np.float32(bias)
+        if sampling.repeat_penalty != 1 and self._seen:
+            seen = list(self._seen)
+            values = logits[seen]
+            penalty = np.float32(sampling.repeat_penalty)
+            logits[seen] = np.where(values < 0, values * penalty, values / penalty)
+        if self._generated:
+            said = list(self._generated)
+            counts = np.array(list(self._generated.values()), np.float32)
+            logits[said] -= sampling.presence_penalty + counts * np.float32(sampling.frequency_penalty)
+        if sampling.no_repeat_ngram and len(self._tail) == sampling.no_repeat_ngram - 1:
+            logits[list(self._followers.get(self._tail, ()))] = -inf
+
+
+def survivors(logits: Array, sampling: Sampling) -> tuple[Array, Array]:
+    """Steps 4 to 8: logits [rows, vocabulary] -> ids and probabilities, both [rows, candidates], from the most
+    probable to the least; what a filter removed has probability 0."""
+    ids = _ranked(logits, sampling.top_k)
+    kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
+    # the largest is subtracted first, so that a tiny temperature cannot overflow
+    weights = np.exp((kept - kept[:, :1]) / sampling.temperature)
+    probabilities = weights / weights.sum(axis=1, keepdims=True)
+    if sampling.typical < 1:
+        probabilities = _typical(probabilities, sampling.typical)
+    if sampling.top_p < 1:
+        before = np.cumsum(probabilities, axis=1) - probabilities
+        probabilities = _renormalised(np.where(before < sampling.top_p, probabilities, 0))
+    if sampling.min_p > 0:
+        floor = sampling.min_p * probabilities.max(axis=1, keepdims=True)
+        probabilities = _renormalised(np.where(probabilities >= floor, probabilities, 0))
+    return ids, probabilities
+
+
+def _ranked(logits: Array, top_k: int) -> Array:
+    """Ids of the top_k best logits of each row (0: all), best first, ties by id."""
+    rows, vocabulary = logits.shape
+    k = min(top_k, vocabulary) or vocabulary
+    if k == vocabulary:
+        return np.argsort(-logits, axis=1, kind="stable")
+    threshold = np.partition(logits, vocabulary - k, axis=1)[:, vocabulary - k]
+    ranked = np.empty((rows, k), np.int64)
+    for row in range(rows):
+        above = np.flatnonzero(logits[row] > threshold[row])
+        level = np.flatnonzero(logits[row] == threshold[row])[: k - len(above)]
+        chosen = np.sort(np.concatenate([above, level]))
+        ranked[row] = chosen[np.argsort(-logits[row, chosen], kind="stable")]
+    return ranked
+
+
+def _typical(probabilities: Array, mass: float) -> Array:
+    """Keep the tokens whose surprise is nearest to the distribution's entropy, until they have `mass`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprise = -np.log(probabilities)
+        entropy = np.nansum(probabilities * surprise, axis=1, keepdims=True)
+    order = np.argsort(np.abs(surprise - entropy), axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    before = np.cumsum(ordered, axis=1) - ordered
+    kept = np.zeros_like(probabilities)
+    np.put_along_axis(kept, order, np.where(before < mass, ordered, 0), axis=1)
+    return _renormalised(kept)
+
+
+def _renormalised(probabilities: Array) -> Array:
+    result: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return result
+
+
+def draw(ids: Array, probabilities: Array, uniforms: Array) -> list[int]:
+    """Step 9, by inversion: the first candidate whose cumulated probability exceeds the uniform in [0, 1)."""
+    cumulated = np.cumsum(probabilities, axis=1)
+    # scaled by the sum, which rounding keeps a hair from 1
+    places = (cumulated <= uniforms[:, None] * cumulated[:, -1:]).sum(axis=1)
+    chosen: list[int] = ids[np.arange(len(ids)), places].tolist()
+    return chosen
+
+
+def log_softmax(logits: Array) -> Array:
+    """Natural logarithms of the probabilities, float64, along the last axis."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    result: Array = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return result

@@ -1,0 +1,98 @@
+"""Files on disk: from a model's name to a folder that the engine runs, exported first where it is not cached."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2cli import catalog, paths
+from gpt2cli.errors import StorageError, UnknownModel, UsageError
+from gpt2cli.export import PRECISIONS, TOKENIZER_FILES, VERSION, export
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a folder with a checkpoint, an export of ours, or both (the built-in model)."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+    @property
+    def exported(self) -> bool:
+        return (self.folder / "model.onnx").exists()
+
+
+def resolve(name: str) -> Source:
+    """A name of the catalogue, or a folder (which a path separator makes plain). Raises UnknownModel."""
+    if name in catalog.names():
+        entry = catalog.find(name)
+        return Source(name, entry.folder, entry.revision)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Source(name, folder)
+    if folder.is_file():
+        raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
+    if "/" in name or "\\" in name:
+        raise UnknownModel(
+            f"no folder '{name}'", "give the path of a checkpoint folder; this version does not download models"
+        )
+    catalog.find(name)  # raises, with the nearest name
+    raise AssertionError(name)
+
+
+def ensure(source: Source, precision: str, progress: Progress | None = None) -> Path:
+    """The folder of the export of `source` in `precision`: its own, a cached one, or one made now.
+
+    `auto` is the ready-made export where there is one, and fp32 otherwise. Raises UnknownModel, CorruptFile,
+    StorageError. What is cached is complete: a folder is written beside its place and renamed into it."""
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"no precision '{precision}'", f"choose auto, {' or '.join(PRECISIONS)}")
+    if source.exported and precision in ("auto", _own_precision(source.folder)):
+        return source.folder
+    precision = "fp32" if precision == "auto" else precision
+    target = paths.exports() / f"{source.folder.resolve().name}-{precision}-{_key(source.folder)}"
+    if (target / "model.onnx").exists():
+        return target
+    part: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        for done, total in export(source.folder, part, precision):
+            if progress is not None:
+                progress(done, total)
+        try:
+            part.rename(target)
+        except OSError:
+            if not (target / "model.onnx").exists():  # another process was first: theirs is the same
+                raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the export to {target.parent}: {error.strerror or error}",
+            "make room or set GPT2_CACHE to a folder that can be written",
+        ) from None
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def _own_precision(folder: Path) -> str:
+    """int8 or fp32, from the names in the weight file's header."""
+    with (folder / "weights.safetensors").open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return "int8" if b'.int8"' in file.read(min(size, 1 << 24)) else "fp32"
+
+
+def _key(folder: Path) -> str:
+    """Changes when the exporter does, or the files of the checkpoint: their names, sizes and times."""
+    digest = hashlib.sha256(f"{VERSION}\n{folder.resolve()}\n".encode())
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".safetensors" or path.name in ("config.json", *TOKENIZER_FILES):
+            status = path.stat()
+            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,214 @@
+"""stdout, stderr and files: streaming text, notes, errors, progress. The only file that draws.
+
+Generated text goes out as UTF-8 bytes whatever the locale says, and never through Rich's layout, which wraps lines and
+reads markup; Rich only supplies the escape codes of the dim prompt on a terminal, and draws progress on stderr."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from gpt2cli.errors import BrokenPipe, StorageError
+
+
+def stdout_is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def say(text: str) -> None:
+    """A line on stderr. Nothing that goes wrong with stderr may stop the work."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.buffer.write(f"{text}\n".encode(errors="replace"))
+        sys.stderr.buffer.flush()
+
+
+def note(text: str) -> None:
+    say(f"note: {text}")
+
+
+def error(message: str, hint: str) -> None:
+    """One `error:` line and one `hint:` line, whatever the texts hold."""
+    for kind, text in (("error", message), ("hint", hint)):
+        say(f"{kind}: {' '.join(text.splitlines())}")
+
+
+class Output:
+    """Where text goes: stdout, or a file that appears under its name only when it is complete.
+
+    A context manager. When its block is left by an error, stdout keeps what was written and the file is not touched;
+    `keep` in an `except` makes an interrupted file whole after all."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Raises StorageError where the file cannot be written, before any work is done."""
+        self._path = path
+        self._part: Path | None = None
+        self._dim: tuple[str, str] | None = None
+        if path is None:
+            if sys.stdout is None:
+                raise StorageError("stdout is closed", "open it, or write to a file: -o FILE")
+            self._file: IO[Any] = sys.stdout.buffer
+            self._dim = _dim_codes() if stdout_is_terminal() else None
+            return
+        try:
+            if path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
+                self._file = path.open("wb")
+            else:
+                target = path.resolve()  # a link stays a link
+                number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+                self._file, self._part, self._path = os.fdopen(number, "wb"), Path(name), target
+        except OSError as reason:
+            raise self._failed(reason) from None
+
+    def write(self, text: str, *, dim: bool = False) -> None:
+        """Write and flush. Raises BrokenPipe where the reader has gone, StorageError where the disk is full."""
+        if not text:
+            return
+        if dim and self._dim:
+            text = text.join(self._dim)
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+        except BrokenPipeError:
+            raise BrokenPipe from None
+        except OSError as reason:
+            raise self._failed(reason) from None
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.keep()
+        elif self._part is not None:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    def keep(self) -> None:
+        """Give the file its name. Nothing to do for stdout."""
+        if self._path is None or self._file.closed:
+            return
+        try:
+            self._file.close()
+            if self._part is not None:
+                mask = os.umask(0)
+                os.umask(mask)
+                self._part.chmod(self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
+                self._part.replace(self._path)
+        except OSError as reason:
+            raise self._failed(reason) from None
+
+    def _failed(self, reason: OSError) -> StorageError:
+        where = "stdout" if self._path is None else f"'{self._path}'"
+        return StorageError(
+            f"cannot write to {where}: {reason.strerror or reason}", "make room, or choose another file: -o FILE"
+        )
+
+
+class Texts:
+    """Several texts on one output, in order: the first streams, later ones are held until their turn. Each ends its
+    line, a line `---` lies between two; with `null` each ends in a NUL byte instead."""
+
+    def __init__(self, output: Output, count: int, *, prompt: str, null: bool) -> None:
+        self._output, self._prompt, self._null = output, prompt, null
+        self._held = [""] * count
+        self._done = [False] * count
+        self._current = 0
+        self._last = ""  # the text's last character so far; what decides about the newline
+        self._begin()
+
+    def push(self, row: int, text: str, *, done: bool) -> None:
+        """More of a text, and whether that was all of it."""
+        self._done[row] = done
+        if row != self._current:
+            self._held[row] += text
+            return
+        self._write(text)
+        while self._current < len(self._done) and self._done[self._current]:
+            self._end()
+
+    def finish(self) -> None:
+        """Whatever has come counts as all; texts of which nothing came are left out."""
+        while self._current < len(self._held):
+            if self._current and not self._done[self._current] and not self._held[self._current]:
+                break
+            self._end()
+
+    def _begin(self) -> None:
+        self._last = ""
+        if self._current and not self._null:
+            self._output.write("---\n")
+        self._write(self._prompt, dim=True)
+        held, self._held[self._current] = self._held[self._current], ""
+        self._write(held)
+
+    def _end(self) -> None:
+        if self._null:
+            self._output.write("\0")
+        elif self._last != "\n":
+            self._output.write("\n")
+        self._current += 1
+        if self._current < len(self._held):
+            self._begin()
+
+    def _write(self, text: str, *, dim: bool = False) -> None:
+        self._last = text[-1:] or self._last
+        self._output.write(text, dim=dim)
+
+
+def _dim_codes() -> tuple[str, str] | None:
+    """What to write before and after the prompt on this terminal; None where escapes are unwelcome."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return None
+    from rich.console import Console
+    from rich.style import Style
+
+    console = Console(file=sys.stdout)
+    if not console.is_terminal or console.legacy_windows:
+        return None
+    before, after = Style(dim=True).render("\0").split("\0")
+    return before, after
+
+
+@contextlib.contextmanager
+def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for `update(done, total)` in bytes: drawn on a terminal, a single line elsewhere, and nothing
+    when quiet or before the first update."""
+    if quiet:
+        yield lambda done, total: None
+        return
+    if not (sys.stderr and sys.stderr.isatty()):
+        told: list[str] = []
+
+        def once(done: int, total: int) -> None:
+            if not told:
+                told.append(title)
+                note(f"{title} ({total / 1e6:,.1f} MB)")
+
+        yield once
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=None, start=True)
+
+    def update(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+def silence_stdout() -> None:
+    """After a broken pipe: what Python still flushes at exit goes nowhere."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)

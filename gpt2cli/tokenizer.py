@@ -1,0 +1,131 @@
+"""Text <-> ids, and TextStream: ids -> whole characters. The only room that knows the tokenizers library."""
+
+import codecs
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as _Tokenizer
+
+from gpt2cli.errors import CorruptFile
+
+END = "<|endoftext|>"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters that byte-level BPE writes for the 256 bytes (Radford et al. 2019): printable Latin-1 stands
+    for itself, the rest follows from U+0100 on in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer, from tokenizer.json or from vocab.json and merges.txt."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises CorruptFile where the folder has no tokenizer, a broken one, or one that is not byte-level."""
+        try:
+            self._tokenizer = _load(folder)
+        except CorruptFile:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise CorruptFile(
+                f"cannot read the tokenizer in '{folder}': {error}",
+                "the file is truncated or corrupt: download it again",
+            ) from None
+        if not isinstance(self._tokenizer.decoder, decoders.ByteLevel):
+            kind = type(self._tokenizer.decoder).__name__
+            raise CorruptFile(
+                f"the tokenizer in '{folder}' is not GPT-2's byte-level BPE (its decoder is {kind})",
+                "only byte-level BPE tokenizers are supported",
+            )
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    @property
+    def end(self) -> int | None:
+        """The id of <|endoftext|>, if the vocabulary has it."""
+        token: int | None = self._tokenizer.token_to_id(END)
+        return token
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Nothing is put before or after. With `special`, <|endoftext|> in the text is the token of that name;
+        otherwise it is ordinary text."""
+        self._tokenizer.encode_special_tokens = not special
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are not UTF-8 become U+FFFD."""
+        return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes a token stands for; none for an id that has no piece (a padded vocabulary)."""
+        piece: str | None = self._tokenizer.id_to_token(token)
+        if piece is None:
+            return b""
+        try:
+            return bytes(_BYTES[character] for character in piece)
+        except KeyError:  # an added token outside the byte alphabet stands for its own text
+            return piece.encode()
+
+
+class IdsAsText(Tokenizer):
+    """Stands in where a model has no tokenizer and the prompt is ids: each id is written as a number."""
+
+    def __init__(self) -> None:
+        """Knows nothing."""
+
+    @property
+    def end(self) -> int | None:
+        return None
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        raise CorruptFile("this model has no tokenizer", "give the prompt as token ids: --ids '464 3290'")
+
+    def bytes_of(self, token: int) -> bytes:
+        return f" {token}".encode()
+
+
+def present(folder: Path) -> bool:
+    """Whether the folder has the files of a tokenizer."""
+    pair = (folder / "vocab.json").exists() and (folder / "merges.txt").exists()
+    return pair or (folder / "tokenizer.json").exists()
+
+
+def _load(folder: Path) -> _Tokenizer:
+    if not present(folder):
+        raise CorruptFile(
+            f"'{folder}' has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt",
+            "copy them from the model it was trained from, or give ids: --ids '464 3290'",
+        )
+    if (folder / "tokenizer.json").exists():
+        return _Tokenizer.from_file(str(folder / "tokenizer.json"))
+    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    tokenizer = _Tokenizer(models.BPE.from_file(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if tokenizer.token_to_id(END) is not None:
+        tokenizer.add_special_tokens([AddedToken(END, normalized=False, special=True)])
+    return tokenizer
+
+
+class TextStream:
+    """Ids -> text, a token at a time, whole characters only: bytes wait until their character is complete.
+
+    The pushed texts and the finish joined equal `decode` of all ids."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        return self._decoder.decode(self._tokenizer.bytes_of(token))
+
+    def finish(self) -> str:
+        """What is left: U+FFFD for the bytes of a character that never came."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,109 @@
+"""Fixtures: an isolated cache and environment for every test, small checkpoints, and the command line in-process."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from checkpoints import make_checkpoint
+
+from gpt2cli import cli
+from gpt2cli.model import load
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch, tmp_path_factory):
+    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no network."""
+    for name in list(os.environ):
+        if name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A random two-layer GPT-2 of 300 tokens and 64 positions, with a tokenizer."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture
+def small(checkpoint):
+    """The same, loaded: a fresh engine for every test."""
+    return load(str(checkpoint))
+
+
+@dataclass
+class Result:
+    stdout: str
+    stderr: str
+    code: int
+    raw: bytes
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """run(*argv, stdin=None) -> Result, through cli.main. `stdin` is bytes or text from a pipe; None is a terminal
+    at which nobody types."""
+
+    def call(*argv, stdin=None):
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+        data = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        source = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)), "utf-8")
+        source.isatty = lambda: stdin is None
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "stdin", source)
+        code = cli.main([str(argument) for argument in argv])
+        out.flush()
+        err.flush()
+        raw = out.buffer.getvalue()
+        return Result(raw.decode(errors="replace"), err.buffer.getvalue().decode(), code, raw)
+
+    yield call
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def spawn():
+    """spawn(*argv, **popen) -> a real `gpt2` process with pipes."""
+    running = []
+
+    def start(*argv, **options):
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        command = [sys.executable, "-m", "gpt2cli", *map(str, argv)]
+        process = subprocess.Popen(command, **pipes)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def data():
+    """The folder with real tokenizer files and checkpoints, named by GPT2CLI_TEST_DATA."""
+    folder = os.environ.get("GPT2CLI_TEST_DATA")
+    if not folder:
+        pytest.skip("GPT2CLI_TEST_DATA names no folder with test data")
+    return Path(folder)
+
+
+def assert_error(result, code, *words):
+    """One error line with `words`, one hint line, nothing on stdout."""
+    lines = result.stderr.splitlines()
+    assert result.code == code, result.stderr
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], result.stderr
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr

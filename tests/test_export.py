@@ -1,0 +1,333 @@
+"""Whatever a GPT-2 checkpoint looks like, the exported graph computes what the oracle computes."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import oracle
+import pytest
+from checkpoints import SMALL, make_checkpoint, random_tensors
+from conftest import assert_error
+
+from gpt2cli.engine import Engine
+from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
+from gpt2cli.export import export
+from gpt2cli.export.graph import ACTIVATIONS
+from gpt2cli.store import ensure, resolve
+
+IDS = np.random.default_rng(7).integers(0, 299, 40).tolist()
+
+
+def engine_of(folder, tmp_path, precision="fp32"):
+    target = tmp_path / f"export-{precision}"
+    target.mkdir()
+    for _ in export(folder, target, precision):
+        pass
+    return Engine(target)
+
+
+def logits_of(folder, tmp_path, precision="fp32"):
+    return engine_of(folder, tmp_path, precision).feed([IDS], every=True)
+
+
+VARIANTS = {
+    "plain": {},
+    "prefixed": {"prefix": "transformer."},
+    "sharded": {"prefix": "transformer.", "shards": 3},
+    "untied": {"tie_word_embeddings": False},
+    "untied_prefixed": {"tie_word_embeddings": False, "prefix": "transformer."},
+    "float16": {"dtype": "float16"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "float64": {"dtype": "float64"},
+    "unscaled_attention": {"scale_attn_weights": False},
+    "inverse_layer_scale": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    "epsilon": {"layer_norm_epsilon": 0.1},
+    "inner": {"n_inner": 50},
+    "inner_null": {"n_inner": None},
+    "one_head": {"n_head": 1},
+    "head_size_2": {"n_head": 16},
+    "head_size_5": {"n_embd": 20},
+    "head_size_1": {"n_embd": 6, "n_head": 6},
+    "odd_everything": {"n_embd": 15, "n_head": 3, "n_inner": 7, "vocab_size": 303, "n_positions": 41},
+    "one_layer": {"n_layer": 1},
+    "stray_keys": {"rope_theta": 10000, "num_key_value_heads": 1, "sliding_window": 4, "hidden_act": "silu"},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_fp32_equals_oracle(changes, tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, **changes)
+    expected = oracle.forward(tensors, config, IDS)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - expected).max() < 1e-4 * max(1, np.abs(expected).max() / 10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_equals_oracle(activation, tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, activation_function=activation)
+    expected = oracle.forward(tensors, config, IDS)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["plain", "untied", "head_size_5", "inner", "odd_everything", "inverse_layer_scale"])
+def test_int8_is_its_numpy_simulation(name, tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, **VARIANTS[name])
+    actual = logits_of(tmp_path / "c", tmp_path, "int8")
+    fp32 = oracle.forward(tensors, config, IDS)
+    simulated = oracle.forward(tensors, config, IDS, oracle.int8)
+
+    def error(logits):
+        return np.sqrt(((logits - fp32) ** 2).mean())
+
+    assert 0.9 < error(actual) / error(simulated) < 1.1
+    assert error(simulated) < 0.06 * fp32.std()
+
+
+def test_int8_with_an_untied_embedding_reads_the_embedding_not_the_head(tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, tie_word_embeddings=False)
+    fp32 = oracle.forward(tensors, config, IDS)
+    assert np.corrcoef(logits_of(tmp_path / "c", tmp_path, "int8").ravel(), fp32.ravel())[0, 1] > 0.99
+
+
+def test_int8_survives_saturating_products(tmp_path):
+    """Weights and activations at their limits: x86 without VNNI would clip u8 x s8 sums at 16 bits."""
+    config = {**SMALL, "n_layer": 1}
+    tensors = {name: np.sign(value) * np.float32(0.5) for name, value in random_tensors(config).items()}
+    make_checkpoint(tmp_path / "c", config, tensors=tensors, tokenizer=False)
+    expected = oracle.forward(tensors, config, IDS, oracle.int8)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path, "int8") - expected).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8, np.bool_])
+def test_mask_buffers_of_any_type_are_skipped(dtype, tmp_path):
+    mask = np.tril(np.ones((1, 1, 64, 64))).astype(dtype)
+    extra = {f"h.{n}.attn.bias": mask for n in range(2)} | {
+        f"h.{n}.attn.masked_bias": np.array(-1e4, np.float32) for n in range(2)
+    }
+    config, tensors = make_checkpoint(tmp_path / "c", extra=extra, tokenizer=False)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_a_stored_head_of_a_tied_model_is_ignored(tmp_path):
+    extra = {"lm_head.weight": np.zeros((300, 32), np.float32)}
+    config, tensors = make_checkpoint(tmp_path / "c", extra=extra, tokenizer=False)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_header_of_any_length_and_order_is_read(tmp_path):
+    """Published files of 2022 have unpadded headers and tensors in arbitrary order."""
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False)
+    names, offset, entries, blobs = sorted(tensors, key=hash), 0, {}, []
+    for name in names:
+        blob = tensors[name].astype(np.float32).tobytes()
+        entries[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [offset, offset + len(blob)]}
+        offset += len(blob)
+        blobs.append(blob)
+    header = json.dumps(entries).encode()
+    header += b" " * ((3 - len(header)) % 8)
+    assert len(header) % 8 == 3
+    (tmp_path / "c/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"".join(blobs))
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_old_configs_with_n_ctx_only(tmp_path):
+    config = {key: value for key, value in SMALL.items() if key != "n_positions"} | {"n_ctx": 64}
+    make_checkpoint(tmp_path / "c", config, tensors=random_tensors(SMALL), tokenizer=False)
+    assert engine_of(tmp_path / "c", tmp_path).window == 64
+
+
+def test_an_end_token_outside_the_vocabulary_is_none(tmp_path):
+    make_checkpoint(tmp_path / "c", tokenizer=False, eos_token_id=50256)
+    assert engine_of(tmp_path / "c", tmp_path).facts.end is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_checker_passes_and_weights_are_readable_safetensors(precision, checkpoint, tmp_path):
+    from safetensors.numpy import load_file
+
+    engine_of(checkpoint, tmp_path, precision)
+    folder = tmp_path / f"export-{precision}"
+    onnx.checker.check_model(str(folder / "model.onnx"))
+    stored = load_file(folder / "weights.safetensors")
+    graph = onnx.load(str(folder / "model.onnx")).graph  # reads the external data
+    for tensor in graph.initializer:
+        if tensor.name in stored:
+            assert np.array_equal(onnx.numpy_helper.to_array(tensor), stored[tensor.name])
+    assert set(stored) <= {tensor.name for tensor in graph.initializer}
+
+
+def test_export_is_deterministic(checkpoint, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for _ in export(checkpoint, tmp_path / name, "int8"):
+            pass
+    for file in ("model.onnx", "weights.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_fp32_of_an_int8_export_is_its_dequantised_weights(tmp_path):
+    """How the built-in model runs with --precision fp32: its file holds integers only."""
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False)
+    engine_of(tmp_path / "c", tmp_path, "int8")
+    (tmp_path / "again").mkdir()
+    engine = engine_of(tmp_path / "export-int8", tmp_path / "again")
+
+    def rounded(weight):
+        scale = np.abs(weight).max(0) / 127
+        return np.rint(weight / scale) * scale
+
+    for name, value in tensors.items():
+        if value.ndim == 2 and name != "wpe.weight":
+            tensors[name] = rounded(value.T).T if name == "wte.weight" else rounded(value)
+    assert np.abs(engine.feed([IDS], every=True) - oracle.forward(tensors, config, IDS)).max() < 1e-3
+
+
+# What cannot be exported is refused, and nothing is left in the cache
+
+
+def refused(folder, kind):
+    with pytest.raises(kind) as caught:
+        ensure(resolve(str(folder)), "fp32")
+    from gpt2cli import paths
+
+    assert not paths.exports().exists() or not [
+        path for path in paths.exports().iterdir() if path.name.startswith(".")
+    ]
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["gpt_neo", "llama", "gptj", "biogpt", None])
+def test_other_architectures_are_refused_by_name(kind, tmp_path):
+    make_checkpoint(tmp_path / "c", model_type=kind, architectures=["Other"])
+    assert (kind or "no named model type") in refused(tmp_path / "c", UnknownModel)
+
+
+def test_a_classifier_is_refused(tmp_path):
+    make_checkpoint(tmp_path / "c", architectures=["GPT2ForSequenceClassification"])
+    assert "GPT2ForSequenceClassification" in refused(tmp_path / "c", UnknownModel)
+
+
+def test_an_unknown_activation_is_refused(tmp_path):
+    make_checkpoint(tmp_path / "c", activation_function="snake")
+    assert "snake" in refused(tmp_path / "c", UnknownModel)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, 2000, -1])
+def test_truncated_safetensors(size, tmp_path):
+    make_checkpoint(tmp_path / "c")
+    path = tmp_path / "c/model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    assert "model.safetensors" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_garbage_safetensors(tmp_path):
+    make_checkpoint(tmp_path / "c")
+    (tmp_path / "c/model.safetensors").write_bytes(bytes(range(256)) * 100)
+    refused(tmp_path / "c", CorruptFile)
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    tensors = random_tensors(SMALL)
+    del tensors["h.1.mlp.c_fc.bias"]
+    make_checkpoint(tmp_path / "c", tensors=tensors)
+    assert "h.1.mlp.c_fc.bias" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_a_tensor_of_the_wrong_shape_is_named(tmp_path):
+    tensors = random_tensors(SMALL) | {"h.0.attn.c_proj.weight": np.zeros((32, 31), np.float32)}
+    make_checkpoint(tmp_path / "c", tensors=tensors)
+    message = refused(tmp_path / "c", CorruptFile)
+    assert "h.0.attn.c_proj.weight" in message
+    assert "[32, 31]" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_are_refused(value, tmp_path):
+    tensors = random_tensors(SMALL)
+    tensors["h.1.ln_2.weight"][3] = value
+    make_checkpoint(tmp_path / "c", tensors=tensors)
+    assert "h.1.ln_2.weight" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    make_checkpoint(tmp_path / "c", shards=3)
+    (tmp_path / "c/model-00002-of-00003.safetensors").unlink()
+    assert "model-00002-of-00003" in refused(tmp_path / "c", CorruptFile)
+
+
+@pytest.mark.parametrize("name", ["../evil.safetensors", "/etc/passwd", "a/b.safetensors"])
+def test_shards_stay_in_their_folder(name, tmp_path):
+    make_checkpoint(tmp_path / "c", shards=2)
+    index = tmp_path / "c/model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"wte.weight": name}}))
+    refused(tmp_path / "c", CorruptFile)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_layer": -1}, {"n_embd": "wide"}, {"vocab_size": 1 << 60}, {"n_head": 5}, {"layer_norm_epsilon": None}],
+)
+def test_impossible_configs(changes, tmp_path):
+    make_checkpoint(tmp_path / "c", tokenizer=False)
+    path = tmp_path / "c/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    refused(tmp_path / "c", CorruptFile)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"gpt2"', "\xff"])
+def test_broken_config_json(text, tmp_path):
+    make_checkpoint(tmp_path / "c")
+    (tmp_path / "c/config.json").write_text(text, encoding="latin-1")
+    refused(tmp_path / "c", CorruptFile)
+
+
+def test_folders_that_are_no_checkpoint(tmp_path):
+    assert "config.json" in refused(tmp_path, UnknownModel)
+    make_checkpoint(tmp_path / "c")
+    (tmp_path / "c/model.safetensors").rename(tmp_path / "c/pytorch_model.bin")
+    assert "pytorch_model.bin" in refused(tmp_path / "c", UnknownModel)
+
+
+def test_a_full_disk_is_noticed_before_writing(checkpoint, monkeypatch):
+    usage = shutil.disk_usage(checkpoint)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert "free" in refused(checkpoint, StorageError)
+
+
+def test_a_cache_that_cannot_be_written(checkpoint, run, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "file"))
+    assert_error(run("generate", "-q", "-m", checkpoint, "the"), 7, "GPT2_CACHE")
+
+
+def test_an_interrupted_export_leaves_nothing(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
+
+    def interrupt(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure(resolve(str(checkpoint)), "fp32", interrupt)
+    assert list((tmp_path / "exports").iterdir()) == []
+
+
+def test_an_export_is_made_once_and_again_when_the_checkpoint_changes(tmp_path):
+    make_checkpoint(tmp_path / "c")
+    seen = []
+    first = ensure(resolve(str(tmp_path / "c")), "fp32", lambda *step: seen.append(step))
+    assert seen
+    seen.clear()
+    assert ensure(resolve(str(tmp_path / "c")), "fp32", lambda *step: seen.append(step)) == first
+    assert not seen
+    make_checkpoint(tmp_path / "c", seed=1)
+    assert ensure(resolve(str(tmp_path / "c")), "fp32") != first
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_damaged_exports_are_corrupt_not_a_crash(name, keep, checkpoint, tmp_path, run):
+    engine_of(checkpoint, tmp_path)
+    path = tmp_path / "export-fp32" / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    assert_error(run("generate", "-m", tmp_path / "export-fp32", "the"), 5, name if name == "model.onnx" else "")
