@@ -1,10 +1,10 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-    from gpt2cli import Sampling, generate, load
+from gpt2cli import Sampling, generate, load
 
-    model = load("tiny")
-    for piece in generate(model, "Once upon a time", sampling=Sampling(seed=1), max_tokens=50):
-        print(piece.text, end="", flush=True)
+model = load("tiny")
+for piece in generate(model, "Once upon a time", sampling=Sampling(seed=1), max_tokens=50):
+    print(piece.text, end="", flush=True)
 """
 
 from typing import TYPE_CHECKING, Any

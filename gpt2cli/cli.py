@@ -83,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("GPT2_DEBUG"):
             raise
         terminal.error(
-            f"unexpected {type(error).__name__}: {error}", "this is a bug: run again with GPT2_DEBUG=1 and report it"
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a bug: run again with GPT2_DEBUG=1 and report it",
         )
         return 1
 
@@ -93,7 +94,7 @@ def _bare() -> list[str]:
     if sys.stdin is None or sys.stdin.isatty():
         return ["--help"]
     try:
-        waiting = sys.stdin.buffer.peek(1)  # type: ignore[attr-defined]
+        waiting = sys.stdin.buffer.peek(1)  # type: ignore[union-attr]
     except (OSError, ValueError, AttributeError):
         waiting = b""
     return ["generate"] if waiting else ["--help"]

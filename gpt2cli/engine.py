@@ -51,14 +51,13 @@ class Engine:
         options.add_session_config_entry("session.x64quantprecision", "1")
         path = folder / "model.onnx"
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
-                f"{path} was not exported by gpt2", "give the checkpoint's own folder; it is exported on first use"
+                f"{path} was not exported by gpt2",
+                "give the checkpoint's own folder; it is exported on first use",
             ) from None
         except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
             reason = str(error).splitlines()[0]
@@ -84,9 +83,7 @@ class Engine:
             # zeros are mapped lazily: memory is used as the cache fills
             self._cache = [np.zeros(shape, np.float32) for _ in range(2 * facts.layers)]
         except MemoryError:
-            raise CannotMeet(
-                f"no memory for the cache of {capacity} rows", "ask for fewer samples: -N"
-            ) from None
+            raise CannotMeet(f"no memory for the cache of {capacity} rows", "ask for fewer samples: -N") from None
         self._capacity = capacity
         self._binding: tuple[slice, Any] | None = None
 
@@ -161,6 +158,10 @@ class Engine:
             self._binding = rows, binding
         return self._binding[1]
 
+    def reset(self) -> None:
+        """Back to one empty row."""
+        self.lengths = [0]
+
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
         if not 0 <= length <= self.lengths[row]:
@@ -168,11 +169,11 @@ class Engine:
         self.lengths[row] = length
 
     def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row rows[i] was: repeats, drops and reorders rows."""
+        """Row i becomes what row rows[i] was: repeats, drops and reorders rows. At least one must stay."""
         if list(rows) == list(range(len(self.lengths))):
             return
         lengths = [self.lengths[row] for row in rows]
-        used = max(lengths, default=0)
+        used = max(lengths)
         old, capacity = self._cache, self._capacity
         if len(rows) > capacity:
             self._allocate(len(rows))

@@ -2,10 +2,10 @@
 
 Nothing here prints. Whoever consumes the iterator decides what becomes of the pieces; closing it is cancellation."""
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -71,7 +71,14 @@ def generate(
         raise CannotMeet(
             f"the prompt has {len(ids)} tokens, the model's window {engine.window}", "cut it: prompt_ids does"
         )
-    _check(samples=samples, beams=beams, stop=stop, max_tokens=max_tokens, min_tokens=min_tokens, logprobs=logprobs)
+    _check(
+        samples=samples,
+        beams=beams,
+        stop=stop,
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        logprobs=logprobs,
+    )
     if max_length is not None:
         if max_length <= len(ids):
             raise CannotMeet(
@@ -97,9 +104,7 @@ def generate(
     return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
 
 
-def prompt_ids(
-    model: Model, text: str, *, special: bool = False, keep: int = 0, strict: bool = False
-) -> list[int]:
+def prompt_ids(model: Model, text: str, *, special: bool = False, keep: int = 0, strict: bool = False) -> list[int]:
     """The ids that are fed for `text`. Nothing is put before it. Raises CannotMeet, as `fitted`."""
     return fitted(model.tokenizer.encode(text, special=special), model, keep=keep, strict=strict)
 
@@ -154,7 +159,8 @@ def _check(
         raise UsageError("a stop string is empty", "give --stop some text")
     if max_tokens is not None and min_tokens > max_tokens:
         raise UsageError(
-            f"--min-tokens {min_tokens} is more than --max-tokens {max_tokens}", "raise -n, or lower --min-tokens"
+            f"--min-tokens {min_tokens} is more than --max-tokens {max_tokens}",
+            "raise -n, or lower --min-tokens",
         )
     if 1 < beams < samples:
         raise UsageError(f"{samples} samples of {beams} beams", f"raise --beams to {samples}, or lower -N")
@@ -175,32 +181,29 @@ def _sample(
     logits = np.repeat(_prefill(engine, ids), len(rows), axis=0)
     engine.select([0] * len(rows))
     sampler = Sampler(sampling, ids, len(rows))
-    first = ids[:keep]
     recent = {row.number: deque(ids, maxlen=engine.window) for row in rows}
-    count = 0
-    while rows:
+    for count in itertools.count():
         _check_numbers(logits)
         banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
         tokens = sampler.choose(logits, [row.number for row in rows], banned)
-        count += 1
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             recent[row.number].append(token)
             yield row.push(token, None if logprobs is None else _logprob(logits[place], token, logprobs))
         going = [place for place, row in enumerate(rows) if not row.finished]
-        if len(going) < len(rows):
-            engine.select(going)
-            rows = [rows[place] for place in going]
-            tokens = [tokens[place] for place in going]
-        if rows and engine.lengths[0] == engine.window:  # all rows are equally long
+        if not going:
+            return
+        engine.select(going)
+        rows = [rows[place] for place in going]
+        if engine.lengths[0] == engine.window:  # all rows are equally long
             half = (engine.window - keep) // 2
             fed = []
             for place, row in enumerate(rows):
                 said = recent[row.number]
                 engine.rewind(keep, place)
-                fed.append(list(islice(said, len(said) - half, None)))
+                fed.append(list(itertools.islice(said, len(said) - half, None)))
             logits = engine.feed(fed)
-        elif rows:
-            logits = engine.feed([[token] for token in tokens])
+        else:
+            logits = engine.feed([[tokens[place]] for place in going])
 
 
 def _beams(
@@ -236,8 +239,7 @@ def _beams(
 
 def _prefill(engine: Engine, ids: list[int]) -> Logits:
     """The logits after `ids` in an engine of one row; a common beginning of the cache is not reused."""
-    engine.select([0])
-    engine.rewind(0)
+    engine.reset()
     return engine.feed([ids])
 
 

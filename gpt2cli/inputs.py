@@ -18,9 +18,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
 
 
-def read_prompt(
-    arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]
-) -> str:
+def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]) -> str:
     """The prompt text, by these rules:
 
     - arguments are joined by one space (by nothing after white space); a `-` among them is stdin's text;
@@ -31,7 +29,8 @@ def read_prompt(
     Raises UsageError and CannotMeet."""
     if file is not None and arguments:
         raise UsageError(
-            f"a prompt as argument and a file, '{file}'", f"give one of them, or: gpt2 generate - ... < '{file}'"
+            f"a prompt as argument and a file, '{file}'",
+            f"give one of them, or: gpt2 generate - ... < '{file}'",
         )
     if file is not None and str(file) != "-":
         return _read_file(file)
@@ -100,7 +99,8 @@ def _read_stdin(note: Callable[[str], None]) -> str:
 def _decoded(data: bytes, source: str) -> str:
     if len(data) > MAX_BYTES:
         raise CannotMeet(
-            f"{source} holds more than {MAX_BYTES >> 20} MB", "only the end can be used: tail -c 10000 FILE | gpt2"
+            f"{source} holds more than {MAX_BYTES >> 20} MB",
+            "only the end can be used: tail -c 10000 FILE | gpt2",
         )
     try:
         text = data.decode("utf-8-sig")

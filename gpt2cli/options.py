@@ -10,10 +10,13 @@ SAMPLING = "Sampling"
 
 Prompt = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]...", help="Text to continue; - is stdin's text. Default: stdin.", show_default=False),
+    typer.Argument(
+        metavar="[PROMPT]...", help="Text to continue; - is stdin's text. Default: stdin.", show_default=False
+    ),
 ]
 File = Annotated[
-    Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the prompt from FILE.", show_default=False)
+    Path | None,
+    typer.Option("-f", "--file", metavar="FILE", help="Read the prompt from FILE.", show_default=False),
 ]
 Ids = Annotated[
     str | None,
@@ -72,21 +75,24 @@ IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Never choose <|en
 Keep = Annotated[
     int,
     typer.Option(
-        metavar="N", envvar="GPT2_KEEP", min=-1, help="First tokens kept when the window is full; -1: the prompt."
+        metavar="N",
+        envvar="GPT2_KEEP",
+        min=-1,
+        help="First tokens kept when the window is full; -1: the prompt.",
     ),
 ]
 
 Temperature = Annotated[
-    float, typer.Option("-t", "--temperature", "--temp", metavar="X", envvar="GPT2_TEMPERATURE", help="0 is greedy.")
+    float,
+    typer.Option("-t", "--temperature", "--temp", metavar="X", envvar="GPT2_TEMPERATURE", help="0 is greedy."),
 ]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")]
 TopK = Annotated[int, typer.Option(metavar="K", envvar="GPT2_TOP_K", help="Draw from the K best; 0: off.")]
 TopP = Annotated[
-    float, typer.Option(metavar="P", envvar="GPT2_TOP_P", help="Draw from the best that reach mass P; 1: off.")
+    float,
+    typer.Option(metavar="P", envvar="GPT2_TOP_P", help="Draw from the best that reach mass P; 1: off."),
 ]
-MinP = Annotated[
-    float, typer.Option(metavar="P", envvar="GPT2_MIN_P", help="Drop below P times the best; 0: off.")
-]
+MinP = Annotated[float, typer.Option(metavar="P", envvar="GPT2_MIN_P", help="Drop below P times the best; 0: off.")]
 Typical = Annotated[
     float,
     typer.Option("--typical", "--typical-p", metavar="P", envvar="GPT2_TYPICAL", help="Typical sampling; 1: off."),
@@ -106,7 +112,9 @@ FrequencyPenalty = Annotated[float, typer.Option(metavar="X", help="The same, fo
 NoRepeatNgram = Annotated[
     int,
     typer.Option(
-        *("--no-repeat-ngram", "--no-repeat-ngram-size"), metavar="N", help="Never repeat N tokens in a row; 0: off."
+        *("--no-repeat-ngram", "--no-repeat-ngram-size"),
+        metavar="N",
+        help="Never repeat N tokens in a row; 0: off.",
     ),
 ]
 LogitBias = Annotated[
@@ -120,7 +128,12 @@ LogitBias = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        "-s", "--seed", metavar="N", envvar="GPT2_SEED", help="Same seed, same text. Default: drawn.", show_default=False
+        "-s",
+        "--seed",
+        metavar="N",
+        envvar="GPT2_SEED",
+        help="Same seed, same text. Default: drawn.",
+        show_default=False,
     ),
 ]
 
@@ -142,7 +155,10 @@ JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object 
 Logprobs = Annotated[
     int | None,
     typer.Option(
-        metavar="K", min=0, help="With JSON: each token's log-probability, and the K best.", show_default=False
+        metavar="K",
+        min=0,
+        help="With JSON: each token's log-probability, and the K best.",
+        show_default=False,
     ),
 ]
 Stats = Annotated[bool, typer.Option("--stats", help="Print seed, counts and speed to stderr.")]

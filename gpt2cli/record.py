@@ -143,9 +143,7 @@ def _logprob(tokenizer: Tokenizer, token: int, logprob: Logprob) -> dict[str, An
         "token": tokenizer.decode([token]),
         "bytes": list(tokenizer.bytes_of(token)),
         "logprob": logprob.logprob,
-        "top": [
-            {"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top
-        ],
+        "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
     }
 
 

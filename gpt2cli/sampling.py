@@ -95,9 +95,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], rows: int) -> None:
         self.sampling = sampling = sampling.seeded()
-        self._streams = [
-            np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in range(rows)
-        ]
+        self._streams = [np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in range(rows)]
         self._histories = [History(sampling, prompt) for _ in range(rows)]
 
     def choose(self, logits: Array, rows: Sequence[int], banned: Sequence[int] = ()) -> list[int]:
@@ -108,9 +106,7 @@ class Sampler:
             self._histories[row].adjust(values)
         logits[:, list(banned)] = -inf
         if not np.isfinite(logits.max(axis=1)).all():
-            raise CannotMeet(
-                "every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram"
-            )
+            raise CannotMeet("every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram")
         if self.sampling.greedy:
             tokens: list[int] = logits.argmax(axis=1).tolist()
         else:

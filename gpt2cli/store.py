@@ -39,7 +39,8 @@ def resolve(name: str) -> Source:
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
     if "/" in name or "\\" in name:
         raise UnknownModel(
-            f"no folder '{name}'", "give the path of a checkpoint folder; this version does not download models"
+            f"no folder '{name}'",
+            "give the path of a checkpoint folder; this version does not download models",
         )
     catalog.find(name)  # raises, with the nearest name
     raise AssertionError(name)

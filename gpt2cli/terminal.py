@@ -103,7 +103,8 @@ class Output:
     def _failed(self, reason: OSError) -> StorageError:
         where = "stdout" if self._path is None else f"'{self._path}'"
         return StorageError(
-            f"cannot write to {where}: {reason.strerror or reason}", "make room, or choose another file: -o FILE"
+            f"cannot write to {where}: {reason.strerror or reason}",
+            "make room, or choose another file: -o FILE",
         )
 
 

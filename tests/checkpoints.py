@@ -8,7 +8,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END = "<|endoftext|>"
-TEXT = "the cat and the dog and the old man went to the sea; the sea was old and the man was wet. " * 3
+TEXT = """The cat and the dog and the old man went to the sea; the sea was old, and the man was wet. When the rain had
+stopped, the three of them sat down under a tree and counted what was left: two apples, one shoe, and a map on which
+nothing could be read any more. "We shall have to ask somebody," said the dog, and so they did."""
 
 SMALL = {
     "model_type": "gpt2",
@@ -72,7 +74,17 @@ def small_tokenizer(vocab_size=300):
 
 
 def make_checkpoint(
-    folder, config=None, *, seed=0, dtype="float32", prefix="", shards=1, extra=None, tokenizer=True, tensors=None, **changes
+    folder,
+    config=None,
+    *,
+    seed=0,
+    dtype="float32",
+    prefix="",
+    shards=1,
+    extra=None,
+    tokenizer=True,
+    tensors=None,
+    **changes,
 ):
     """Write a checkpoint folder; returns (config, tensors as the model sees them)."""
     config = {**(config or SMALL), **changes}

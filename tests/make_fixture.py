@@ -40,7 +40,9 @@ for name, changes in CONFIGS.items():
     ids = torch.randint(0, 63, (1, 20))
     with torch.no_grad():
         logits = model(ids).logits[0].numpy()
-        tokens = model.generate(ids[:, :8], attention_mask=torch.ones_like(ids[:, :8]), max_new_tokens=20, do_sample=False)
+        tokens = model.generate(
+            ids[:, :8], attention_mask=torch.ones_like(ids[:, :8]), max_new_tokens=20, do_sample=False
+        )
     np.savez(folder / "outputs.npz", ids=ids[0].numpy(), logits=logits, greedy=tokens[0, 8:].numpy())
     (folder / "generation_config.json").unlink(missing_ok=True)
     print(name, transformers.__version__, torch.__version__, logits.std())

@@ -52,13 +52,14 @@ def exact(x, weight):
 
 
 def int8(x, weight):
-    """The same with both sides rounded as the exporter does: a scale for each column of `weight`, one for each row
-    of `x`, and integers from -127 to 127 between them."""
+    """The same with both sides rounded as the exporter does: `weight` to a scale for each column and integers from
+    -127 to 127, `x` to 256 levels between the least and the largest number of each row."""
     columns = np.abs(weight).max(0)
     columns = np.where(columns > 0, columns / 127, 1)
-    rows = np.maximum(np.abs(x).max(-1, keepdims=True), 1e-30)
-    integers = np.rint(x / rows * 127) @ np.rint(weight / columns)
-    return integers * (rows / 127) * columns
+    least = x.min(-1, keepdims=True)
+    span = np.maximum(x.max(-1, keepdims=True) - least, 1e-30)
+    rounded = np.rint((x - least) / span * 255) / 255 * span + least
+    return rounded @ (np.rint(weight / columns) * columns)
 
 
 def forward(tensors, config, ids, product=exact):

@@ -120,7 +120,11 @@ def test_header_of_any_length_and_order_is_read(tmp_path):
     names, offset, entries, blobs = sorted(tensors, key=hash), 0, {}, []
     for name in names:
         blob = tensors[name].astype(np.float32).tobytes()
-        entries[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [offset, offset + len(blob)]}
+        entries[name] = {
+            "dtype": "F32",
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, offset + len(blob)],
+        }
         offset += len(blob)
         blobs.append(blob)
     header = json.dumps(entries).encode()
@@ -190,9 +194,7 @@ def refused(folder, kind):
         ensure(resolve(str(folder)), "fp32")
     from gpt2cli import paths
 
-    assert not paths.exports().exists() or not [
-        path for path in paths.exports().iterdir() if path.name.startswith(".")
-    ]
+    assert not paths.exports().exists() or not [path for path in paths.exports().iterdir() if path.name.startswith(".")]
     return caught.value.message
 
 
@@ -265,7 +267,13 @@ def test_shards_stay_in_their_folder(name, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"n_layer": -1}, {"n_embd": "wide"}, {"vocab_size": 1 << 60}, {"n_head": 5}, {"layer_norm_epsilon": None}],
+    [
+        {"n_layer": -1},
+        {"n_embd": "wide"},
+        {"vocab_size": 1 << 60},
+        {"n_head": 5},
+        {"layer_norm_epsilon": None},
+    ],
 )
 def test_impossible_configs(changes, tmp_path):
     make_checkpoint(tmp_path / "c", tokenizer=False)

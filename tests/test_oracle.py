@@ -15,7 +15,9 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def test_oracle_equals_frozen_transformers(name):
     folder = FIXTURES / name
     config = json.loads((folder / "config.json").read_text())
-    tensors = {key.removeprefix("transformer."): value for key, value in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        key.removeprefix("transformer."): value for key, value in load_file(folder / "model.safetensors").items()
+    }
     expected = np.load(folder / "outputs.npz")
     ids = expected["ids"].tolist()
     assert np.abs(oracle.forward(tensors, config, ids) - expected["logits"]).max() < 1e-4

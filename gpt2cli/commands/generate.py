@@ -163,7 +163,13 @@ def generate(
 
 
 def _finish(
-    output: terminal.Output, texts: terminal.Texts, record: "Record", *, as_json: bool, as_jsonl: bool, stats: bool
+    output: terminal.Output,
+    texts: terminal.Texts,
+    record: "Record",
+    *,
+    as_json: bool,
+    as_jsonl: bool,
+    stats: bool,
 ) -> None:
     if as_json:
         output.write(record.json_object())
@@ -200,7 +206,11 @@ def _refuse_contradictions(context: typer.Context) -> None:
     if values["ids"] is not None and (values["prompt"] or values["file"]):
         raise UsageError("a prompt as ids and as text", "give --ids or a text, not both")
     if values["max_tokens"] == -1 and values["max_length"] is None:
-        for present, what in ((as_json, as_json), (values["num_samples"] > 1, "-N"), (values["beams"] > 1, "--beams")):
+        for present, what in (
+            (as_json, as_json),
+            (values["num_samples"] > 1, "-N"),
+            (values["beams"] > 1, "--beams"),
+        ):
             if present:
                 refuse("-n -1", what, "say how many tokens: -n 500")
     if values["beams"] > 1:
@@ -238,7 +248,8 @@ def _bias(entries: Sequence[str], tokenizer: "Tokenizer", vocabulary: int) -> di
             if len(ids) != 1:
                 shown = " ".join(map(str, ids))
                 raise UsageError(
-                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one", "bias each id by itself: ID=X"
+                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one",
+                    "bias each id by itself: ID=X",
                 )
             token = ids[0]
         if token >= vocabulary:

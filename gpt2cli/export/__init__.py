@@ -1,7 +1,7 @@
 """A checkpoint becomes a folder that the engine runs, without PyTorch:
 
-    model.onnx, weights.safetensors    the graph, and its weights as external data
-    config.json, tokenizer files       copied from the checkpoint
+model.onnx, weights.safetensors    the graph, and its weights as external data
+config.json, tokenizer files       copied from the checkpoint
 """
 
 import json
@@ -21,7 +21,10 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.j
 def export(source: Path, folder: Path, precision: str) -> Iterator[tuple[int, int]]:
     """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
     Raises UnknownModel, CorruptFile, StorageError, OSError."""
-    from gpt2cli.export import graph, weights  # onnx and safetensors: 300 ms, and a cached model needs neither
+    from gpt2cli.export import (
+        graph,
+        weights,
+    )  # onnx and safetensors: 300 ms, and a cached model needs neither
     from gpt2cli.export.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(source)

@@ -85,9 +85,7 @@ def read_config(folder: Path) -> Config:
         eos_token_id=eos if isinstance(eos, int) and 0 <= eos < vocab_size else None,
     )
     if width % config.n_head:
-        raise CorruptFile(
-            f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json"
-        )
+        raise CorruptFile(f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json")
     return config
 
 
@@ -117,7 +115,7 @@ class Checkpoint:
         for path in _weight_files(folder):
             try:
                 file = safe_open(path, framework="numpy")
-                names = list(file.keys())
+                names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
             except (SafetensorError, OSError) as error:
                 raise _corrupt(path, error) from None
             for name in names:
@@ -156,12 +154,10 @@ class Checkpoint:
 
     def _read(self, name: str) -> Array:
         if name not in self._files:
-            raise CorruptFile(
-                f"the tensor {name} is missing in '{self.folder}'", "download the checkpoint again"
-            )
+            raise CorruptFile(f"the tensor {name} is missing in '{self.folder}'", "download the checkpoint again")
         stored, file, path = self._files[name]
         try:
-            value: Array = file.get_tensor(stored)
+            value: Array = file.get_tensor(stored)  # type: ignore[no-untyped-call]
         except (SafetensorError, OSError) as error:
             raise _corrupt(path, error) from None
         return value

@@ -18,6 +18,7 @@ normalises, FastGelu and BiasGelu add the bias before the activation.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,39 +46,37 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def add(
-        self, operator: str, *inputs: str, domain: str = "", outputs: Sequence[str] = (), **attributes: object
-    ) -> str:
+    def add(self, operator: str, *inputs: str, domain: str = "", outputs: Sequence[str] = (), **attributes: Any) -> str:
         """Append a node; returns the name of its first output."""
         names = list(outputs) or [f"{operator}_{len(self.nodes)}"]
-        self.nodes.append(
-            helper.make_node(operator, list(inputs), names, domain=domain, name=names[0], **attributes)
-        )
+        self.nodes.append(helper.make_node(operator, list(inputs), names, domain=domain, name=names[0], **attributes))
         return names[0]
 
-    def constant(self, name: str, value: np.generic | np.ndarray) -> str:  # type: ignore[type-arg]
+    def constant(self, name: str, value: Any) -> str:
         self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
     def matmul(self, x: str, weight: str) -> str:
         """x [..., in] times the matrix `weight` [in, out], without bias.
 
-        int8: each row of x is divided by its largest magnitude and rounded to a *fixed* grid of 1/127, so that no
-        row depends on another; sums of integers are exact, so the same row gives the same result in any batch."""
+        int8: each row of x is mapped from its own minimum and maximum to [0, 1] and rounded to a *fixed* grid of
+        1/255, so that no row depends on another; sums of integers are exact, so the same row gives the same result
+        in any batch. What the minimum contributed, minimum * (sum of each column of the weight), is added back."""
         if self.precision == "fp32":
             return self.add("MatMul", x, weight)
-        tiny = self.constant("tiny", np.float32(1e-30))  # a row of zeros divides by this
-        largest = self.add("ReduceMax", self.add("Abs", x), axes=[-1], keepdims=1)
-        largest = self.add("Max", largest, tiny)
-        step = self.constant("step", np.float32(1 / 127))
-        middle = self.constant("middle", np.uint8(128))
-        integers = self.add("QuantizeLinear", self.add("Div", x, largest), step, middle)
+        tiny = self.constant("tiny", np.float32(1e-30))  # a row of equal numbers divides by this
+        least = self.add("ReduceMin", x, axes=[-1], keepdims=1)
+        span = self.add("Sub", self.add("ReduceMax", x, axes=[-1], keepdims=1), least)
+        span = self.add("Max", span, tiny)
+        step = self.constant("step", np.float32(1 / 255))
+        zero = self.constant("zero", np.uint8(0))
+        integers = self.add("QuantizeLinear", self.add("Div", self.add("Sub", x, least), span), step, zero)
         product = self.add(
             "MatMulIntegerToFloat",
-            *(integers, f"{weight}.int8", step, f"{weight}.scale", middle),
+            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero),
             domain=MICROSOFT,
         )
-        return self.add("Mul", product, largest)
+        return self.add("Add", self.add("Mul", product, span), self.add("Mul", least, f"{weight}.sum"))
 
     def embedding(self, ids: str, table: str) -> str:
         """Rows of a table [vocabulary, width] by id; in int8, columns of its transpose."""
@@ -153,9 +152,7 @@ def build(
     residual = graph.add(
         "Add", graph.embedding("input_ids", "wte.weight"), graph.add("Gather", "wpe.weight", "position_ids")
     )
-    x = graph.add(
-        "LayerNormalization", residual, *norm("h.0.ln_1"), axis=-1, epsilon=config.layer_norm_epsilon
-    )
+    x = graph.add("LayerNormalization", residual, *norm("h.0.ln_1"), axis=-1, epsilon=config.layer_norm_epsilon)
     for layer in range(config.n_layer):
         block = f"h.{layer}"
         scale = size_scale(config) / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1)
@@ -180,7 +177,7 @@ def build(
     flat = graph.add("Reshape", x, graph.constant("rows_by_width", np.array([-1, config.n_embd], np.int64)))
     graph.head(graph.add("Gather", flat, "logit_rows"), "wte.weight" if tied else "lm_head.weight")
 
-    cache = ["batch", heads, config.n_positions, size]
+    cache: list[str | int | None] = ["batch", heads, config.n_positions, size]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
         helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["batch", "tokens"]),
@@ -195,15 +192,14 @@ def build(
             outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", TensorProto.FLOAT, cache))
     initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
     model = helper.make_model(
-        helper.make_graph(
-            graph.nodes, "gpt2", inputs, outputs, [*initializers, *graph.constants.values()]
-        ),
+        helper.make_graph(graph.nodes, "gpt2", inputs, outputs, [*initializers, *graph.constants.values()]),
         opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)],
         ir_version=8,
         producer_name="gpt2cli",
     )
     helper.set_model_props(model, metadata)
-    return model.SerializeToString(deterministic=True)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
 
 
 def size_scale(config: Config) -> float:

@@ -20,7 +20,7 @@ from gpt2cli.export.quantize import column_scales, to_int8
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FILE = "weights.safetensors"
-_DTYPES = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
+_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
 _PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
 
 
@@ -35,7 +35,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * _DTYPES[self.dtype].itemsize
+        return prod(self.shape) * int(_DTYPES[self.dtype].itemsize)
 
 
 def padded_head_size(config: Config) -> int:
@@ -58,6 +58,7 @@ def stored_weights(checkpoint: Checkpoint, precision: str) -> list[Stored]:
         if name in TABLES:
             shape, load = shape[::-1], partial(_transposed, load)
         floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(_scales, load)))
+        floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(_sums, load)))
         integers.append(Stored(f"{name}.int8", "I8", shape, partial(_integers, load)))
     return floats + integers
 
@@ -113,6 +114,13 @@ def _transposed(load: Callable[[], Array]) -> Array:
 
 def _scales(load: Callable[[], Array]) -> Array:
     return column_scales(load())
+
+
+def _sums(load: Callable[[], Array]) -> Array:
+    """The columns' sums of the rounded weight."""
+    weight = load()
+    scales = column_scales(weight)
+    return to_int8(weight, scales).sum(axis=0, dtype=np.int64) * scales
 
 
 def _integers(load: Callable[[], Array]) -> Array:

@@ -18,7 +18,6 @@ the training differs, because it has to fit into hours of two CPU cores:
 import argparse
 import json
 import math
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,21 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from books import HELD_OUT, books
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 
 END = "<|endoftext|>"
-
-# Whole books, never seen in training. Two by authors whose other books are in the corpus, one by an author
-# seen nowhere else, one adventure novel; none retells a tale that another book tells.
-HELD_OUT = (
-    "se_e-nesbit_the-railway-children.txt",
-    "se_kenneth-grahame_the-wind-in-the-willows.txt",
-    "se_l-frank-baum_the-wonderful-wizard-of-oz.txt",
-    "se_jack-london_the-call-of-the-wild.txt",
-)
 
 
 @dataclass(frozen=True)
@@ -129,20 +120,6 @@ class Muon(torch.optim.Optimizer):
                 update = orthogonal(update.view(parts, rows // parts, columns)).reshape(rows, columns)
                 p.mul_(1 - group["lr"] * group["decay"])
                 p.add_(update, alpha=-group["lr"] * max(1, rows / parts / columns) ** 0.5)
-
-
-def books(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(file name, text) of every book, by name."""
-    archive = corpus / "books.tar.xz"
-    if archive.exists():
-        with tarfile.open(archive) as tar:
-            for member in sorted(tar.getmembers(), key=lambda member: member.name):
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is not None and member.name.endswith(".txt"):
-                    yield Path(member.name).name, file.read().decode("utf-8")
-    else:
-        for path in sorted((corpus / "books").glob("*.txt")):
-            yield path.name, path.read_text(encoding="utf-8")
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:

@@ -1,0 +1,156 @@
+"""The engine's contract: cached = uncached, chunked = whole, batched = single, rewound = never fed."""
+
+import json
+
+import numpy as np
+import oracle
+import pytest
+from checkpoints import make_checkpoint, random_tensors
+from safetensors.numpy import load_file
+
+from gpt2cli import engine as engine_module
+from gpt2cli.engine import Engine
+from gpt2cli.errors import UsageError
+from gpt2cli.export import export
+
+RNG = np.random.default_rng(3)
+IDS = RNG.integers(0, 299, 64).tolist()
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def folder(request, checkpoint, tmp_path_factory):
+    target = tmp_path_factory.mktemp(request.param)
+    for _ in export(checkpoint, target, request.param):
+        pass
+    return target
+
+
+@pytest.fixture
+def engine(folder):
+    return Engine(folder)
+
+
+def tolerance(engine):
+    """Attention differs in its last bit between one and several new tokens; int8 rounds that up or down."""
+    return 1e-4 if engine.facts.precision == "fp32" else 0.2
+
+
+def step(engine, ids):
+    return np.concatenate([engine.feed([[token]]) for token in ids])
+
+
+def test_cached_equals_oracle(checkpoint, folder, engine):
+    config = json.loads((checkpoint / "config.json").read_text())
+    product = oracle.exact if engine.facts.precision == "fp32" else oracle.int8
+    expected = oracle.forward(load_file(checkpoint / "model.safetensors"), config, IDS, product)
+    assert np.abs(step(engine, IDS) - expected).max() < tolerance(engine)
+    assert engine.lengths == [64]
+
+
+def test_every_position_ends_with_the_last(engine):
+    whole = engine.feed([IDS], every=True)
+    engine.rewind(0)
+    assert np.array_equal(engine.feed([IDS])[0], whole[-1])
+    assert whole.shape == (64, 300)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 32, 63])
+def test_chunks_equal_the_whole(engine, size, monkeypatch):
+    whole = engine.feed([IDS], every=True)
+    engine.rewind(0)
+    monkeypatch.setattr(engine_module, "CHUNK", size)
+    chunked = engine.feed([IDS], every=True)
+    assert np.abs(chunked - whole).max() < tolerance(engine)
+
+
+def test_steps_equal_the_whole(engine):
+    whole = engine.feed([IDS], every=True)
+    engine.rewind(0)
+    assert np.abs(step(engine, IDS) - whole).max() < tolerance(engine)
+
+
+def test_batched_rows_equal_single_rows_bit_for_bit(engine):
+    """Row r of a batch of seven, each of another length, is what it would be alone."""
+    prompts = [IDS[: 3 + 5 * row] for row in range(7)]
+    steps = RNG.integers(0, 299, (10, 7)).tolist()
+    engine.select([0] * 7)
+    batched = [engine.feed(prompts)] + [engine.feed([[token] for token in tokens]) for tokens in steps]
+    for row, prompt in enumerate(prompts):
+        engine.select([0])
+        engine.rewind(0)
+        single = [engine.feed([prompt])] + [engine.feed([[tokens[row]]]) for tokens in steps]
+        for several, one in zip(batched, single, strict=True):
+            assert np.array_equal(several[row], one[0])
+
+
+def test_rows_may_get_different_numbers_of_new_tokens(engine):
+    engine.select([0, 0])
+    engine.feed([IDS[:5], IDS[10:30]])
+    logits = engine.feed([IDS[5:12], IDS[30:31]])
+    assert engine.lengths == [12, 21]
+    for row, ids in enumerate((IDS[:12], IDS[10:31])):
+        engine.select([0])
+        engine.rewind(0)
+        assert np.abs(engine.feed([ids])[0] - logits[row]).max() < tolerance(engine)
+
+
+@pytest.mark.parametrize("length", [0, 1, 17, 40])
+def test_rewind_equals_never_fed(engine, length):
+    engine.feed([[*IDS[:length], 1, 2, 3]])
+    engine.rewind(length)
+    logits = engine.feed([IDS[length:50]])
+    engine.rewind(0)
+    assert np.abs(engine.feed([IDS[:50]]) - logits).max() < tolerance(engine)
+
+
+def test_select_repeats_drops_and_reorders_rows(engine):
+    engine.select([0, 0, 0])
+    engine.feed([IDS[:4], IDS[10:20], IDS[30:33]])
+    expected = engine.feed([[5], [5], [5]])
+    for row, length in enumerate((4, 10, 3)):
+        engine.rewind(length, row)
+    engine.select([2, 0, 2, 1, 1])
+    assert engine.lengths == [3, 4, 3, 10, 10]
+    assert np.array_equal(engine.feed([[5]] * 5), expected[[2, 0, 2, 1, 1]])
+    for row, length in enumerate((3, 4, 3, 10, 10)):
+        engine.rewind(length, row)
+    engine.select([4, 1])
+    assert np.array_equal(engine.feed([[5]] * 2), expected[[1, 0]])
+
+
+def test_a_full_window_can_be_fed_and_no_more(engine):
+    engine.feed([IDS])
+    with pytest.raises(ValueError, match="window of 64"):
+        engine.feed([[1]])
+    assert engine.lengths == [64]
+
+
+@pytest.mark.parametrize("token", [-1, 300, 1 << 40])
+def test_ids_outside_the_vocabulary_are_refused_before_anything_runs(engine, token):
+    with pytest.raises(UsageError, match="outside"):
+        engine.feed([[1, token]])
+    assert engine.lengths == [0]
+
+
+def test_threads_do_not_change_the_result(folder):
+    assert np.array_equal(Engine(folder, threads=1).feed([IDS]), Engine(folder, threads=2).feed([IDS]))
+
+
+def test_odd_head_sizes_are_cached_too(tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", n_embd=20, tokenizer=False)
+    (tmp_path / "e").mkdir()
+    for _ in export(tmp_path / "c", tmp_path / "e", "fp32"):
+        pass
+    engine = Engine(tmp_path / "e")
+    assert np.abs(step(engine, IDS) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_zero_weights_do_not_divide_by_zero(tmp_path):
+    from checkpoints import SMALL
+
+    zeros = {name: np.zeros_like(value) for name, value in random_tensors(SMALL).items()}
+    make_checkpoint(tmp_path / "c", tensors=zeros, tokenizer=False)
+    (tmp_path / "e").mkdir()
+    for _ in export(tmp_path / "c", tmp_path / "e", "int8"):
+        pass
+    assert np.array_equal(Engine(tmp_path / "e").feed([IDS]), np.zeros((1, 300)))

@@ -1,0 +1,153 @@
+"""Text -> ids -> text, whole characters, and the real GPT-2 files where they are at hand."""
+
+import json
+
+import pytest
+from checkpoints import END, small_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2cli.errors import CorruptFile
+from gpt2cli.tokenizer import TextStream, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(checkpoint):
+    return Tokenizer(checkpoint)
+
+
+def streamed(tokenizer, ids):
+    stream = TextStream(tokenizer)
+    return [stream.push(token) for token in ids] + [stream.finish()]
+
+
+TEXTS = [
+    "",
+    "the cat",
+    "  two  spaces\n\n\ttab ",
+    "naïve café",
+    "日本語のテキスト",
+    "🦜 parrot 👩‍👩‍👧",
+    "a\0b",
+    "\u202eright",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_round_trip(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(st.text())
+def test_any_text_round_trips(checkpoint, text):
+    tokenizer = Tokenizer(checkpoint)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(st.lists(st.integers(0, 299), max_size=30))
+def test_joined_pieces_equal_decode_of_all(checkpoint, ids):
+    """Cut characters, stray continuation bytes and end tokens included; the library's own decode agrees."""
+    tokenizer = Tokenizer(checkpoint)
+    assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids)
+    assert tokenizer.decode(ids) == small_tokenizer().decode(ids, skip_special_tokens=False)
+
+
+def test_an_emoji_of_several_tokens_arrives_whole(tokenizer):
+    ids = tokenizer.encode("🦜")
+    assert len(ids) == 4
+    assert streamed(tokenizer, ids) == ["", "", "", "🦜", ""]
+
+
+def test_a_cut_character_becomes_one_replacement(tokenizer):
+    ids = tokenizer.encode("a🦜")[:3]
+    assert streamed(tokenizer, ids) == ["a", "", "", "\ufffd"]
+
+
+def test_end_of_text_in_text_is_text_unless_special(tokenizer):
+    assert 299 not in tokenizer.encode(f"a{END}b")
+    assert tokenizer.decode(tokenizer.encode(f"a{END}b")) == f"a{END}b"
+    assert tokenizer.encode(f"a{END}b", special=True)[1] == 299
+    assert 299 not in tokenizer.encode(f"a{END}b")
+    assert tokenizer.end == 299
+
+
+def test_ids_without_a_piece_are_nothing(tokenizer):
+    assert tokenizer.bytes_of(5000) == b""
+    assert tokenizer.decode([5000]) == ""
+
+
+def test_vocab_and_merges_equal_tokenizer_json(checkpoint, tmp_path):
+    state = json.loads((checkpoint / "tokenizer.json").read_text())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(state["vocab"] | {END: 299}))
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in state["merges"]]
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    old, new = Tokenizer(tmp_path), Tokenizer(checkpoint)
+    for text in (*TEXTS, f"the {END} sea"):
+        assert old.encode(text) == new.encode(text)
+        assert old.encode(text, special=True) == new.encode(text, special=True)
+    assert old.end == 299
+
+
+def test_truncation_and_templates_of_the_file_are_ignored(checkpoint, tmp_path):
+    """Some fine-tunes are saved with a maximum length or with tokens put around every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = small_tokenizer()
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=50)
+    tokenizer.post_processor = TemplateProcessing(single=f"{END} $A", special_tokens=[(END, 299)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer(tmp_path).encode("the cat and the dog") == Tokenizer(checkpoint).encode("the cat and the dog")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json", '{"model": null}'])
+def test_broken_files_are_refused(content, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(CorruptFile, match="cannot read the tokenizer"):
+        Tokenizer(tmp_path)
+
+
+def test_no_tokenizer(tmp_path):
+    with pytest.raises(CorruptFile, match="has no tokenizer"):
+        Tokenizer(tmp_path)
+
+
+def test_other_kinds_of_tokenizers_are_refused(tmp_path):
+    from tokenizers import Tokenizer as Raw
+    from tokenizers import decoders, models
+
+    raw = Raw(models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    raw.decoder = decoders.WordPiece()
+    raw.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CorruptFile, match="WordPiece"):
+        Tokenizer(tmp_path)
+
+
+def test_the_real_gpt2_tokenizer(data, tmp_path):
+    """Published ids, both file formats, and the streaming invariant on real text."""
+    folder = data / "reference/tokenizer"
+    real = Tokenizer(folder)
+    assert real.encode("The dog") == [464, 3290]
+    assert real.encode("I enjoy walking with my cute dog") == [40, 2883, 6155, 351, 616, 13779, 3290]
+    assert real.end == 50256
+    assert real.encode(END) == [27, 91, 437, 1659, 5239, 91, 29]
+    assert real.encode(END, special=True) == [50256]
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    old = Tokenizer(tmp_path)
+    lines = (data / "reference/lambada/lambada_test.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in [json.loads(line)["text"] for line in lines[::50]] + TEXTS:
+        ids = real.encode(line)
+        assert old.encode(line) == ids
+        assert "".join(streamed(real, ids)) == line
+
+
+def test_published_prompts_have_their_published_ids(data):
+    real = Tokenizer(data / "reference/tokenizer")
+    checked = 0
+    for case in json.loads((data / "reference/known_outputs.json").read_text(encoding="utf-8")):
+        prompt, ids = case.get("prompt"), case.get("prompt_ids")
+        if isinstance(prompt, str) and isinstance(ids, list) and ids and isinstance(ids[0], int):
+            assert real.encode(prompt, special=True) == ids, prompt
+            checked += 1
+    assert checked > 20
