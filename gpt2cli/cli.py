@@ -23,12 +23,18 @@ from gpt2cli.errors import (
     UserError,
 )
 
+# \b keeps the lines as they are
+_EXAMPLES = """\b
+Examples:
+  gpt2 generate "Once upon a time"
+  cat notes.txt | gpt2 generate - "And then"
+"""
 COMMANDS = (generate_command,)
 
 app = typer.Typer(
     name="gpt2",
     help="The command line for GPT-2: text generation on ONNX Runtime, without PyTorch.",
-    epilog='Examples:  gpt2 generate "Once upon a time"    cat notes.txt | gpt2 generate - "And then"',
+    epilog=_EXAMPLES,
     rich_markup_mode=None,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -109,8 +115,7 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
     render = getattr(error, "format_message", None)
     message = (render() if render else str(error)).rstrip(".")
     near = getattr(error, "possibilities", None)
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "gpt2"
+    command = "gpt2" if not arguments or arguments[0] not in _NAMES else f"gpt2 {arguments[0]}"
     hint = f"{command} --help lists the options"
     if near:
         message = str(error)

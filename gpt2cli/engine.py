@@ -117,10 +117,14 @@ class Engine:
                 raise ValueError("a row without new tokens")
             if length + len(row) > self.window:
                 raise ValueError(f"{length} + {len(row)} tokens do not fit into the window of {self.window}")
-            if min(row) < 0 or max(row) >= self.vocabulary:
-                wrong = next(token for token in row if not 0 <= token < self.vocabulary)
+            self.check_ids(row)
+
+    def check_ids(self, ids: Ids) -> None:
+        """Raises UsageError for an id outside the vocabulary."""
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
                 raise UsageError(
-                    f"the token id {wrong} lies outside the model's vocabulary",
+                    f"the token id {token} lies outside the model's vocabulary",
                     f"ids go from 0 to {self.vocabulary - 1}",
                 )
 

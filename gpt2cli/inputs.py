@@ -1,6 +1,7 @@
 """Arguments, stdin and files -> the prompt. Decides when stdin is read, which is rarely: a shell loop's stdin is never
 eaten, and an inherited pipe that stays open never hangs a command that has its prompt."""
 
+import contextlib
 import os
 import re
 import select
@@ -57,11 +58,13 @@ def unescaped(text: str) -> str:
 
 
 def checked(text: str) -> str:
-    """An argument as text. Raises UsageError where it was not UTF-8 on the command line."""
+    """An argument as text: UTF-8 whatever the locale says. Raises UsageError where it is not."""
     try:
         text.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # Python could not decode it by the locale, and kept the bytes
         shown = text.encode(errors="replace").decode()
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(text).decode()
         raise UsageError(f"the argument '{shown}' is not UTF-8 text", "convert it, for example with iconv") from None
     return text
 

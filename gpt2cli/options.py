@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-MODEL = "Model"
-SAMPLING = "Sampling"
+from gpt2cli import catalog
+
+
+def _models(incomplete: str) -> list[str]:
+    return [name for name in catalog.names() if name.startswith(incomplete)]
+
+
+def _precisions(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "fp32", "int8") if name.startswith(incomplete)]
+
 
 Prompt = Annotated[
     list[str] | None,
@@ -27,11 +35,14 @@ Special = Annotated[bool, typer.Option("--special", help="<|endoftext|> in the p
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")]
 
 ModelName = Annotated[
-    str, typer.Option("-m", "--model", metavar="NAME|FOLDER", envvar="GPT2_MODEL", help="Model to use.")
+    str,
+    typer.Option(
+        "-m", "--model", metavar="NAME|FOLDER", envvar="GPT2_MODEL", help="Model to use.", autocompletion=_models
+    ),
 ]
 Precision = Annotated[
     str,
-    typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32 or int8."),
+    typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32 or int8.", autocompletion=_precisions),
 ]
 Threads = Annotated[
     int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, help="CPU threads; 0: as many as cores.")

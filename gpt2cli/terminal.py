@@ -204,7 +204,8 @@ def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]
     try:
         yield update
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def silence_stdout() -> None:

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from gpt2cli.record import Record
     from gpt2cli.tokenizer import Tokenizer
 
-EXAMPLES = """Examples:
-
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
   gpt2 generate "Once upon a time"
-
   gpt2 generate -n 60 --stop "." -N 3 "The old man said"
-
   cat story.txt | gpt2 generate - "And then" > more.txt
-
   gpt2 generate --greedy --json "The cat" | jq -r '.samples[0].text'
 """
 
@@ -114,6 +112,7 @@ def generate(
         if logit_bias:
             sampling = replace(sampling, logit_bias=_bias(logit_bias, opened.tokenizer, opened.engine.vocabulary))
         whole = _parsed_ids(ids or "") if text is None else opened.tokenizer.encode(text, special=special)
+        opened.engine.check_ids(whole)
         fed = generation.fitted(whole, opened, keep=keep, strict=strict)
         if len(fed) < len(whole):
             note(f"the prompt has {len(whole)} tokens, the model's window {len(fed)}: its beginning was cut off")

@@ -120,7 +120,8 @@ def _sums(load: Callable[[], Array]) -> Array:
     """The columns' sums of the rounded weight."""
     weight = load()
     scales = column_scales(weight)
-    return to_int8(weight, scales).sum(axis=0, dtype=np.int64) * scales
+    sums: Array = to_int8(weight, scales).sum(axis=0, dtype=np.int64) * scales
+    return sums
 
 
 def _integers(load: Callable[[], Array]) -> Array:

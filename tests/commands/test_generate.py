@@ -1,0 +1,295 @@
+"""gpt2 generate as people and scripts use it: what is on stdout, what on stderr, and the exit code."""
+
+import json
+
+import pytest
+from checkpoints import make_checkpoint
+from conftest import assert_error
+
+PROMPT = "The old man"
+
+
+@pytest.fixture
+def gen(run, checkpoint):
+    """gpt2 generate with the small random checkpoint, 12 tokens, seed 1, no notes."""
+
+    def call(*argv, **options):
+        defaults = ("--seed", 1) if "--beams" not in argv else ()
+        return run("generate", "-m", checkpoint, "-q", "-n", 12, *defaults, *argv, **options)
+
+    return call
+
+
+def test_stdout_is_only_text(gen):
+    result = gen(PROMPT, "--stats")
+    assert result.code == 0
+    assert result.stdout.endswith("\n")
+    assert "seed 1" in result.stderr
+    assert "tokens/s" in result.stderr
+    quiet = gen(PROMPT)
+    assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
+
+
+def test_same_seed_same_text_on_every_way_in(gen, tmp_path):
+    (tmp_path / "prompt.txt").write_text(PROMPT + "\n")
+    texts = {
+        gen(PROMPT).stdout,
+        gen("The", "old", "man").stdout,
+        gen(stdin=PROMPT).stdout,
+        gen(stdin=f"{PROMPT}\n").stdout,
+        gen(stdin=f"{PROMPT}\r\n").stdout,
+        gen(stdin=b"\xef\xbb\xbfThe old man").stdout,
+        gen("-", stdin=PROMPT).stdout,
+        gen("-", "man", stdin="The old\n").stdout,
+        gen("The", "-", stdin="old man").stdout,
+        gen("-f", tmp_path / "prompt.txt").stdout,
+        gen("-f", "-", stdin=PROMPT).stdout,
+        gen("-e", r"The\x20old man").stdout,
+    }
+    assert len(texts) == 1
+
+
+def test_arguments_are_joined_by_nothing_after_white_space(gen):
+    def prompt(*argv, **options):
+        return json.loads(gen(*argv, "--json", **options).stdout)["prompt"]
+
+    assert prompt("a", "b") == "a b"
+    assert prompt("a\n", "b ", "c") == "a\nb c"
+    assert prompt("-", "b", stdin="a\n\n") == "a\nb"
+    assert prompt("-e", r"a\n\tb\\n\q") == "a\n\tb\\n\\q"
+    assert prompt(r"a\n") == r"a\n"
+
+
+def test_echo_is_the_prompt_before_the_text(gen):
+    text = gen(PROMPT).stdout
+    assert gen(PROMPT, "--echo").stdout == PROMPT + text
+    assert gen(PROMPT, "--no-echo").stdout == text
+
+
+def test_samples_are_separated_and_in_order(gen):
+    three = gen(PROMPT, "-N", 3).stdout.split("---\n")
+    assert len(three) == 3
+    assert three[0] == gen(PROMPT).stdout
+    rows = [json.loads(line) for line in gen(PROMPT, "-N", 3, "--jsonl").stdout.splitlines()]
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert [row["text"] for row in rows] == [text.removesuffix("\n") for text in three]
+    nul = gen(PROMPT, "-N", 3, "-0").stdout
+    assert nul == "".join(row["text"] + "\0" for row in rows)
+
+
+def test_json_is_one_object_of_the_documented_shape(gen):
+    result = gen(PROMPT, "-N", 2, "--json", "--logprobs", 3)
+    value = json.loads(result.stdout)
+    assert list(value) == [
+        *("model", "revision", "precision", "device", "prompt", "prompt_ids", "seed", "settings"),
+        *("samples", "timings"),
+    ]
+    assert (value["revision"], value["precision"], value["device"], value["seed"]) == (None, "fp32", "cpu", 1)
+    assert value["settings"]["temperature"] == 0.8
+    assert value["settings"]["max_tokens"] == 12
+    assert list(value["timings"]) == ["load_s", "first_token_s", "total_s", "tokens_per_second"]
+    for index, sample in enumerate(value["samples"]):
+        assert list(sample) == ["index", "text", "ids", "finish_reason", "logprobs"]
+        assert sample["index"] == index
+        assert sample["finish_reason"] in ("length", "end")
+        assert [entry["id"] for entry in sample["logprobs"]] == sample["ids"]
+        spoken = b"".join(bytes(entry["bytes"]) for entry in sample["logprobs"])
+        assert spoken.decode(errors="replace") == sample["text"]
+        for entry in sample["logprobs"]:
+            assert len(entry["top"]) == 3
+            assert entry["logprob"] <= entry["top"][0]["logprob"] <= 0
+    line = json.loads(gen(PROMPT, "--jsonl").stdout)
+    assert line["logprobs"] is None
+    assert set(line) == (set(value) | set(value["samples"][0])) - {"samples"}
+
+
+def test_ids_as_prompt(gen):
+    ids = json.loads(gen(PROMPT, "--json").stdout)["prompt_ids"]
+    value = json.loads(gen("--ids", " ".join(map(str, ids)), "--json").stdout)
+    assert value["prompt"] == PROMPT
+    assert value["samples"][0]["text"] + "\n" == gen(PROMPT).stdout
+
+
+def test_a_model_without_tokenizer_runs_by_ids(run, tmp_path):
+    make_checkpoint(tmp_path, tokenizer=False)
+    result = run("generate", "-q", "-m", tmp_path, "--ids", "1 2 3", "-n", 4, "--seed", 1)
+    assert len(result.stdout.split()) == 4
+    assert all(word.isdigit() for word in result.stdout.split())
+    assert_error(run("generate", "-q", "-m", tmp_path, "hello"), 5, "has no tokenizer", "--ids")
+
+
+def test_stop_strings_and_escapes(gen):
+    text = gen(PROMPT).stdout.removesuffix("\n")
+    stop = text[6]
+    assert gen(PROMPT, "--stop", stop).stdout == text.partition(stop)[0] + "\n"
+    assert (
+        gen(PROMPT, "-e", "--stop", f"\\x{ord(text[3]):02x}", "-r", stop).stdout.strip()
+        == min((text.partition(text[3])[0], text.partition(stop)[0]), key=len).strip()
+    )
+
+
+def test_empty_prompt_and_special(gen):
+    assert json.loads(gen("", "--json").stdout)["prompt_ids"] == [299]
+    assert json.loads(gen("a<|endoftext|>b", "--special", "--json").stdout)["prompt_ids"][1] == 299
+    assert 299 not in json.loads(gen("a<|endoftext|>b", "--json").stdout)["prompt_ids"]
+
+
+def test_logit_bias_by_id_and_by_text(gen):
+    def ids(*argv):
+        return json.loads(gen(PROMPT, "--greedy", "--json", *argv).stdout)["samples"][0]["ids"]
+
+    assert set(ids("--logit-bias", "7=1000")) == {7}
+    quoted = set(ids("--logit-bias", '"7"=1000'))
+    assert len(quoted) == 1
+    assert quoted != {7}
+    assert set(ids("--logit-bias", "x=1000")) == set(ids("--logit-bias", '"x"=1000'))
+    free = ids()
+    assert free[0] not in ids("--logit-bias", f"{free[0]}=-inf")
+    banned = json.loads(gen(PROMPT, "--json", "--logit-bias", "7=-inf").stdout)
+    assert banned["settings"]["logit_bias"] == {"7": "-inf"}
+
+
+def test_greedy_is_temperature_0(gen):
+    assert gen(PROMPT, "--greedy").stdout == gen(PROMPT, "-t", 0, "--seed", 9).stdout
+
+
+def test_beams(gen):
+    result = gen(PROMPT, "--beams", 4, "-N", 2)
+    assert len(result.stdout.split("---\n")) == 2
+    assert gen(PROMPT, "--beams", 4).stdout == result.stdout.split("---\n")[0]
+
+
+def test_max_length_alone_sets_the_length(gen, run, checkpoint):
+    result = run("generate", "-q", "-m", checkpoint, "--max-length", 40, "--ignore-eos", "--json", PROMPT)
+    value = json.loads(result.stdout)
+    assert len(value["prompt_ids"]) + len(value["samples"][0]["ids"]) == 40
+
+
+def test_zero_tokens(gen):
+    assert gen(PROMPT, "-n", 0, "--echo").stdout == f"{PROMPT}\n"
+    assert json.loads(gen(PROMPT, "-n", 0, "--json").stdout)["samples"][0]["finish_reason"] == "length"
+
+
+def test_long_prompts_are_cut_with_a_notice(run, checkpoint):
+    text = "the cat and the dog " * 30
+    result = run("generate", "-m", checkpoint, "-n", 3, text)
+    assert result.code == 0
+    assert "its beginning was cut off" in result.stderr
+    assert_error(run("generate", "-q", "-m", checkpoint, "--strict", text), 6, "--strict")
+
+
+def test_output_file(gen, tmp_path):
+    target = tmp_path / "out.txt"
+    result = gen(PROMPT, "-o", target)
+    assert result.stdout == ""
+    assert target.read_text() == gen(PROMPT).stdout
+    target.write_text("precious")
+    assert_error(gen("-o", target, "-m", "nothing-like-it", PROMPT), 3)
+    assert target.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt"]
+    assert_error(gen(PROMPT, "-o", tmp_path / "no/such/folder.txt"), 7, "folder.txt")
+
+
+def test_environment_variables_and_precedence(gen, monkeypatch):
+    monkeypatch.setenv("GPT2_TEMPERATURE", "0")
+    monkeypatch.setenv("GPT2_TOP_K", "3")
+    value = json.loads(gen(PROMPT, "--json", "--top-k", 5).stdout)
+    assert value["settings"]["temperature"] == 0
+    assert value["settings"]["top_k"] == 5
+    monkeypatch.setenv("GPT2_TEMPERATURE", "warm")
+    assert_error(gen(PROMPT), 2, "warm")
+
+
+def test_a_variable_does_not_contradict_a_flag(gen, monkeypatch):
+    monkeypatch.setenv("GPT2_TEMPERATURE", "1.5")
+    assert gen(PROMPT, "--greedy").code == 0
+
+
+def test_verbose_says_what_is_used(run, checkpoint):
+    result = run("generate", "-v", "-m", checkpoint, "-n", 1, PROMPT)
+    assert "fp32 on cpu" in result.stderr
+
+
+def test_precisions(gen, run, checkpoint):
+    assert json.loads(gen(PROMPT, "--precision", "int8", "--json").stdout)["precision"] == "int8"
+    assert_error(gen(PROMPT, "--precision", "int3"), 2, "int3", "int8")
+
+
+# Wrong input: one error line, one hint line, nothing on stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-t", "-1"], ["--temperature is -1.0"]),
+        (["-t", "nan"], ["--temperature is nan"]),
+        (["--top-p", "0"], ["--top-p is 0.0"]),
+        (["--top-p", "1.01"], ["--top-p is 1.01"]),
+        (["--top-k", "-1"], ["--top-k"]),
+        (["--seed", "-2"], ["--seed"]),
+        (["-n", "-2"], ["-n", "-2"]),
+        (["-n", "many"], ["many"]),
+        (["-N", "0"], ["-N"]),
+        (["--greedy", "-t", "1"], ["--greedy contradicts --temperature 1.0"]),
+        (["--json", "--jsonl"], ["--json contradicts --jsonl"]),
+        (["-q", "-v"], ["--quiet contradicts --verbose"]),
+        (["--json", "-0"], ["--null contradicts --json"]),
+        (["--logprobs", "2"], ["--logprobs", "--json"]),
+        (["--ids", "1 2"], ["--ids"]),
+        (["-n", "-1", "--json"], ["-n -1 contradicts --json"]),
+        (["-n", "-1", "-N", "2"], ["-n -1 contradicts -N"]),
+        (["--beams", "2", "--top-k", "4"], ["--beams contradicts --top-k"]),
+        (["--min-tokens", "20"], ["--min-tokens 20"]),
+        (["--stop", ""], ["stop string is empty"]),
+        (["--logit-bias", "7"], ["--logit-bias '7'"]),
+        (["--logit-bias", "7=heavy"], ["--logit-bias '7=heavy'"]),
+        (["--logit-bias", "zebra crossing=1"], ["tokens ("]),
+        (["--logit-bias", "300=1"], ["outside the vocabulary"]),
+        (["--logit-bias", "3=inf"], ["--logit-bias of 3"]),
+        (["-f", "nowhere.txt"], ["nowhere.txt"]),
+        (["--topk", "3"], ["--topk", "--top-k"]),
+        (["--precision"], ["--precision"]),
+    ],
+)
+def test_usage_errors(run, checkpoint, argv, words):
+    prompt = [] if argv[0] == "-f" else [PROMPT]
+    assert_error(run("generate", "-m", checkpoint, "-n", "12", *prompt, *argv, stdin=""), 2, *words)
+
+
+@pytest.mark.parametrize(("ids", "word"), [("one", "'one'"), ("", "empty"), ("5 300", "300"), ("-4", "-4")])
+def test_ids_that_are_none(run, checkpoint, ids, word):
+    assert_error(run("generate", "-q", "-m", checkpoint, "--ids", ids), 2, word)
+
+
+def test_no_prompt(run):
+    assert_error(run("generate"), 2, "no prompt")
+    assert_error(run("generate", stdin=""), 2, "stdin is empty")
+
+
+def test_stdin_that_is_not_utf8(run):
+    assert_error(run("generate", stdin=b"caf\xe9 au lait"), 6, "stdin is not UTF-8: byte 0xe9 at offset 3")
+
+
+def test_unknown_models(run, tmp_path):
+    assert_error(run("generate", "-m", "tinny", "x"), 3, "no model named 'tinny'", "did you mean tiny?")
+    assert_error(run("generate", "-m", tmp_path, "x"), 3, "is no checkpoint")
+    assert_error(run("generate", "-m", tmp_path / "nowhere", "x"), 3, "no folder")
+    (tmp_path / "file.bin").write_bytes(b"")
+    assert_error(run("generate", "-m", tmp_path / "file.bin", "x"), 3, "is a file")
+
+
+def test_corrupt_files(run, tmp_path):
+    make_checkpoint(tmp_path / "c")
+    (tmp_path / "c/tokenizer.json").write_text("{")
+    assert_error(run("generate", "-q", "-m", tmp_path / "c", "x"), 5, "tokenizer")
+    make_checkpoint(tmp_path / "d")
+    (tmp_path / "d/model.safetensors").write_bytes(b"\0" * 50)
+    assert_error(run("generate", "-q", "-m", tmp_path / "d", "x"), 5, "model.safetensors")
+
+
+def test_everything_banned(gen):
+    assert_error(gen(PROMPT, *(f"--logit-bias={token}=-inf" for token in range(300))), 6, "every token is banned")
+
+
+def test_max_length_shorter_than_the_prompt(gen):
+    assert_error(gen(PROMPT, "--max-length", 1), 6, "--max-length is 1")

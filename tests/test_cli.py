@@ -1,0 +1,277 @@
+"""The program as a whole: help, start-up, signals, pipes, locales, and the built-in model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import assert_error
+
+import gpt2cli
+from gpt2cli import paths
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and shells")
+GPT2 = f"{sys.executable} -m gpt2cli"
+HEAVY = {"onnxruntime", "numpy", "tokenizers", "huggingface_hub", "onnx", "safetensors", "pydantic", "rich"}
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["generate", "--help"], ["generate", "--topk", "1"], []])
+def test_help_imports_nothing_heavy(argv):
+    code = f"import sys; from gpt2cli.cli import main; main({argv!r}); print(*sys.modules, file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert not HEAVY & set(result.stderr.split())
+
+
+def test_help_and_version(run):
+    assert run("--version").stdout == f"gpt2cli {gpt2cli.__version__}\n"
+    assert "generate" in run("--help").stdout
+    assert run("-h").stdout == run().stdout == run(stdin="").stdout == run("--help").stdout
+    assert len(run("--help").stdout.splitlines()) <= 24
+    text = run("generate", "--help").stdout
+    assert "Examples:" in text
+    assert "GPT2_TEMPERATURE" in text
+
+
+def test_every_option_has_help(run):
+    import typer
+
+    from gpt2cli import cli
+
+    command = typer.main.get_command(cli.app)
+    for name, child in command.commands.items():
+        for parameter in child.params:
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_unknown_commands_and_options(run):
+    assert_error(run("generat", "x"), 2, "generat", "did you mean gpt2 generate?")
+    assert_error(run("Once upon a time"), 2, 'gpt2 generate "Once upon a time"')
+    assert_error(run("--nope"), 2, "--nope")
+
+
+def test_text_on_a_pipe_and_no_arguments_generate(run):
+    assert run(stdin="Once upon a time").stdout
+    assert run(stdin="Once upon a time").stderr == ""
+
+
+def test_the_version_stands_in_one_place_more():
+    import importlib.metadata
+
+    assert importlib.metadata.version("gpt2cli") == gpt2cli.__version__
+
+
+# The built-in model
+
+
+def test_the_built_in_model_is_small_and_complete():
+    folder = paths.data("models") / "tiny"
+    sizes = {name: (folder / name).stat().st_size for name in ("tokenizer.json", "config.json", "model.onnx")}
+    sizes["weights.safetensors"] = (folder / "weights.safetensors").stat().st_size
+    assert sum(sizes.values()) <= 12_000_000
+
+
+def test_the_built_in_model_is_the_default_and_writes_no_cache(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    value = json.loads(run("generate", "Once upon a time", "--seed", 1, "--json").stdout)
+    assert (value["model"], value["precision"]) == ("tiny", "int8")
+    assert value["revision"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_built_in_model_writes_english(run):
+    """Words of a children's book, and no loops at the default settings."""
+    common = {"the", "and", "a", "to", "of", "he", "she", "was", "in", "it", "that", "his", "her", "said", "had", "you"}
+    for seed in range(4):
+        text = run("generate", "Once upon a time there was a", "--seed", seed, "-n", 200).stdout
+        words = re.findall(r"[a-z']+", text.lower())
+        assert sum(word in common for word in words) / len(words) > 0.25
+        triples = list(zip(words, words[1:], words[2:], strict=False))
+        assert len(set(triples)) / len(triples) > 0.8
+
+
+def test_the_built_in_model_in_fp32_says_nearly_the_same(run):
+    def top(precision):
+        result = run("generate", "-q", "The", "--precision", precision, "-n", 1, "--json", "--logprobs", 5, "--greedy")
+        return {e["id"]: e["logprob"] for e in json.loads(result.stdout)["samples"][0]["logprobs"][0]["top"]}
+
+    fp32, int8 = top("fp32"), top("int8")
+    assert len(fp32.keys() & int8.keys()) >= 4
+    assert all(abs(fp32[token] - int8[token]) < 0.3 for token in fp32.keys() & int8.keys())
+
+
+def test_the_manifest_is_true():
+    from gpt2cli import catalog
+    from gpt2cli.export.checkpoint import Checkpoint
+
+    entry = catalog.find("tiny")
+    config = Checkpoint(entry.folder).config
+    width = config.n_embd
+    block = 12 * width**2 + 13 * width
+    assert entry.parameters == (config.vocab_size + config.n_positions + 2) * width + config.n_layer * block
+    assert config.n_positions == 1024
+
+
+# Processes
+
+
+def first_bytes(process, count=20):
+    data = b""
+    while len(data) < count:
+        chunk = os.read(process.stdout.fileno(), 64)
+        assert chunk, process.stderr.read()
+        data += chunk
+    return data
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
+    process = spawn("generate", "-n", "-1", "Once")
+    begun = first_bytes(process)
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert (begun + rest).endswith(b"\n")
+    assert errors == b""
+
+
+@POSIX
+def test_ctrl_c_still_prints_the_json_object(spawn):
+    process = spawn("generate", "-n", "100000", "Once", "--json", "-N", "2")
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    samples = json.loads(out)["samples"]
+    assert [sample["finish_reason"] for sample in samples] == ["interrupted"] * 2
+    assert samples[0]["text"]
+
+
+@POSIX
+def test_ctrl_c_keeps_the_output_file(spawn, tmp_path):
+    target = tmp_path / "out.txt"
+    process = spawn("generate", "-n", "-1", "Once", "-o", target)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    assert len(target.read_text()) > 10
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@POSIX
+def test_head_ends_an_endless_text_silently():
+    script = f"{GPT2} generate -n -1 Once | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == ["100", "141"]
+    assert result.stderr == ""
+
+
+@POSIX
+def test_a_while_read_loop_keeps_its_stdin(tmp_path):
+    script = f'printf "a\\nb\\nc\\n" | while read -r line; do {GPT2} generate -q -n 2 "$line" >>out; echo "$line"; done'
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert result.stdout.split() == ["a", "b", "c"]
+    assert result.stderr == ""
+
+
+@POSIX
+def test_text_that_waits_unused_gets_a_note(spawn):
+    process = spawn("generate", "-n", "2", "Once", stdin=subprocess.PIPE)
+    process.stdin.write(b"unused")
+    process.stdin.flush()
+    out, errors = process.communicate(timeout=20)
+    assert out
+    assert errors.startswith(b"note: text waits on stdin")
+    assert errors.count(b"\n") == 1
+
+
+@POSIX
+def test_an_open_pipe_that_never_ends_does_not_hang_a_prompt(spawn):
+    reader, writer = os.pipe()
+    process = spawn("generate", "-n", "2", "Once", stdin=reader)
+    assert process.wait(timeout=20) == 0
+    os.close(reader)
+    os.close(writer)
+
+
+@POSIX
+def test_a_pipe_without_end_is_cut_off():
+    result = subprocess.run(["bash", "-c", f"yes | {GPT2} generate"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 6
+    assert "holds more than 64 MB" in result.stderr
+
+
+@POSIX
+def test_closed_streams():
+    for redirect, code, word in (("<&-", 2, "stdin is closed"), (">&-", 7, "stdout is closed")):
+        argument = "Once" if code == 7 else ""
+        command = f"{GPT2} generate -n 2 {argument} {redirect}"
+        result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert result.returncode == code, result
+        assert word in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(spawn):
+    with Path("/dev/full").open("wb") as full:
+        process = spawn("generate", "-n", "2", "Once", stdout=full)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert errors.startswith(b"error: cannot write to stdout: No space left on device\nhint:")
+    assert errors.count(b"\n") == 2
+
+
+def test_utf8_both_ways_whatever_the_locale_says(spawn):
+    environment = os.environ | {
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    process = spawn("generate", "-n", "1", "--echo", stdin=subprocess.PIPE, env=environment)
+    out, errors = process.communicate("Žluťoučký 🦜".encode(), timeout=20)
+    assert out.startswith("Žluťoučký 🦜".encode())
+    assert errors == b""
+    process = spawn("generate", "-n", "1", "--echo", "naïve 🦜", env=environment)
+    out, _ = process.communicate(timeout=20)
+    assert out.startswith("naïve 🦜".encode())
+
+
+def test_tracebacks_only_with_debug(spawn):
+    process = spawn("generate", "-m", "nope", "x", env=os.environ | {"GPT2_DEBUG": "1"})
+    assert b"Traceback" in process.communicate(timeout=20)[1]
+
+
+@POSIX
+def test_on_a_terminal_the_prompt_is_dim_and_the_bytes_are_the_same(checkpoint):
+    import pty
+
+    def screen(**environment):
+        main, side = pty.openpty()
+        command = [sys.executable, "-m", "gpt2cli", "generate", "-n", "5", "--seed", "1", "Once upon"]
+        variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"}
+        process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=variables | environment)
+        os.close(side)
+        data = b""
+        while True:
+            try:
+                chunk = os.read(main, 1000)
+            except OSError:
+                break
+            if not chunk:
+                break
+            data += chunk
+        process.wait(timeout=20)
+        os.close(main)
+        return data.decode()
+
+    styled = screen()
+    assert styled.startswith("\x1b[2mOnce upon\x1b[0m")
+    plain = screen(NO_COLOR="1")
+    assert plain == screen(TERM="dumb") == re.sub(r"\x1b\[\d*m", "", styled)
