@@ -1,0 +1,89 @@
+"""Against transformers itself (marker `parity`, extra `parity`): random checkpoints that it saved."""
+
+import pytest
+
+from gpt2cli import Sampling, generate, load
+from gpt2cli.engine import Engine
+from gpt2cli.export import export
+
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
+
+CONFIGS = {
+    "plain": {},
+    "untied": {"tie_word_embeddings": False},
+    "inverse_layer_scale": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    "unscaled_erf_gelu": {"scale_attn_weights": False, "activation_function": "gelu"},
+    "odd_heads": {"n_embd": 60, "n_head": 5, "n_inner": 70, "activation_function": "silu"},
+    "wide_epsilon_relu": {"layer_norm_epsilon": 0.01, "activation_function": "relu", "n_positions": 200},
+    "float16": {"dtype": "float16"},
+    "bfloat16": {"dtype": "bfloat16"},
+}
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
+def saved(request, tmp_path):
+    """(transformers model in float32, folder that it saved)"""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    changes = dict(request.param)
+    dtype = getattr(torch, changes.pop("dtype", "float32"))
+    shape = {"n_layer": 3, "n_head": 4, "n_embd": 64, "n_positions": 128, "vocab_size": 500}
+    config = transformers.GPT2Config(
+        **shape | changes, initializer_range=0.2, bos_token_id=499, eos_token_id=None, pad_token_id=499
+    )
+    model = transformers.GPT2LMHeadModel(config).to(dtype).eval()
+    model.save_pretrained(tmp_path / "saved")
+    return model.float(), tmp_path / "saved"
+
+
+def test_fp32_logits_and_greedy_ids(saved, tmp_path):
+    import torch
+
+    model, folder = saved
+    (tmp_path / "export").mkdir()
+    for _ in export(folder, tmp_path / "export", "fp32"):
+        pass
+    engine = Engine(tmp_path / "export")
+    ids = torch.randint(0, 499, (1, 60), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = model(ids).logits[0].numpy()
+        mask = torch.ones_like(ids[:, :10])
+        continued = model.generate(ids[:, :10], attention_mask=mask, max_new_tokens=64, do_sample=False)
+    assert abs(engine.feed(ids.tolist(), every=True) - expected).max() < 1e-4
+    opened = load(str(folder), text=False)
+    pieces = generate(opened, ids[0, :10].tolist(), sampling=Sampling(temperature=0), max_tokens=64)
+    assert [piece.token for piece in pieces] == continued[0, 10:].tolist()
+
+
+@pytest.mark.parametrize("end", [None, 7])
+@pytest.mark.parametrize("ngram", [0, 2])
+def test_beams(saved, end, ngram):
+    import torch
+
+    model, folder = saved
+    ids = torch.randint(0, 499, (1, 10), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=30,
+            num_beams=5,
+            num_return_sequences=3,
+            do_sample=False,
+            length_penalty=1.0,
+            early_stopping=False,
+            no_repeat_ngram_size=ngram,
+            eos_token_id=end,
+            pad_token_id=499,
+        )[:, 10:].tolist()
+    opened = load(str(folder), text=False)
+    object.__setattr__(opened.engine.facts, "end", end)
+    found = [[] for _ in range(3)]
+    for piece in generate(
+        opened, ids[0].tolist(), sampling=Sampling(no_repeat_ngram=ngram), max_tokens=30, beams=5, samples=3
+    ):
+        if piece.token is not None:
+            found[piece.row].append(piece.token)
+    cut = [row[: row.index(end)] if end in row else row for row in expected]
+    assert found == cut
