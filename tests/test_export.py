@@ -296,10 +296,11 @@ def test_folders_that_are_no_checkpoint(tmp_path):
     assert "pytorch_model.bin" in refused(tmp_path / "c", UnknownModel)
 
 
-def test_a_full_disk_is_noticed_before_writing(checkpoint, monkeypatch):
-    usage = shutil.disk_usage(checkpoint)
+def test_a_full_disk_is_noticed_before_writing(monkeypatch, tmp_path):
+    make_checkpoint(tmp_path / "c")
+    usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    assert "free" in refused(checkpoint, StorageError)
+    assert "are free" in refused(tmp_path / "c", StorageError)
 
 
 def test_a_cache_that_cannot_be_written(checkpoint, run, monkeypatch, tmp_path):

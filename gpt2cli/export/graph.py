@@ -70,10 +70,12 @@ class _Graph:
         span = self.add("Max", span, tiny)
         step = self.constant("step", np.float32(1 / 255))
         zero = self.constant("zero", np.uint8(0))
+        # optional, but ONNX Runtime aborts (1.23, x86 without VNNI) where it is left out, or shared by two nodes
+        signed_zero = self.constant(f"{weight}.zero", np.int8(0))
         integers = self.add("QuantizeLinear", self.add("Div", self.add("Sub", x, least), span), step, zero)
         product = self.add(
             "MatMulIntegerToFloat",
-            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero),
+            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero, signed_zero),
             domain=MICROSOFT,
         )
         return self.add("Add", self.add("Mul", product, span), self.add("Mul", least, f"{weight}.sum"))
