@@ -51,15 +51,22 @@ def exact(x, weight):
     return x @ weight
 
 
-def int8(x, weight):
-    """The same with both sides rounded as the exporter does: `weight` to a scale for each column and integers from
-    -127 to 127, `x` to 256 levels between the least and the largest number of each row."""
+def rounded(weight):
+    """`weight` [in, out] on the exporter's grid: a scale for each column, integers from -127 to 127."""
     columns = np.abs(weight).max(0)
     columns = np.where(columns > 0, columns / 127, 1)
+    return np.rint(weight / columns) * columns
+
+
+def int8_weights(x, weight):
+    return x @ rounded(weight)
+
+
+def int8(x, weight):
+    """Both sides rounded as the exporter does, `x` to 256 levels between the least and the largest of each row."""
     least = x.min(-1, keepdims=True)
     span = np.maximum(x.max(-1, keepdims=True) - least, 1e-30)
-    rounded = np.rint((x - least) / span * 255) / 255 * span + least
-    return rounded @ (np.rint(weight / columns) * columns)
+    return (np.rint((x - least) / span * 255) / 255 * span + least) @ rounded(weight)
 
 
 def forward(tensors, config, ids, product=exact):
@@ -71,10 +78,8 @@ def forward(tensors, config, ids, product=exact):
     activation = ACTIVATIONS[config.get("activation_function", "gelu_new")]
     embedding = t["wte.weight"]
     head = embedding if config.get("tie_word_embeddings", True) else t.get("lm_head.weight", embedding)
-    if product is int8:
-        columns = np.abs(embedding).max(1, keepdims=True)
-        columns = np.where(columns > 0, columns / 127, 1)
-        embedding = np.rint(embedding / columns) * columns
+    if product is not exact:
+        embedding = rounded(embedding.T).T
 
     length = len(ids)
     x = embedding[ids] + t["wpe.weight"][:length]

@@ -17,10 +17,11 @@ RNG = np.random.default_rng(3)
 IDS = RNG.integers(0, 299, 64).tolist()
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
+@pytest.fixture(scope="module", params=[("fp32", 8), ("int8", 8), ("int8", 16)], ids=["fp32", "int8", "int8x16"])
 def folder(request, checkpoint, tmp_path_factory):
-    target = tmp_path_factory.mktemp(request.param)
-    for _ in export(checkpoint, target, request.param):
+    target = tmp_path_factory.mktemp("export")
+    precision, bits = request.param
+    for _ in export(checkpoint, target, precision, activation_bits=bits):
         pass
     return target
 

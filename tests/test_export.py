@@ -83,6 +83,22 @@ def test_int8_is_its_numpy_simulation(name, tmp_path):
     assert error(simulated) < 0.06 * fp32.std()
 
 
+def test_16_bit_activations_leave_the_rounding_of_the_weights(tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False)
+    (tmp_path / "e").mkdir()
+    for _ in export(tmp_path / "c", tmp_path / "e", "int8", activation_bits=16):
+        pass
+    actual = Engine(tmp_path / "e").feed([IDS], every=True)
+    fp32 = oracle.forward(tensors, config, IDS)
+    weights_only = oracle.forward(tensors, config, IDS, oracle.int8_weights)
+
+    def error(logits):
+        return np.sqrt(((logits - fp32) ** 2).mean())
+
+    assert 0.98 < error(actual) / error(weights_only) < 1.02
+    assert np.sqrt(((actual - weights_only) ** 2).mean()) < 0.05 * error(weights_only)
+
+
 def test_int8_with_an_untied_embedding_reads_the_embedding_not_the_head(tmp_path):
     config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, tie_word_embeddings=False)
     fp32 = oracle.forward(tensors, config, IDS)

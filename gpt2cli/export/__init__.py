@@ -18,8 +18,9 @@ PRECISIONS = ("fp32", "int8")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
 
 
-def export(source: Path, folder: Path, precision: str) -> Iterator[tuple[int, int]]:
+def export(source: Path, folder: Path, precision: str, *, activation_bits: int = 8) -> Iterator[tuple[int, int]]:
     """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
+    `activation_bits` (int8 only) may be 16: twice the work, and little more than the rounding of the weights is lost.
     Raises UnknownModel, CorruptFile, StorageError, OSError."""
     from gpt2cli.export import (
         graph,
@@ -60,6 +61,7 @@ def export(source: Path, folder: Path, precision: str) -> Iterator[tuple[int, in
         offsets,
         weights.FILE,
         precision=precision,
+        activation_bits=activation_bits,
         tied=checkpoint.tied,
         metadata={"gpt2cli": json.dumps(facts)},
     )

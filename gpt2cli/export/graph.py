@@ -41,8 +41,9 @@ ACTIVATIONS = (*_TANH_GELU, *_ERF_GELU, "quick_gelu", "silu", "swish", "mish", "
 class _Graph:
     """Nodes in order, and names for what lies between them."""
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, activation_bits: int) -> None:
         self.precision = precision
+        self.activation_bits = activation_bits
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
@@ -61,23 +62,39 @@ class _Graph:
 
         int8: each row of x is mapped from its own minimum and maximum to [0, 1] and rounded to a *fixed* grid of
         1/255, so that no row depends on another; sums of integers are exact, so the same row gives the same result
-        in any batch. What the minimum contributed, minimum * (sum of each column of the weight), is added back."""
+        in any batch. What the minimum contributed, minimum * (sum of each column of the weight), is added back.
+        With 16 activation bits what the rounding left over, within half a step of zero, is rounded in turn to 256
+        levels and multiplied by the same integers."""
         if self.precision == "fp32":
             return self.add("MatMul", x, weight)
         tiny = self.constant("tiny", np.float32(1e-30))  # a row of equal numbers divides by this
         least = self.add("ReduceMin", x, axes=[-1], keepdims=1)
         span = self.add("Sub", self.add("ReduceMax", x, axes=[-1], keepdims=1), least)
         span = self.add("Max", span, tiny)
+        unit = self.add("Div", self.add("Sub", x, least), span)
         step = self.constant("step", np.float32(1 / 255))
+        half = self.constant("half", np.float32(0.5))
         zero = self.constant("zero", np.uint8(0))
-        # optional, but ONNX Runtime aborts (1.23, x86 without VNNI) where it is left out, or shared by two nodes
-        signed_zero = self.constant(f"{weight}.zero", np.int8(0))
-        integers = self.add("QuantizeLinear", self.add("Div", self.add("Sub", x, least), span), step, zero)
+        integers = self.add("QuantizeLinear", unit, step, zero)
+        if self.activation_bits == 16:  # both parts in one product, which reads the weight once
+            rest = self.add("Sub", unit, self.add("DequantizeLinear", integers, step, zero))
+            rest = self.add("Add", self.add("Mul", rest, self.constant("levels", np.float32(255))), half)
+            rest = self.add("QuantizeLinear", rest, step, zero)
+            integers = self.add("Concat", integers, rest, axis=0)
+        # the weight's zero point is optional, but ONNX Runtime aborts (1.23, x86 without VNNI) where it is left out,
+        # and where two nodes share it or the weight
+        weight_zero = self.constant(f"{weight}.zero", np.int8(0))
         product = self.add(
             "MatMulIntegerToFloat",
-            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero, signed_zero),
+            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero, weight_zero),
             domain=MICROSOFT,
         )
+        if self.activation_bits == 16:
+            number = len(self.nodes)
+            outputs = [f"product_{number}", f"rest_{number}"]
+            self.add("Split", product, axis=0, outputs=outputs)
+            rest = self.add("Sub", outputs[1], self.add("Mul", f"{weight}.sum", half))
+            product = self.add("Add", outputs[0], self.add("Mul", rest, step))
         return self.add("Add", self.add("Mul", product, span), self.add("Mul", least, f"{weight}.sum"))
 
     def embedding(self, ids: str, table: str) -> str:
@@ -129,11 +146,12 @@ def build(
     location: str,
     *,
     precision: str,
+    activation_bits: int,
     tied: bool,
     metadata: dict[str, str],
 ) -> bytes:
     """The serialised model, its initializers pointing into the file `location` beside it."""
-    graph = _Graph(precision)
+    graph = _Graph(precision, activation_bits)
     heads, size = config.n_head, padded_head_size(config)
 
     def norm(name: str) -> tuple[str, str]:

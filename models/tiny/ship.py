@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     checkpoint = parser.parse_args().checkpoint
     with tempfile.TemporaryDirectory() as folder:
-        for _ in export(checkpoint, Path(folder), "int8"):
+        for _ in export(checkpoint, Path(folder), "int8", activation_bits=16):
             pass
         for path in sorted(Path(folder).iterdir()):
             shutil.copyfile(path, HERE / path.name)
