@@ -128,6 +128,11 @@ def first_bytes(process, count=20):
     return data
 
 
+def wait_until_loaded(process):
+    assert b"on cpu" in process.stderr.readline()
+    time.sleep(1)  # and some tokens are there
+
+
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
@@ -142,8 +147,8 @@ def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
 
 @POSIX
 def test_ctrl_c_still_prints_the_json_object(spawn):
-    process = spawn("generate", "-n", "100000", "Once", "--json", "-N", "2")
-    time.sleep(2.5)
+    process = spawn("generate", "-v", "-n", "100000", "Once", "--json", "-N", "2")
+    wait_until_loaded(process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
@@ -155,8 +160,8 @@ def test_ctrl_c_still_prints_the_json_object(spawn):
 @POSIX
 def test_ctrl_c_keeps_the_output_file(spawn, tmp_path):
     target = tmp_path / "out.txt"
-    process = spawn("generate", "-n", "-1", "Once", "-o", target)
-    time.sleep(2.5)
+    process = spawn("generate", "-v", "-n", "-1", "Once", "-o", target)
+    wait_until_loaded(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 130
     assert len(target.read_text()) > 10

@@ -1,5 +1,8 @@
 """The corpus: plain-text books, and which of them training never sees."""
 
+import csv
+import hashlib
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,3 +29,21 @@ def books(corpus: Path) -> Iterator[tuple[str, str]]:
     else:
         for path in sorted((corpus / "books").glob("*.txt")):
             yield path.name, path.read_text(encoding="utf-8")
+
+
+def main() -> None:
+    """Print sources.tsv: what the corpus in a folder is."""
+    corpus = Path(sys.argv[1])
+    with (corpus / "SOURCES.tsv").open(encoding="utf-8", newline="") as file:
+        rows = {Path(row["file"]).name: row for row in csv.DictReader(file, delimiter="\t")}
+    print("file", "title", "author", "source", "licence", "bytes", "sha256", "split", sep="\t")
+    for name, text in books(corpus):
+        row, data = rows[name], text.encode()
+        title = " ".join(row["title"].replace("\\r\\n", ": ").replace("\\", " ").split())
+        split = "held out" if name in HELD_OUT else "training"
+        digest = hashlib.sha256(data).hexdigest()
+        print(name, title, row["author"], row["source_repo"], row["licence_basis"], len(data), digest, split, sep="\t")
+
+
+if __name__ == "__main__":
+    main()
