@@ -45,7 +45,7 @@ Precision = Annotated[
     typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32 or int8.", autocompletion=_precisions),
 ]
 Threads = Annotated[
-    int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, help="CPU threads; 0: as many as cores.")
+    int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores.")
 ]
 
 MaxTokens = Annotated[

@@ -24,7 +24,7 @@ class Source:
 
     @property
     def exported(self) -> bool:
-        return (self.folder / "model.onnx").exists()
+        return all((self.folder / name).exists() for name in ("model.onnx", "weights.safetensors"))
 
 
 def resolve(name: str) -> Source:

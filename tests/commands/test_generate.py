@@ -249,6 +249,7 @@ def test_precisions(gen, run, checkpoint):
         (["-f", "nowhere.txt"], ["nowhere.txt"]),
         (["--topk", "3"], ["--topk", "--top-k"]),
         (["--precision"], ["--precision"]),
+        (["--threads", "99999"], ["--threads"]),
     ],
 )
 def test_usage_errors(run, checkpoint, argv, words):
@@ -274,6 +275,9 @@ def test_unknown_models(run, tmp_path):
     assert_error(run("generate", "-m", "tinny", "x"), 3, "no model named 'tinny'", "did you mean tiny?")
     assert_error(run("generate", "-m", tmp_path, "x"), 3, "is no checkpoint")
     assert_error(run("generate", "-m", tmp_path / "nowhere", "x"), 3, "no folder")
+    make_checkpoint(tmp_path / "foreign")
+    (tmp_path / "foreign/model.safetensors").rename(tmp_path / "foreign/model.onnx")
+    assert_error(run("generate", "-m", tmp_path / "foreign", "x"), 3, "no model.safetensors")
     (tmp_path / "file.bin").write_bytes(b"")
     assert_error(run("generate", "-m", tmp_path / "file.bin", "x"), 3, "is a file")
 
