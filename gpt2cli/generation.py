@@ -87,7 +87,8 @@ def generate(
             )
         room = max_length - len(ids)
         max_tokens = room if max_tokens is None else min(max_tokens, room)
-    keep = _kept(len(ids) if keep == -1 else keep, engine.window)
+    if max_tokens is None or len(ids) + max_tokens > engine.window + 1:  # the window may have to slide
+        keep = _kept(len(ids) if keep == -1 else keep, engine.window)
     end = model.end
     if max_tokens == 0:
         return iter([Piece(row, "", finish="length") for row in range(samples)])

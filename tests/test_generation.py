@@ -196,6 +196,7 @@ def test_longer_prompts_are_cut_from_the_left(small):
         prompt_ids(small, text, strict=True)
     with pytest.raises(CannotMeet, match="leaves too little"):
         generate(small, PROMPT, keep=33)
+    assert ids_of(generate(small, PROMPT * 12, sampling=GREEDY, keep=-1, max_tokens=5))
 
 
 # Stop strings

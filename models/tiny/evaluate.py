@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("-m", "--model", default="tiny")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--against", help="a second model, with --precision fp32, for the divergence")
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--bytes", type=int, help="only the beginning of each book")
     arguments = parser.parse_args()
-    model = load(arguments.model, precision=arguments.precision)
-    other = load(arguments.against, precision="fp32") if arguments.against else None
+    model = load(arguments.model, precision=arguments.precision, threads=arguments.threads)
+    other = load(arguments.against, precision="fp32", threads=arguments.threads) if arguments.against else None
     total_nats = total_bytes = divergence = 0.0
     scored_tokens = 0
     by_band = np.zeros((len(BANDS) - 1, 2))
