@@ -4,7 +4,7 @@ Nothing here prints. Whoever consumes the iterator decides what becomes of the p
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from gpt2cli.engine import Engine, Logits
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.model import Model
 from gpt2cli.sampling import Sampler, Sampling, log_softmax
+from gpt2cli.stops import StopStrings
 from gpt2cli.tokenizer import TextStream, Tokenizer
 
 Finish = Literal["stop", "length", "end"]
@@ -287,31 +288,3 @@ class _Row:
             text += self._stop.push(self._text.finish())
         text += self._stop.finish()
         return Piece(self.number, text, token, logprob, "stop" if self._stop.found else reason)
-
-
-class StopStrings:
-    """Text in, the text before the first stop string out; what may be the beginning of one is held back."""
-
-    def __init__(self, stop: Iterable[str]) -> None:
-        self._stop = list(stop)
-        self._held = ""
-        self.found = False
-
-    def push(self, text: str) -> str:
-        held = self._held + text
-        found = [(held.find(stop) + len(stop), held.find(stop)) for stop in self._stop if stop in held]
-        if found:  # the one that is complete first, however the text was cut into pieces
-            self.found, self._held = True, ""
-            return held[: min(found)[1]]
-        longest = max(map(len, self._stop), default=1) - 1
-        for start in range(max(0, len(held) - longest), len(held)):
-            if any(stop.startswith(held[start:]) for stop in self._stop):
-                self._held = held[start:]
-                return held[:start]
-        self._held = ""
-        return held
-
-    def finish(self) -> str:
-        """What was held back and turned out to be text."""
-        held, self._held = self._held, ""
-        return held

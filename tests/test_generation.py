@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 
 from gpt2cli import Sampling, generate, load
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.generation import Piece, StopStrings, prompt_ids
+from gpt2cli.generation import Piece, prompt_ids
 from gpt2cli.sampling import log_softmax
+from gpt2cli.stops import StopStrings
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [260, 280, 270]

@@ -80,13 +80,13 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...], Cal
     for block in (f"h.{layer}" for layer in range(config.n_layer)):
         yield plain(f"{block}.ln_1.weight", width)
         yield plain(f"{block}.ln_1.bias", width)
-        for name, before, split, after in (
-            ("c_attn.weight", (width, 3 * width), (width, 3, heads, size), (width, 3 * padded)),
-            ("c_attn.bias", (3 * width,), (3, heads, size), (3 * padded,)),
-            ("c_proj.weight", (width, width), (heads, size, width), (padded, width)),
+        for name, before, split, axis, after in (
+            ("c_attn.weight", (width, 3 * width), (width, 3, heads, size), 3, (width, 3 * padded)),
+            ("c_attn.bias", (3 * width,), (3, heads, size), 2, (3 * padded,)),
+            ("c_proj.weight", (width, width), (heads, size, width), 1, (padded, width)),
         ):
             _, _, load = plain(f"{block}.attn.{name}", *before)
-            yield f"{block}.attn.{name}", after, partial(_padded, load, split, room, after)
+            yield f"{block}.attn.{name}", after, partial(_padded, load, split, axis, room, after)
         yield plain(f"{block}.attn.c_proj.bias", width)
         yield plain(f"{block}.ln_2.weight", width)
         yield plain(f"{block}.ln_2.bias", width)
@@ -98,12 +98,11 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...], Cal
     yield plain("ln_f.bias", width)
 
 
-def _padded(load: Callable[[], Array], split: tuple[int, ...], room: int, after: tuple[int, ...]) -> Array:
-    """Add `room` zeros to each head: the axis of `split` that holds the head size."""
+def _padded(load: Callable[[], Array], split: tuple[int, ...], axis: int, room: int, after: tuple[int, ...]) -> Array:
+    """Seen as `split`, with `room` zeros more along `axis` (the head size), as `after`."""
     value = load()
     if not room:
         return value
-    axis = 1 if len(split) == 3 and len(after) == 2 else len(split) - 1
     widths = [(0, room if number == axis else 0) for number in range(len(split))]
     return np.pad(value.reshape(split), widths).reshape(after)
 

@@ -1,0 +1,31 @@
+"""Stop strings, found across the boundaries of tokens."""
+
+from collections.abc import Iterable
+
+
+class StopStrings:
+    """Text in, the text before the first stop string out; what may be the beginning of one is held back."""
+
+    def __init__(self, stop: Iterable[str]) -> None:
+        self._stop = list(stop)
+        self._held = ""
+        self.found = False
+
+    def push(self, text: str) -> str:
+        held = self._held + text
+        found = [(held.find(stop) + len(stop), held.find(stop)) for stop in self._stop if stop in held]
+        if found:  # the one that is complete first, however the text was cut into pieces
+            self.found, self._held = True, ""
+            return held[: min(found)[1]]
+        longest = max(map(len, self._stop), default=1) - 1
+        for start in range(max(0, len(held) - longest), len(held)):
+            if any(stop.startswith(held[start:]) for stop in self._stop):
+                self._held = held[start:]
+                return held[:start]
+        self._held = ""
+        return held
+
+    def finish(self) -> str:
+        """What was held back and turned out to be text."""
+        held, self._held = self._held, ""
+        return held
