@@ -98,7 +98,7 @@ def generate(
         if max_tokens is None or len(ids) + max_tokens > engine.window + 1:
             raise CannotMeet(
                 f"beams cannot go beyond the window of {engine.window} tokens",
-                f"ask for at most {engine.window + 1 - len(ids)} tokens: -n",
+                f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
             )
         limit = max_tokens
         return _beams(engine, ids, rows, sampling, beams, limit, min_tokens, None if ignore_eos else end, logprobs)

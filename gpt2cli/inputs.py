@@ -37,6 +37,8 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         return _read_file(file)
     if not arguments:
         return _read_stdin(note)
+    if arguments.count("-") > 1:
+        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
     text = ""
     for argument in arguments:
         part = _read_stdin(note) if argument == "-" else _argument(argument, escapes)

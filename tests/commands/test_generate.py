@@ -265,6 +265,7 @@ def test_ids_that_are_none(run, checkpoint, ids, word):
 def test_no_prompt(run):
     assert_error(run("generate"), 2, "no prompt")
     assert_error(run("generate", stdin=""), 2, "stdin is empty")
+    assert_error(run("generate", "-", "-", stdin="x"), 2, "only once")
 
 
 def test_stdin_that_is_not_utf8(run):
