@@ -101,7 +101,7 @@ def generate(
                 f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
             )
         limit = max_tokens
-        return _beams(engine, ids, rows, sampling, beams, limit, min_tokens, None if ignore_eos else end, logprobs)
+        return _beams(engine, ids, rows, sampling, beams, limit, limit if ignore_eos else min_tokens, end, logprobs)
     never_ends = min_tokens if not ignore_eos else None
     return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
 

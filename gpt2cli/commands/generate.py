@@ -146,7 +146,9 @@ def generate(
         )
         if echo is None:
             echo = output_file is None and terminal.stdout_is_terminal()
-        texts = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
+        texts = terminal.Texts(
+            output, num_samples, prompt=prompt_text if echo and not (as_json or as_jsonl) else "", null=null
+        )
         try:
             for piece in pieces:
                 if not (as_json or as_jsonl):

@@ -66,6 +66,10 @@ def test_echo_is_the_prompt_before_the_text(gen):
     assert gen(PROMPT, "--no-echo").stdout == text
 
 
+def test_echo_does_not_touch_json(gen):
+    assert json.loads(gen(PROMPT, "--json", "--echo").stdout)["prompt"] == PROMPT
+
+
 def test_samples_are_separated_and_in_order(gen):
     three = gen(PROMPT, "-N", 3).stdout.split("---\n")
     assert len(three) == 3
