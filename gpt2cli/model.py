@@ -27,7 +27,9 @@ class Model:
     def end(self) -> int | None:
         """The end-of-text token: config.json's, else the one named <|endoftext|>."""
         configured = self.engine.facts.end
-        return self.tokenizer.end if configured is None else configured
+        end = self.tokenizer.end if configured is None else configured
+        # some tokenizers have more ids than their model
+        return end if end is not None and end < self.engine.vocabulary else None
 
 
 def load(
