@@ -36,12 +36,10 @@ def search(
     end: int | None,
     keep_logits: bool = False,
 ) -> list[Beam]:
-    """The `beams` best hypotheses, best first. `engine` holds the prompt in one row, and `logits` [1, vocabulary]
-    follow it. An `end` token closes a hypothesis and is its last id."""
-    engine.select([0] * beams)
-    logits = np.repeat(logits, beams, axis=0)
-    running = [Beam(score=0.0 if number == 0 else -1e9) for number in range(beams)]
-    histories = [History(sampling, prompt) for _ in range(beams)]
+    """The `beams` best hypotheses, best first; fewer where bans leave fewer. `engine` holds the prompt in one row, and
+    `logits` [1, vocabulary] follow it. An `end` token closes a hypothesis and is its last id."""
+    running = [Beam()]
+    histories = [History(sampling, prompt)]
     finished: list[Beam] = []
     for length in range(1, max_tokens + 1):
         scores = log_softmax(logits)
@@ -56,9 +54,10 @@ def search(
             row, token = divmod(int(place), engine.vocabulary)
             raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
             beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
-            candidates.append((row, beam, token == end or length == max_tokens))
+            if beam.score > -inf:  # not banned
+                candidates.append((row, beam, token == end or length == max_tokens))
         for _, beam, done in candidates[:beams]:
-            if done and beam.score > -1e8:
+            if done:
                 finished.append(Beam(beam.ids, beam.score / length, beam.logits))
         finished = sorted(finished, key=lambda beam: -beam.score)[:beams]
         chosen = [(row, beam) for row, beam, done in candidates if not done][:beams]

@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 import gpt2cli
-from gpt2cli import terminal
+from gpt2cli import inputs, terminal
 from gpt2cli.commands import generate as generate_command
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     BrokenPipe,
+    StorageError,
     Terminated,
     UserError,
 )
@@ -85,9 +86,19 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_BROKEN_PIPE
     except Terminated:
         return EXIT_TERMINATED
+    except SystemExit as leaving:  # how Typer ends completion, and help that nobody reads any more
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            return int(leaving.code or 0)
+        terminal.silence_stdout()
+        return EXIT_BROKEN_PIPE
     except Exception as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
+        if isinstance(error, OSError):  # not foreseen where it happened, but the system says what is wrong
+            terminal.silence_stdout()
+            where = f"'{error.filename}'" if error.filename else "stdout"
+            terminal.error(f"{where}: {error.strerror or error}", "check the path, its permissions and the free space")
+            return StorageError.exit_code
         terminal.error(
             f"unexpected {type(error).__name__}: {error}",
             "this is a bug: run again with GPT2_DEBUG=1 and report it",
@@ -100,6 +111,7 @@ def _bare() -> list[str]:
     if sys.stdin is None or sys.stdin.isatty():
         return ["--help"]
     try:
+        inputs.note_silence(terminal.note)
         waiting = sys.stdin.buffer.peek(1)  # type: ignore[union-attr]
     except (OSError, ValueError, AttributeError):
         waiting = b""
@@ -120,6 +132,8 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
     if near:
         message = str(error)
         hint = f"did you mean {' or '.join(sorted(near))}? {hint}"
+    elif message.startswith("No such option") and command != "gpt2":
+        hint = f"{hint}; text that begins with a dash goes after --: {command} -- TEXT"
     elif message.startswith("No such command"):
         word = next((argument for argument in arguments if not argument.startswith("-")), "")
         close = difflib.get_close_matches(word, _NAMES, n=1)

@@ -5,6 +5,7 @@ head size], that the graph reads and writes in place; a row's length says how mu
 nothing."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.export import VERSION
 
 Ids = Sequence[int]
 Logits = np.ndarray[Any, np.dtype[np.float32]]
@@ -57,6 +59,12 @@ class Engine:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
+            if self.facts.version != VERSION:
+                raise CorruptFile(
+                    f"{path} was exported by another version of gpt2", "export the checkpoint again, with this one"
+                )
+        except CorruptFile:
+            raise
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
                 f"{path} was not exported by gpt2",
@@ -68,6 +76,7 @@ class Engine:
                 f"cannot load {path}: {reason}", "the export is damaged: delete its folder, it is made again"
             ) from None
         self.lengths = [0]
+        self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
         self._allocate(1)
 
     @property
@@ -131,6 +140,17 @@ class Engine:
                     f"ids go from 0 to {self.vocabulary - 1}",
                 )
 
+    def check_room(self, rows: int, tokens: int) -> None:
+        """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each."""
+        facts, tokens = self.facts, min(tokens, self.window)
+        floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
+        needed, memory = 4 * rows * floats, _physical_memory()
+        if memory is not None and needed > memory:
+            raise CannotMeet(
+                f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
+                "ask for fewer samples, -N, or fewer tokens, -n",
+            )
+
     def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
         """One call of the graph: ids [B, T] appended to the rows of `rows`."""
         batch, new = ids.shape
@@ -149,6 +169,11 @@ class Engine:
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
+        if not np.isfinite(logits).all():
+            raise CorruptFile(
+                "the model's logits are not finite numbers (NaN or infinity)",
+                "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+            )
         for row in range(rows.start, rows.stop):
             self.lengths[row] += new
         return logits
@@ -166,8 +191,9 @@ class Engine:
         return self._binding[1]
 
     def reset(self) -> None:
-        """Back to one empty row."""
+        """Back to one empty row, for another text."""
         self.lengths = [0]
+        self.text += 1
 
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
@@ -189,3 +215,11 @@ class Engine:
         for before, after in zip(old, self._cache, strict=True):
             after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
         self.lengths = lengths
+
+
+def _physical_memory() -> int | None:
+    """In bytes; None where the system does not say (Windows, where an allocation that is too large fails at once)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -12,9 +12,9 @@ import numpy as np
 
 from gpt2cli import beams as beam_search
 from gpt2cli.engine import Engine, Logits
-from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.model import Model
-from gpt2cli.sampling import Sampler, Sampling, log_softmax
+from gpt2cli.sampling import Sampler, Sampling, all_banned, log_softmax
 from gpt2cli.stops import StopStrings
 from gpt2cli.tokenizer import TextStream, Tokenizer
 
@@ -31,13 +31,24 @@ class Logprob:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What is fed for a prompt, and whether it had to be cut to the window."""
+
+    ids: list[int]
+    cut: bool
+
+
+@dataclass(frozen=True)
 class Piece:
     """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
-    more); `token` is None where no token was added: for the end-of-text token, and with max_tokens 0. `finish` is
-    set on the last piece of a row: "stop" a stop string, "length" enough tokens, "end" the end-of-text token."""
+    more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
+    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for the
+    end-of-text token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string,
+    "length" enough tokens, "end" the end-of-text token."""
 
     row: int
     text: str
+    held: str = ""
     token: int | None = None
     logprob: Logprob | None = None
     finish: Finish | None = None
@@ -58,20 +69,16 @@ def generate(
     keep: int = 0,
     logprobs: int | None = None,
 ) -> Iterator[Piece]:
-    """Continue `prompt` (text, or ids as `prompt_ids` gives them), a piece at a time.
+    """Continue `prompt` (text or ids, made to fit as by `fit`), a piece at a time.
 
     max_tokens None goes on until the iterator is closed; max_length counts prompt and text together. With several
     samples the rows' pieces interleave; each row's own are in order. Beyond the window the text goes on from its first
-    `keep` tokens (-1: the prompt) and the recent half of the rest. Raises UsageError and CannotMeet, when called."""
+    `keep` tokens (-1: the prompt) and the recent half of the rest. The model serves one iterator at a
+    time: one that goes on after another has begun raises UsageError. Raises UsageError and CannotMeet, when called."""
     sampling = sampling or Sampling()
-    ids = prompt_ids(model, prompt, keep=keep) if isinstance(prompt, str) else list(prompt)
+    ids = fit(model, prompt, keep=keep).ids
     engine = model.engine
-    if not ids:
-        raise UsageError("the prompt has no tokens", "an empty text starts from <|endoftext|>: use prompt_ids")
-    if len(ids) > engine.window:
-        raise CannotMeet(
-            f"the prompt has {len(ids)} tokens, the model's window {engine.window}", "cut it: prompt_ids does"
-        )
+    engine.check_ids(list(sampling.logit_bias))
     _check(
         samples=samples,
         beams=beams,
@@ -87,15 +94,22 @@ def generate(
                 f"--max-length counts prompt and text together: use at least {len(ids) + 1}, or -n",
             )
         room = max_length - len(ids)
+        if min_tokens > room:
+            raise UsageError(
+                f"--min-tokens {min_tokens} is more than --max-length {max_length} leaves",
+                f"the prompt has {len(ids)} tokens: raise --max-length, or lower --min-tokens",
+            )
         max_tokens = room if max_tokens is None else min(max_tokens, room)
-    if max_tokens is None or len(ids) + max_tokens > engine.window + 1:  # the window may have to slide
-        keep = _kept(len(ids) if keep == -1 else keep, engine.window)
+    slides = max_tokens is None or len(ids) + max_tokens > engine.window + 1
+    if slides:
+        keep = _kept(keep, engine.window, len(ids))
+    engine.check_room(max(samples, beams), engine.window if slides else len(ids) + (max_tokens or 0))
     end = model.end
     if max_tokens == 0:
         return iter([Piece(row, "", finish="length") for row in range(samples)])
     rows = [_Row(number, model.tokenizer, stop, max_tokens, end) for number in range(samples)]
     if beams > 1:
-        if max_tokens is None or len(ids) + max_tokens > engine.window + 1:
+        if max_tokens is None or slides:
             raise CannotMeet(
                 f"beams cannot go beyond the window of {engine.window} tokens",
                 f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
@@ -106,37 +120,46 @@ def generate(
     return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
 
 
-def prompt_ids(model: Model, text: str, *, special: bool = False, keep: int = 0, strict: bool = False) -> list[int]:
-    """The ids that are fed for `text`. Nothing is put before it. Raises CannotMeet, as `fitted`."""
-    return fitted(model.tokenizer.encode(text, special=special), model, keep=keep, strict=strict)
-
-
-def fitted(ids: list[int], model: Model, *, keep: int = 0, strict: bool = False) -> list[int]:
-    """What is fed for a prompt of `ids`: <|endoftext|> for none; of more than the window holds, the first `keep` and
-    the most recent (with `strict`: CannotMeet)."""
+def fit(
+    model: Model, prompt: str | Sequence[int], *, special: bool = False, keep: int = 0, strict: bool = False
+) -> Prompt:
+    """The ids that are fed for `prompt`. Nothing is put before it, but an empty one is <|endoftext|>; of more than the
+    window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special` is the
+    tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
+    window = model.engine.window
+    first = keep if 0 < keep <= _most_kept(window) else 0  # too much is told below, where the prompt is in fact cut
+    if isinstance(prompt, str):
+        ids, cut = model.tokenizer.encode_ends(prompt, first, window - first, special=special)
+    else:
+        ids, cut = list(prompt), len(prompt) > window
+        if cut:
+            ids = ids[:first] + ids[len(ids) - (window - first) :]
     if not ids:
         if model.end is None:
             raise CannotMeet("the prompt is empty and this model has no <|endoftext|> to start from", "give some text")
-        return [model.end]
-    window = model.engine.window
-    if len(ids) <= window:
-        return ids
-    if strict:
+        return Prompt([model.end], cut=False)
+    model.engine.check_ids(ids)
+    if cut and strict:
         raise CannotMeet(
-            f"the prompt has {len(ids)} tokens, the model's window is {window}",
+            f"the prompt is longer than the model's window of {window} tokens",
             "shorten it, or leave out --strict to use its end",
         )
-    keep = _kept(max(keep, 0), window)
-    return ids[:keep] + ids[len(ids) - (window - keep) :]
+    if cut:
+        _kept(max(keep, 0), window, len(ids))
+    return Prompt(ids, cut)
 
 
-def _kept(keep: int, window: int) -> int:
-    if not 0 <= keep <= window // 2:
-        raise CannotMeet(
-            f"--keep {keep} leaves too little of the window of {window} tokens",
-            f"keep at most {window // 2}",
-        )
-    return keep
+def _most_kept(window: int) -> int:
+    return min(window // 2, window - 1)
+
+
+def _kept(keep: int, window: int, prompt: int) -> int:
+    """`keep` as a number of tokens. Raises CannotMeet where little would be left for the text."""
+    tokens, most = prompt if keep == -1 else keep, _most_kept(window)
+    if not 0 <= tokens <= most:
+        what = f"--keep -1 (the prompt's {prompt} tokens)" if keep == -1 else f"--keep {keep}"
+        raise CannotMeet(f"{what} leaves too little of the window of {window} tokens", f"keep at most {most}")
+    return tokens
 
 
 def _check(
@@ -182,22 +205,24 @@ def _sample(
     ever."""
     logits = np.repeat(_prefill(engine, ids), len(rows), axis=0)
     engine.select([0] * len(rows))
+    ours = engine.text
     sampler = Sampler(sampling, ids, len(rows))
     recent = {row.number: deque(ids, maxlen=engine.window) for row in rows}
     for count in itertools.count():
-        _check_numbers(logits)
         banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
         tokens = sampler.choose(logits, [row.number for row in rows], banned)
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             recent[row.number].append(token)
             yield row.push(token, None if logprobs is None else _logprob(logits[place], token, logprobs))
+        if engine.text != ours:
+            raise UsageError("another text was begun on this model", "finish one text before the next, or load twice")
         going = [place for place, row in enumerate(rows) if not row.finished]
         if not going:
             return
         engine.select(going)
         rows = [rows[place] for place in going]
         if engine.lengths[0] == engine.window:  # all rows are equally long
-            half = (engine.window - keep) // 2
+            half = max(1, (engine.window - keep) // 2)
             fed = []
             for place, row in enumerate(rows):
                 said = recent[row.number]
@@ -220,7 +245,6 @@ def _beams(
     logprobs: int | None,
 ) -> Iterator[Piece]:
     logits = _prefill(engine, ids)
-    _check_numbers(logits)
     found = beam_search.search(
         engine,
         logits,
@@ -232,6 +256,10 @@ def _beams(
         end=end,
         keep_logits=logprobs is not None,
     )
+    if not found:
+        raise all_banned()
+    if len(found) < len(rows):
+        raise CannotMeet(f"only {len(found)} of {len(rows)} texts are possible here", f"ask for fewer: -N {len(found)}")
     for row, beam in zip(rows, found, strict=False):
         for place, token in enumerate(beam.ids):
             yield row.push(token, None if logprobs is None else _logprob(beam.logits[place], token, logprobs))
@@ -243,14 +271,6 @@ def _prefill(engine: Engine, ids: list[int]) -> Logits:
     """The logits after `ids` in an engine of one row; a common beginning of the cache is not reused."""
     engine.reset()
     return engine.feed([ids])
-
-
-def _check_numbers(logits: Logits) -> None:
-    if np.isnan(logits).any():
-        raise CorruptFile(
-            "the model's logits are not numbers (NaN)",
-            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
-        )
 
 
 def _logprob(logits: Logits, token: int, count: int) -> Logprob:
@@ -280,11 +300,11 @@ class _Row:
             self._left -= 1
         if self._stop.found or self._left == 0:
             return self._finish(text, token, logprob, "length")
-        return Piece(self.number, text, token, logprob)
+        return Piece(self.number, text, self._stop.held + self._text.held, token, logprob)
 
     def _finish(self, text: str, token: int | None, logprob: Logprob | None, reason: Finish) -> Piece:
         self.finished = True
         if not self._stop.found:
             text += self._stop.push(self._text.finish())
         text += self._stop.finish()
-        return Piece(self.number, text, token, logprob, "stop" if self._stop.found else reason)
+        return Piece(self.number, text, "", token, logprob, "stop" if self._stop.found else reason)

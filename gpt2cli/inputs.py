@@ -15,7 +15,7 @@ from gpt2cli.errors import CannotMeet, UsageError
 # More than any prompt: what comes from a pipe that never ends stops here.
 MAX_BYTES = 64 << 20
 
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
 
 
@@ -34,6 +34,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
             f"give one of them, or: gpt2 generate - ... < '{file}'",
         )
     if file is not None and str(file) != "-":
+        note_unused(note)
         return _read_file(file)
     if not arguments:
         return _read_stdin(note)
@@ -41,26 +42,46 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
     text = ""
     for argument in arguments:
-        part = _read_stdin(note) if argument == "-" else _argument(argument, escapes)
+        part = _read_stdin(note) if argument == "-" else argument_text(argument, escapes=escapes)
         space = "" if not text or text[-1].isspace() else " "
         text += space + part
-    if "-" not in arguments and _text_waits():
-        note("text waits on stdin and was not used; a - among the arguments takes its place")
+    if "-" not in arguments:
+        note_unused(note)
     return text
 
 
-def unescaped(text: str) -> str:
-    """Replace \\n, \\t, \\r, \\0, \\a, \\e, \\\\, quotes, \\xHH and \\uHHHH; any other backslash stays."""
+def note_unused(note: Callable[[str], None]) -> None:
+    """Tell of text that waits on stdin where stdin is not read."""
+    if _text_waits():
+        note("text waits on stdin and was not used; a - among the arguments takes its place")
+
+
+def argument_text(text: str, *, escapes: bool) -> str:
+    """An argument as text, with `escapes` read. Raises UsageError where it is not UTF-8."""
+    return _unescaped(_checked(text)) if escapes else _checked(text)
+
+
+def _unescaped(text: str) -> str:
+    """Replace \\n, \\t, \\r, \\0, \\a, \\e, \\\\, quotes, \\xHH (bytes of UTF-8) and \\uHHHH (units of UTF-16); any
+    other backslash stays."""
 
     def replaced(match: re.Match[str]) -> str:
-        byte, unit, name = match.groups()
-        return chr(int(byte or unit, 16)) if byte or unit else _NAMED.get(name, match[0])
+        octets, units, name = match.groups()
+        try:
+            if octets:
+                return bytes.fromhex(octets.replace("\\x", "")).decode()
+            if units:
+                return bytes.fromhex(units.replace("\\u", "")).decode("utf-16-be")
+        except UnicodeDecodeError:
+            code = "UTF-8" if octets else "UTF-16"
+            raise UsageError(f"the escapes {match[0]} are not {code}", "write é as \\xc3\\xa9 or \\u00e9") from None
+        return _NAMED.get(name, match[0])
 
     return _ESCAPE.sub(replaced, text)
 
 
-def checked(text: str) -> str:
-    """An argument as text: UTF-8 whatever the locale says. Raises UsageError where it is not."""
+def _checked(text: str) -> str:
+    """UTF-8 whatever the locale says."""
     try:
         text.encode()
     except UnicodeEncodeError:  # Python could not decode it by the locale, and kept the bytes
@@ -69,10 +90,6 @@ def checked(text: str) -> str:
             return os.fsencode(text).decode()
         raise UsageError(f"the argument '{shown}' is not UTF-8 text", "convert it, for example with iconv") from None
     return text
-
-
-def _argument(text: str, escapes: bool) -> str:
-    return checked(unescaped(text) if escapes else text)
 
 
 def _read_file(path: Path) -> str:
@@ -90,8 +107,7 @@ def _read_stdin(note: Callable[[str], None]) -> str:
         raise UsageError("no prompt: stdin is closed", how)
     if sys.stdin.isatty():
         raise UsageError("no prompt", how)
-    if not _readable(2.0):
-        note("waiting for text on stdin")
+    note_silence(note)
     try:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
     except OSError as reason:
@@ -117,12 +133,11 @@ def _decoded(data: bytes, source: str) -> str:
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
 
 
-def _readable(seconds: float) -> bool:
-    """Whether stdin has text or an end within the time. True where that cannot be asked (Windows pipes)."""
-    try:
-        return bool(select.select([sys.stdin], [], [], seconds)[0])
-    except (OSError, ValueError):
-        return True
+def note_silence(note: Callable[[str], None]) -> None:
+    """Tell who waits for whom where stdin says nothing for two seconds. Silent where that cannot be asked (Windows)."""
+    with contextlib.suppress(OSError, ValueError):
+        if not select.select([sys.stdin], [], [], 2.0)[0]:
+            note("waiting for text on stdin")
 
 
 def _text_waits() -> bool:

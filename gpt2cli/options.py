@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gpt2cli import catalog
+from gpt2cli.export import PRECISIONS
 
 
 def _models(incomplete: str) -> list[str]:
@@ -13,7 +14,7 @@ def _models(incomplete: str) -> list[str]:
 
 
 def _precisions(incomplete: str) -> list[str]:
-    return [name for name in ("auto", "fp32", "int8") if name.startswith(incomplete)]
+    return [name for name in ("auto", *PRECISIONS) if name.startswith(incomplete)]
 
 
 Prompt = Annotated[
@@ -58,7 +59,7 @@ MaxTokens = Annotated[
         help="Tokens to generate; -1: until interrupted.",
     ),
 ]
-MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not end the text before N tokens.")]
+MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not choose <|endoftext|> before N tokens.")]
 MaxLength = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Tokens of prompt and text together.", show_default=False),

@@ -16,10 +16,18 @@ def cache() -> Path:
     """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet."""
     override = os.environ.get("GPT2_CACHE")
     if override:
-        return Path(override).expanduser()
+        return user_path(override)
     import platformdirs  # 15 ms, and the built-in model never needs it
 
     return Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False))
+
+
+def user_path(name: str) -> Path:
+    """A path that somebody wrote, `~` and `~user` expanded where there is such a user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def exports() -> Path:

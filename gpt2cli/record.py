@@ -18,6 +18,7 @@ class Sample:
     """One row as far as it has come."""
 
     text: list[str] = field(default_factory=list)
+    held: str = ""
     ids: list[int] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     finish_reason: str = "interrupted"
@@ -49,7 +50,12 @@ class Record:
         self._begun = time.monotonic()
         self._load_s = self._begun - started
         self._first_token_s: float | None = None
-        self._tokens = 0
+        self.tokens = 0
+
+    @property
+    def held(self) -> list[str]:
+        """What each sample's text ends with where no more of it comes."""
+        return [sample.held for sample in self._samples]
 
     def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The same pieces."""
@@ -57,7 +63,8 @@ class Record:
             sample = self._samples[piece.row]
             if self._first_token_s is None:
                 self._first_token_s = time.monotonic() - self._begun
-            self._tokens += piece.token is not None
+            self.tokens += piece.token is not None
+            sample.held = piece.held
             if self._keep:
                 sample.text.append(piece.text)
                 if piece.token is not None:
@@ -82,7 +89,7 @@ class Record:
         timings, model = self._timings(), self._model
         return (
             f"seed {self._sampling.seed} · {model.name} {model.precision} {model.device} ·"
-            f" {len(self._prompt_ids)} prompt + {self._tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
+            f" {len(self._prompt_ids)} prompt + {self.tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
             f" load {timings['load_s']:.2f} s, first token {timings['first_token_s']:.2f} s,"
             f" total {timings['total_s']:.2f} s"
         )
@@ -109,7 +116,7 @@ class Record:
         return [
             {
                 "index": index,
-                "text": "".join(sample.text),
+                "text": "".join(sample.text) + sample.held,
                 "ids": sample.ids,
                 "finish_reason": sample.finish_reason,
                 "logprobs": [
@@ -124,11 +131,12 @@ class Record:
 
     def _timings(self) -> dict[str, float]:
         """Seconds. first_token_s and total_s begin when the model is loaded; tokens_per_second counts the tokens of
-        all rows after the first step, over the time after it (a single step: over the whole time)."""
+        all rows after the first step, over the time after it (a single step, and beams: over the whole time)."""
         total = time.monotonic() - self._begun
         first = total if self._first_token_s is None else self._first_token_s
-        later = self._tokens - len(self._samples)
-        speed = later / (total - first) if later > 0 and total > first else self._tokens / max(total, 1e-9)
+        later = self.tokens - len(self._samples)
+        streams = self._settings["beams"] == 1 and later > 0 and total > first
+        speed = later / (total - first) if streams else self.tokens / max(total, 1e-9)
         return {
             "load_s": round(self._load_s, 4),
             "first_token_s": round(first, 4),

@@ -21,10 +21,11 @@ threshold is kept); min-p, Nguyen et al. 2024.
 """
 
 import secrets
+import sys
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite, isnan
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from gpt2cli.errors import CannotMeet, UsageError
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_SEED = 2**53  # JSON readers with doubles keep every integer below it
+_LARGE = 1e9  # biases and penalties up to here cannot overflow float32 together
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,22 @@ class Sampling:
             if not valid:
                 raise UsageError(f"{flag} is {value}", f"{flag} must be {range_}")
 
-        def finite(value: float) -> bool:
-            return isfinite(value)
-
         t = self.temperature
-        require(finite(t) and t >= 0, "--temperature", t, "0 (greedy) or more")
+        require(0 <= t < inf, "--temperature", t, "0 (greedy) or more")
         require(self.top_k >= 0, "--top-k", self.top_k, "0 (off) or more")
         require(0 < self.top_p <= 1, "--top-p", self.top_p, "above 0 and at most 1 (off)")
         require(0 <= self.min_p <= 1, "--min-p", self.min_p, "from 0 (off) to 1")
         require(0 < self.typical <= 1, "--typical", self.typical, "above 0 and at most 1 (off)")
         r = self.repeat_penalty
-        require(finite(r) and r > 0, "--repeat-penalty", r, "above 0 (1 is off)")
+        require(1 / _LARGE <= r <= _LARGE, "--repeat-penalty", r, "above 0 (1 is off), from 1e-9 to 1e9")
         require(self.repeat_last_n >= -1, "--repeat-last-n", self.repeat_last_n, "-1 (all) or more")
         for flag, value in (("presence", self.presence_penalty), ("frequency", self.frequency_penalty)):
-            require(finite(value), f"--{flag}-penalty", value, "a finite number")
+            require(abs(value) <= _LARGE, f"--{flag}-penalty", value, "from -1e9 to 1e9")
         require(self.no_repeat_ngram >= 0, "--no-repeat-ngram", self.no_repeat_ngram, "0 (off) or more")
         require(self.seed is None or 0 <= self.seed < MAX_SEED, "--seed", self.seed, "from 0 to 2^53 - 1")
         for token, bias in self.logit_bias.items():
-            valid = not isnan(bias) and bias != inf
-            require(valid, f"--logit-bias of {token}", bias, "a finite number, or -inf to ban the token")
+            valid = abs(bias) <= _LARGE or bias == -inf
+            require(valid, f"--logit-bias of {token}", bias, "from -1e9 to 1e9, or -inf to ban the token")
 
     @property
     def greedy(self) -> bool:
@@ -105,8 +104,8 @@ class Sampler:
         for values, row in zip(logits, rows, strict=True):
             self._histories[row].adjust(values)
         logits[:, list(banned)] = -inf
-        if not np.isfinite(logits.max(axis=1)).all():
-            raise CannotMeet("every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram")
+        if np.isneginf(logits.max(axis=1)).any():
+            raise all_banned()
         if self.sampling.greedy:
             tokens: list[int] = logits.argmax(axis=1).tolist()
         else:
@@ -118,13 +117,17 @@ class Sampler:
         return tokens
 
 
+def all_banned() -> CannotMeet:
+    return CannotMeet("every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram")
+
+
 class History:
     """What one row has said, as far as the penalties need it, and steps 1 to 3."""
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         self._sampling = sampling
         limit = sampling.repeat_last_n
-        self._recent: deque[int] = deque(prompt, maxlen=limit if limit >= 0 else None)
+        self._recent: deque[int] = deque(prompt, maxlen=min(limit, sys.maxsize) if limit >= 0 else None)
         self._seen = Counter(self._recent)
         self._generated: Counter[int] = Counter()
         self._followers: dict[tuple[int, ...], set[int]] = {}
@@ -176,8 +179,8 @@ def survivors(logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     probable to the least; what a filter removed has probability 0."""
     ids = _ranked(logits, sampling.top_k)
     kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
-    # the largest is subtracted first, so that a tiny temperature cannot overflow
-    weights = np.exp((kept - kept[:, :1]) / sampling.temperature)
+    with np.errstate(over="ignore"):  # the largest is subtracted first: a tiny temperature makes -inf of the rest
+        weights = np.exp((kept - kept[:, :1]) / sampling.temperature)
     probabilities = weights / weights.sum(axis=1, keepdims=True)
     if sampling.typical < 1:
         probabilities = _typical(probabilities, sampling.typical)

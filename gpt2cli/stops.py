@@ -8,24 +8,24 @@ class StopStrings:
 
     def __init__(self, stop: Iterable[str]) -> None:
         self._stop = list(stop)
-        self._held = ""
+        self.held = ""  # it may begin a stop string
         self.found = False
 
     def push(self, text: str) -> str:
-        held = self._held + text
+        held = self.held + text
         found = [(held.find(stop) + len(stop), held.find(stop)) for stop in self._stop if stop in held]
         if found:  # the one that is complete first, however the text was cut into pieces
-            self.found, self._held = True, ""
+            self.found, self.held = True, ""
             return held[: min(found)[1]]
         longest = max(map(len, self._stop), default=1) - 1
         for start in range(max(0, len(held) - longest), len(held)):
             if any(stop.startswith(held[start:]) for stop in self._stop):
-                self._held = held[start:]
+                self.held = held[start:]
                 return held[:start]
-        self._held = ""
+        self.held = ""
         return held
 
     def finish(self) -> str:
         """What was held back and turned out to be text."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held

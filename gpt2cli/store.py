@@ -2,13 +2,14 @@
 
 import hashlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2cli import catalog, paths
-from gpt2cli.errors import StorageError, UnknownModel, UsageError
+from gpt2cli.errors import CorruptFile, StorageError, UnknownModel, UsageError
 from gpt2cli.export import PRECISIONS, TOKENIZER_FILES, VERSION, export
 
 Progress = Callable[[int, int], None]
@@ -32,10 +33,10 @@ def resolve(name: str) -> Source:
     if name in catalog.names():
         entry = catalog.find(name)
         return Source(name, entry.folder, entry.revision)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = paths.user_path(name)
+    if _is(folder, stat.S_ISDIR):
         return Source(name, folder)
-    if folder.is_file():
+    if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
     if "/" in name or "\\" in name:
         raise UnknownModel(
@@ -56,7 +57,7 @@ def ensure(source: Source, precision: str, progress: Progress | None = None) -> 
     if source.exported and precision in ("auto", _own_precision(source.folder)):
         return source.folder
     precision = "fp32" if precision == "auto" else precision
-    target = paths.exports() / f"{source.folder.resolve().name}-{precision}-{_key(source.folder)}"
+    target = paths.exports() / f"{source.folder.resolve().name[:60]}-{precision}-{_key(source.folder)}"
     if (target / "model.onnx").exists():
         return target
     part: Path | None = None
@@ -66,11 +67,7 @@ def ensure(source: Source, precision: str, progress: Progress | None = None) -> 
         for done, total in export(source.folder, part, precision):
             if progress is not None:
                 progress(done, total)
-        try:
-            part.rename(target)
-        except OSError:
-            if not (target / "model.onnx").exists():  # another process was first: theirs is the same
-                raise
+        _put(part, target)
     except OSError as error:
         raise StorageError(
             f"cannot write the export to {target.parent}: {error.strerror or error}",
@@ -80,6 +77,26 @@ def ensure(source: Source, precision: str, progress: Progress | None = None) -> 
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
     return target
+
+
+def _put(part: Path, target: Path) -> None:
+    """Rename a complete folder into its place. What another process put there first stays: it is the same."""
+    try:
+        part.rename(target)
+    except OSError:
+        if (target / "model.onnx").exists():
+            return
+        with tempfile.TemporaryDirectory(prefix=f"{part.name}-", dir=part.parent) as aside:  # somebody emptied it
+            target.rename(Path(aside) / target.name)
+        part.rename(target)
+
+
+def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether there is something of this kind (stat.S_ISDIR ...). No name is too long or too odd to ask."""
+    try:
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _own_precision(folder: Path) -> str:
@@ -94,6 +111,11 @@ def _key(folder: Path) -> str:
     digest = hashlib.sha256(f"{VERSION}\n{folder.resolve()}\n".encode())
     for path in sorted(folder.iterdir()):
         if path.suffix == ".safetensors" or path.name in ("config.json", *TOKENIZER_FILES):
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise CorruptFile(
+                    f"cannot read {path}: {error.strerror}", "a link to a file that is gone? copy the checkpoint anew"
+                ) from None
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

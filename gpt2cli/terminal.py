@@ -4,6 +4,7 @@ Generated text goes out as UTF-8 bytes whatever the locale says, and never throu
 reads markup; Rich only supplies the escape codes of the dim prompt on a terminal, and draws progress on stderr."""
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -50,14 +51,16 @@ class Output:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or write to a file: -o FILE")
             self._file: IO[Any] = sys.stdout.buffer
-            self._dim = _dim_codes() if stdout_is_terminal() else None
+            self._dim = _dim_codes() if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
             return
         try:
             if path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
                 self._file = path.open("wb")
             else:
                 target = path.resolve()  # a link stays a link
-                number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+                if target.exists() and not os.access(target, os.W_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                number, name = tempfile.mkstemp(prefix=".gpt2-", dir=target.parent)
                 self._file, self._part, self._path = os.fdopen(number, "wb"), Path(name), target
         except OSError as reason:
             raise self._failed(reason) from None
@@ -71,8 +74,6 @@ class Output:
         try:
             self._file.write(text.encode())
             self._file.flush()
-        except BrokenPipeError:
-            raise BrokenPipe from None
         except OSError as reason:
             raise self._failed(reason) from None
 
@@ -100,7 +101,10 @@ class Output:
         except OSError as reason:
             raise self._failed(reason) from None
 
-    def _failed(self, reason: OSError) -> StorageError:
+    def _failed(self, reason: OSError) -> StorageError | BrokenPipe:
+        # Windows says EINVAL where the reader of a pipe has gone
+        if isinstance(reason, BrokenPipeError) or (os.name == "nt" and reason.errno == errno.EINVAL):
+            return BrokenPipe()
         where = "stdout" if self._path is None else f"'{self._path}'"
         return StorageError(
             f"cannot write to {where}: {reason.strerror or reason}",
@@ -117,42 +121,47 @@ class Texts:
         self._held = [""] * count
         self._done = [False] * count
         self._current = 0
+        self._begun = False  # the current text
+        self._ended = 0
         self._last = ""  # the text's last character so far; what decides about the newline
-        self._begin()
+        if prompt:
+            self._begin()
 
     def push(self, row: int, text: str, *, done: bool) -> None:
         """More of a text, and whether that was all of it."""
+        self._held[row] += text
         self._done[row] = done
-        if row != self._current:
-            self._held[row] += text
-            return
-        self._write(text)
-        while self._current < len(self._done) and self._done[self._current]:
+        while self._current < len(self._done) and (self._held[self._current] or self._done[self._current]):
+            self._begin()
+            held, self._held[self._current] = self._held[self._current], ""
+            self._write(held)
+            if not self._done[self._current]:
+                break
             self._end()
 
     def finish(self) -> None:
         """Whatever has come counts as all; texts of which nothing came are left out."""
-        while self._current < len(self._held):
-            if self._current and not self._done[self._current] and not self._held[self._current]:
-                break
-            self._end()
+        for row in range(self._current, len(self._held)):
+            self._current = row
+            if self._begun or self._held[row]:
+                self.push(row, "", done=True)
 
     def _begin(self) -> None:
-        self._last = ""
-        if self._current and not self._null:
+        if self._begun:
+            return
+        self._begun, self._last = True, ""
+        if self._ended and not self._null:
             self._output.write("---\n")
         self._write(self._prompt, dim=True)
-        held, self._held[self._current] = self._held[self._current], ""
-        self._write(held)
 
     def _end(self) -> None:
         if self._null:
             self._output.write("\0")
         elif self._last != "\n":
             self._output.write("\n")
+        self._begun = False
+        self._ended += 1
         self._current += 1
-        if self._current < len(self._held):
-            self._begin()
 
     def _write(self, text: str, *, dim: bool = False) -> None:
         self._last = text[-1:] or self._last
@@ -179,8 +188,10 @@ def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]
     when quiet or before the first update."""
     if quiet:
         yield lambda done, total: None
-        return
-    if not (sys.stderr and sys.stderr.isatty()):
+    elif sys.stderr and sys.stderr.isatty():
+        with contextlib.ExitStack() as stack:
+            yield _bar(title, stack)
+    else:
         told: list[str] = []
 
         def once(done: int, total: int) -> None:
@@ -189,23 +200,28 @@ def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]
                 note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(title, total=None, start=True)
+
+def _bar(title: str, stack: contextlib.ExitStack) -> Callable[[int, int], None]:
+    """update(done, total), which draws; the first call imports Rich (50 ms) and starts, leaving `stack` ends."""
+    draw: Callable[[int, int], None] | None = None
+
+    def start() -> Callable[[int, int], None]:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        name = TextColumn("{task.description}", markup=False)  # a folder may be called [b]
+        columns = (name, BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = bar.add_task(title, total=None)
+        return lambda done, total: bar.update(task, completed=done, total=total)
 
     def update(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
+        nonlocal draw
+        draw = draw or start()
+        draw(done, total)
 
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    return update
 
 
 def silence_stdout() -> None:

@@ -1,6 +1,8 @@
 """Text <-> ids, and TextStream: ids -> whole characters. The only room that knows the tokenizers library."""
 
 import codecs
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+_WORD_GAP = re.compile(r"\S(?= \S)")
 
 
 class Tokenizer:
@@ -45,6 +48,10 @@ class Tokenizer:
             )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        # these are written as themselves, not in the byte alphabet
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._added = {token: content.content.encode() for token, content in added.items()}
+        self._longest: int | None = None
 
     @property
     def end(self) -> int | None:
@@ -59,18 +66,51 @@ class Tokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_ends(self, text: str, first: int, last: int, *, special: bool = False) -> tuple[list[int], bool]:
+        """The first `first` and the last `last` of the ids of `text`, and whether that is less than all.
+
+        The same ids as `encode` gives, but what lies far between the ends is not encoded: megabytes cost no more than
+        a window."""
+        reach = (first + last) * self._longest_token()
+        if len(text) > 4 * reach + 1000 and self._splits_before_space():
+            head = _WORD_GAP.search(text, first * self._longest_token())
+            tail = _WORD_GAP.search(text, len(text) - 2 * reach - 1000, len(text) - reach)
+            if head and tail and head.end() < tail.end():
+                before = self.encode(text[: head.end()], special=special) if first else []
+                after = self.encode(text[tail.end() :], special=special)
+                return before[:first] + after[len(after) - last :], True
+        ids = self.encode(text, special=special)
+        if len(ids) <= first + last:
+            return ids, False
+        return ids[:first] + ids[len(ids) - last :], True
+
+    def _longest_token(self) -> int:
+        """In characters; a character has at least one byte."""
+        if self._longest is None:
+            self._longest = max(map(len, self._tokenizer.get_vocab()), default=1)
+        return self._longest
+
+    def _splits_before_space(self) -> bool:
+        """Whether a word and the space before the next are never one token, as in GPT-2's own pre-tokenizer."""
+        if any(b" " in content for content in self._added.values()):
+            return False
+        splitter = self._tokenizer.pre_tokenizer
+        return splitter is not None and [place for _, place in splitter.pre_tokenize_str("ab cd")][-1] == (2, 5)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes a token stands for; none for an id that has no piece (a padded vocabulary)."""
+        if token in self._added:
+            return self._added[token]
         piece: str | None = self._tokenizer.id_to_token(token)
         if piece is None:
             return b""
         try:
             return bytes(_BYTES[character] for character in piece)
-        except KeyError:  # an added token outside the byte alphabet stands for its own text
+        except KeyError:  # not written in the byte alphabet: it can only be its own text
             return piece.encode()
 
 
@@ -86,6 +126,9 @@ class IdsAsText(Tokenizer):
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         raise CorruptFile("this model has no tokenizer", "give the prompt as token ids: --ids '464 3290'")
+
+    def encode_ends(self, text: str, first: int, last: int, *, special: bool = False) -> tuple[list[int], bool]:
+        return self.encode(text), False
 
     def bytes_of(self, token: int) -> bytes:
         return f" {token}".encode()
@@ -111,7 +154,22 @@ def _load(folder: Path) -> _Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     if tokenizer.token_to_id(END) is not None:
         tokenizer.add_special_tokens([AddedToken(END, normalized=False, special=True)])
+    _add_tokens(tokenizer, folder / "added_tokens.json")
     return tokenizer
+
+
+def _add_tokens(tokenizer: _Tokenizer, path: Path) -> None:
+    """Tokens that a fine-tuning added to vocab.json: {"text": id}, the ids following the vocabulary's."""
+    if not path.exists():
+        return
+    added: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    for text, token in sorted(added.items(), key=lambda item: item[1]):
+        tokenizer.add_tokens([AddedToken(text, normalized=False)])
+        if tokenizer.token_to_id(text) != token:
+            raise CorruptFile(
+                f"{path}: '{text}' has the id {token}, after the vocabulary comes {tokenizer.token_to_id(text)}",
+                "added_tokens.json and vocab.json do not belong together: copy both from one checkpoint",
+            )
 
 
 class TextStream:
@@ -125,6 +183,11 @@ class TextStream:
 
     def push(self, token: int) -> str:
         return self._decoder.decode(self._tokenizer.bytes_of(token))
+
+    @property
+    def held(self) -> str:
+        """What `finish` would return now."""
+        return self._decoder.getstate()[0].decode(errors="replace")
 
     def finish(self) -> str:
         """What is left: U+FFFD for the bytes of a character that never came."""

@@ -280,3 +280,55 @@ def test_on_a_terminal_the_prompt_is_dim_and_the_bytes_are_the_same(checkpoint):
     assert styled.startswith("\x1b[2mOnce upon\x1b[0m")
     plain = screen(NO_COLOR="1")
     assert plain == screen(TERM="dumb") == re.sub(r"\x1b\[\d*m", "", styled)
+
+
+@POSIX
+@pytest.mark.parametrize("argv", ["--help", "generate --help", "--version"])
+def test_help_that_nobody_reads_ends_silently(argv):
+    script = f"{{ sleep 0.5; {GPT2} {argv}; echo $? >&2; }} | true"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stderr == "141\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_help_on_a_full_disk(spawn):
+    with Path("/dev/full").open("wb") as full:
+        process = spawn("--help", stdout=full)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert errors.startswith(b"error: stdout: No space left on device\nhint:")
+    assert errors.count(b"\n") == 2
+
+
+@POSIX
+def test_a_pipe_as_output_file_whose_reader_goes(spawn, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    process = spawn("generate", "-n", "-1", "Once", "-o", str(tmp_path / "pipe"))
+    with (tmp_path / "pipe").open("rb") as reader:
+        assert reader.read(20)
+    assert process.wait(timeout=20) == 141
+    assert process.stderr.read() == b""
+
+
+@POSIX
+@pytest.mark.parametrize("argv", [["--ids", "5 6"], ["-f", "prompt.txt"]])
+def test_text_that_waits_unused_beside_ids_or_a_file(spawn, tmp_path, argv):
+    (tmp_path / "prompt.txt").write_text("Once")
+    process = spawn("generate", "-n", "2", *argv, stdin=subprocess.PIPE, cwd=tmp_path)
+    process.stdin.write(b"unused")
+    process.stdin.flush()
+    _, errors = process.communicate(timeout=20)
+    assert errors.startswith(b"note: text waits on stdin")
+
+
+@POSIX
+def test_ctrl_c_with_several_samples_keeps_them_all(spawn):
+    process = spawn("generate", "-v", "-n", "100000", "Once", "-N", "4", "--ignore-eos")
+    wait_until_loaded(process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    texts = out.decode().split("---\n")
+    assert len(texts) == 4
+    assert all(len(text) > 10 and text.endswith("\n") for text in texts)

@@ -356,3 +356,62 @@ def test_damaged_exports_are_corrupt_not_a_crash(name, keep, checkpoint, tmp_pat
     path = tmp_path / "export-fp32" / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
     assert_error(run("generate", "-m", tmp_path / "export-fp32", "the"), 5, name if name == "model.onnx" else "")
+
+
+def test_layers_beyond_the_configuration_are_not_dropped(tmp_path):
+    make_checkpoint(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"n_layer": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CorruptFile, match="more layers than the 1"):
+        ensure(resolve(str(tmp_path)), "fp32")
+
+
+def test_types_that_numpy_has_not(tmp_path):
+    make_checkpoint(tmp_path)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    start, end = header["wte.weight"]["data_offsets"]
+    header["wte.weight"] |= {"dtype": "F8_E4M3", "shape": [end - start]}
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    with pytest.raises(CorruptFile, match=r"wte\.weight"):
+        ensure(resolve(str(tmp_path)), "fp32")
+
+
+def test_a_link_to_nowhere(tmp_path, run):
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "gone")
+    assert_error(run("generate", "-q", "-m", tmp_path, "x"), 5, "model.safetensors")
+
+
+def test_a_tokenizer_that_is_a_folder_is_not_the_caches_fault(tmp_path, run):
+    make_checkpoint(tmp_path, tokenizer=False)
+    (tmp_path / "tokenizer.json").mkdir()
+    assert_error(run("generate", "-q", "-m", tmp_path, "x"), 5, "tokenizer.json")
+
+
+def test_a_long_folder_name(tmp_path):
+    make_checkpoint(tmp_path / ("n" * 250))
+    assert (ensure(resolve(str(tmp_path / ("n" * 250))), "fp32") / "model.onnx").exists()
+
+
+def test_an_export_that_somebody_emptied_is_made_again(tmp_path):
+    make_checkpoint(tmp_path)
+    folder = ensure(resolve(str(tmp_path)), "fp32")
+    (folder / "model.onnx").unlink()
+    assert ensure(resolve(str(tmp_path)), "fp32") == folder
+    assert (folder / "model.onnx").exists()
+    assert [path.name for path in folder.parent.glob(f".{folder.name}*")] == []
+
+
+def test_an_export_of_another_version_is_refused(checkpoint, tmp_path):
+    for _ in export(checkpoint, tmp_path, "fp32"):
+        pass
+    model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    facts = json.loads(model.metadata_props[0].value) | {"version": 999}
+    model.metadata_props[0].value = json.dumps(facts)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CorruptFile, match="another version"):
+        Engine(tmp_path)

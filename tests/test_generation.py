@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from gpt2cli import Sampling, generate, load
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.generation import Piece, prompt_ids
+from gpt2cli.generation import Piece, fit
 from gpt2cli.sampling import log_softmax
 from gpt2cli.stops import StopStrings
 
@@ -123,7 +123,7 @@ def test_max_length_counts_the_prompt(small):
 
 
 def test_an_empty_prompt_starts_from_the_end_token(small):
-    assert prompt_ids(small, "") == [small.end]
+    assert fit(small, "").ids == [small.end]
     assert collect(generate(small, "", sampling=GREEDY)) == collect(generate(small, [small.end], sampling=GREEDY))
 
 
@@ -137,14 +137,14 @@ def test_text_and_ids_are_the_same_prompt(small):
 # The window
 
 
-def slow_greedy(weights, prompt, count, keep):
-    """Past the window of 64 go on from the first `keep` and the recent half, always from scratch."""
-    window, said, context = 64, list(prompt), list(prompt)
+def slow_greedy(weights, prompt, count, keep, window=64):
+    """Past the window go on from the first `keep` and the recent half, always from scratch."""
+    said, context = list(prompt), list(prompt)
     for _ in range(count):
         said.append(int(oracle.forward(*weights, context)[-1].argmax()))
         context.append(said[-1])
         if len(context) > window:
-            context = said[:keep] + said[len(said) - (window - keep) // 2 :]
+            context = said[:keep] + said[len(said) - max(1, (window - keep) // 2) :]
     return said[len(prompt) :]
 
 
@@ -191,10 +191,10 @@ def test_a_prompt_of_the_whole_window_works(small):
 def test_longer_prompts_are_cut_from_the_left(small):
     text = "the cat and the dog " * 30
     whole = small.tokenizer.encode(text)
-    assert prompt_ids(small, text) == whole[-64:]
-    assert prompt_ids(small, text, keep=4) == whole[:4] + whole[-60:]
-    with pytest.raises(CannotMeet, match=f"{len(whole)} tokens, the model's window is 64"):
-        prompt_ids(small, text, strict=True)
+    assert fit(small, text).ids == whole[-64:]
+    assert fit(small, text, keep=4).ids == whole[:4] + whole[-60:]
+    with pytest.raises(CannotMeet, match="longer than the model's window of 64 tokens"):
+        fit(small, text, strict=True)
     with pytest.raises(CannotMeet, match="leaves too little"):
         generate(small, PROMPT, keep=33)
     assert ids_of(generate(small, PROMPT * 12, sampling=GREEDY, keep=-1, max_tokens=5))
@@ -339,3 +339,83 @@ def test_nan_logits_are_an_error(tmp_path):
     make_checkpoint(tmp_path, tensors=tensors)
     with pytest.raises(CorruptFile, match="NaN"):
         list(generate(load(str(tmp_path)), PROMPT))
+
+
+@pytest.mark.parametrize("positions", [1, 2, 3])
+def test_the_smallest_windows_slide(positions, tmp_path):
+    config, tensors = make_checkpoint(tmp_path, n_positions=positions)
+    model = load(str(tmp_path))
+    expected = slow_greedy((tensors, config), [5], 9, 0, window=positions)
+    assert model.end not in expected
+    assert ids_of(generate(model, [5], sampling=GREEDY, max_tokens=9)) == expected
+
+
+def test_held_text_completes_what_has_come(small):
+    """At every moment pieces so far and what the last one holds are the text of the ids so far."""
+    for stop in ([], ["ab", "the cat sat on", "x\n"]):
+        text, ids = "", []
+        for piece in generate(small, PROMPT, sampling=Sampling(seed=3, temperature=3), max_tokens=60, stop=stop):
+            if piece.finish:
+                break
+            text, ids = text + piece.text, [*ids, piece.token]
+            assert text + piece.held == small.tokenizer.decode(ids)
+        assert len(ids) > 5
+
+
+@pytest.mark.parametrize(
+    "extremes",
+    [
+        {"temperature": 1e-320},
+        {"temperature": 1e308},
+        {"logit_bias": {5: 1e9, 6: -1e9}, "repeat_penalty": 1e9, "presence_penalty": 1e9},
+        {"repeat_penalty": 1e-9, "frequency_penalty": -1e9},
+        {"repeat_last_n": 10**20, "repeat_penalty": 1.1, "top_k": 10**20, "no_repeat_ngram": 10**20},
+        {"top_p": 1e-300, "min_p": 1.0, "typical": 1e-300},
+    ],
+)
+def test_extreme_values_are_no_numerical_accident(small, extremes):
+    assert (
+        len(ids_of(generate(small, PROMPT, sampling=Sampling(seed=1, **extremes), max_tokens=8, ignore_eos=True))) == 8
+    )
+
+
+def test_a_second_text_on_the_model_is_noticed(small):
+    first = generate(small, PROMPT, sampling=GREEDY)
+    next(first)
+    second = generate(small, PROMPT, sampling=GREEDY)
+    next(second)
+    with pytest.raises(UsageError, match="another text was begun"):
+        list(first)
+    assert len(list(second)) > 5
+
+
+@pytest.mark.parametrize("ids", [[300], [-1], [5, 1 << 40]])
+def test_ids_outside_the_vocabulary_are_refused_when_called(small, ids):
+    with pytest.raises(UsageError, match=f"token id {ids[-1]} lies outside"):
+        generate(small, ids)
+    with pytest.raises(UsageError, match=f"token id {ids[-1]} lies outside"):
+        generate(small, PROMPT, sampling=Sampling(logit_bias={ids[-1]: 1.0}))
+
+
+def test_more_rows_than_memory_are_refused_when_called(small):
+    with pytest.raises(CannotMeet, match=r"rows of 13 tokens need .* GB"):
+        generate(small, PROMPT, max_tokens=10, samples=10**9)
+
+
+def test_beams_where_everything_is_banned(small):
+    banned = dict.fromkeys(range(300), -np.inf)
+    with pytest.raises(CannotMeet, match="every token is banned"):
+        list(generate(small, PROMPT, sampling=Sampling(logit_bias=banned), beams=3, max_tokens=4))
+
+
+def test_beams_where_bans_leave_fewer_texts_than_asked_for(small):
+    banned = {token: -np.inf for token in range(300) if token != 7}
+    pieces = generate(small, PROMPT, sampling=Sampling(logit_bias=banned), beams=3, max_tokens=4)
+    assert ids_of(pieces) == [7] * 4
+    with pytest.raises(CannotMeet, match="only 1 of 2 texts"):
+        list(generate(small, PROMPT, sampling=Sampling(logit_bias=banned), beams=3, max_tokens=4, samples=2))
+
+
+def test_min_tokens_and_max_length_together(small):
+    with pytest.raises(UsageError, match="--min-tokens 50"):
+        generate(small, PROMPT, max_tokens=None, max_length=10, min_tokens=50)

@@ -151,3 +151,57 @@ def test_published_prompts_have_their_published_ids(data):
             assert real.encode(prompt, special=True) == ids, prompt
             checked += 1
     assert checked > 20
+
+
+LONG = [*TEXTS, "word " * 5000, "x" * 30000, " \n" * 9000, "The cat  sat.\n\nIt's 3 o'clock, naïve 🦜! " * 900]
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+@pytest.mark.parametrize(("first", "last"), [(0, 10), (5, 20), (30, 1)])
+def test_the_ends_are_those_of_the_whole(tokenizer, text, first, last):
+    whole = tokenizer.encode(text)
+    ids, cut = tokenizer.encode_ends(text, first, last)
+    assert cut == (len(whole) > first + last)
+    assert ids == (whole[:first] + whole[len(whole) - last :] if cut else whole)
+
+
+def test_the_middle_of_a_long_text_is_not_encoded(tokenizer, monkeypatch):
+    asked = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text, **o: asked.append(len(text)) or encode(self, text, **o))
+    tokenizer.encode_ends("the cat and the dog " * 100_000, 10, 50)
+    assert sum(asked) < 20_000
+
+
+def test_added_tokens_stand_for_themselves(tmp_path):
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["é", "<pad>", "two words"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer(tmp_path)
+    for text in ("café", "a<pad>b", "in two words. " * 900):
+        assert ours.decode(ours.encode(text)) == text
+        assert (
+            ours.encode_ends(text, 3, 7)[0] == (ours.encode(text)[:3] + ours.encode(text)[-7:])[-10:] or len(text) < 99
+        )
+
+
+def test_added_tokens_json_continues_the_vocabulary(tmp_path):
+    tokenizer = small_tokenizer()
+    tokenizer.model.save(str(tmp_path))
+    size = tokenizer.get_vocab_size(with_added_tokens=False)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<b>": size + 1, "<a>": size}))
+    ours = Tokenizer(tmp_path)
+    assert ours.encode("x<b><a>")[1:] == [size + 1, size]
+    assert ours.decode([size + 1, size]) == "<b><a>"
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<b>": size + 5}))
+    with pytest.raises(CorruptFile, match=f"has the id {size + 5}"):
+        Tokenizer(tmp_path)
+
+
+def test_held_is_what_finish_returns(tokenizer):
+    ids = tokenizer.encode("naïve 🦜 日本")
+    for count in range(len(ids) + 1):
+        stream = TextStream(tokenizer)
+        for token in ids[:count]:
+            stream.push(token)
+        assert stream.held == stream.finish()

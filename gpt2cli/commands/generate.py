@@ -9,10 +9,9 @@ import typer
 
 from gpt2cli import inputs, terminal
 from gpt2cli import options as o
-from gpt2cli.errors import EXIT_INTERRUPTED, Terminated, UsageError
+from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.record import Record
     from gpt2cli.tokenizer import Tokenizer
 
 # \b keeps the lines as they are
@@ -70,8 +69,12 @@ def generate(
     """Continue a text with a GPT-2 model, streaming."""
     _refuse_contradictions(context)
     note = _silent if quiet else terminal.note
-    text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note) if ids is None else None
-    stops = [inputs.checked(inputs.unescaped(one) if escapes else one) for one in stop or []]
+    text = None
+    if ids is None:
+        text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note)
+    else:
+        inputs.note_unused(note)
+    stops = [inputs.argument_text(one, escapes=escapes) for one in stop or []]
     # where only --max-length is given, nothing else ends the text
     endless = max_tokens == -1 or (max_length is not None and not o.given(context, "max_tokens"))
 
@@ -104,34 +107,36 @@ def generate(
         "ignore_eos": ignore_eos,
         "keep": keep,
     }
-    with terminal.Output(output_file) as output:
+    structured = as_json or as_jsonl
+    to_stdout = output_file is None or str(output_file) == "-"
+    with terminal.Output(None if to_stdout else output_file) as output:
         with terminal.progress(f"exporting {model}", quiet=quiet) as update:
             opened = load(model, precision=precision, threads=threads, text=text is not None, progress=update)
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
         if logit_bias:
-            sampling = replace(sampling, logit_bias=_bias(logit_bias, opened.tokenizer, opened.engine.vocabulary))
-        whole = _parsed_ids(ids or "") if text is None else opened.tokenizer.encode(text, special=special)
-        opened.engine.check_ids(whole)
-        fed = generation.fitted(whole, opened, keep=keep, strict=strict)
-        if len(fed) < len(whole):
-            note(f"the prompt has {len(whole)} tokens, the model's window {len(fed)}: its beginning was cut off")
-        prompt_text = opened.tokenizer.decode(fed) if text is None else text
+            sampling = replace(sampling, logit_bias=_bias(logit_bias, opened.tokenizer, escapes=escapes))
+        whole = _parsed_ids(ids or "") if text is None else text
+        fed = generation.fit(opened, whole, special=special, keep=keep, strict=strict)
+        if fed.cut:
+            lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
+            note(f"the prompt is longer than the model's window of {len(fed.ids)} tokens: {lost} was cut off")
+        prompt_text = opened.tokenizer.decode(fed.ids) if text is None else text
         record = Record(
             opened,
             prompt_text,
-            fed,
+            fed.ids,
             sampling=sampling,
             settings=settings,
             samples=num_samples,
             logprobs=logprobs is not None,
-            keep=as_json or as_jsonl,
+            keep=structured,
             started=started,
         )
         pieces = record.watch(
             generation.generate(
                 opened,
-                fed,
+                fed.ids,
                 sampling=sampling,
                 max_tokens=None if endless else max_tokens,
                 min_tokens=min_tokens,
@@ -145,42 +150,32 @@ def generate(
             )
         )
         if echo is None:
-            echo = output_file is None and terminal.stdout_is_terminal()
-        texts = terminal.Texts(
-            output, num_samples, prompt=prompt_text if echo and not (as_json or as_jsonl) else "", null=null
-        )
+            echo = to_stdout and terminal.stdout_is_terminal()
+        texts = None
+        if not structured:
+            texts = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
+        cut_short: BaseException | None = None
         try:
             for piece in pieces:
-                if not (as_json or as_jsonl):
+                if texts:
                     texts.push(piece.row, piece.text, done=piece.finish is not None)
-        except (KeyboardInterrupt, Terminated) as interruption:
-            # what there is belongs to the user
-            _finish(output, texts, record, as_json=as_json, as_jsonl=as_jsonl, stats=stats)
-            if isinstance(interruption, Terminated):
-                raise
-            return EXIT_INTERRUPTED
-        _finish(output, texts, record, as_json=as_json, as_jsonl=as_jsonl, stats=stats)
+        except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile) as reason:
+            cut_short = reason
+        # what there is belongs to the user, however it came to an end
+        if texts:
+            for row, held in enumerate(record.held):
+                if held:
+                    texts.push(row, held, done=True)
+            texts.finish()
+        elif record.tokens or not isinstance(cut_short, UserError):
+            output.write(record.json_object() if as_json else record.json_lines())
+        if record.tokens or cut_short is None:
+            output.keep()
+            if stats:
+                terminal.say(record.summary())
+        if cut_short is not None:
+            raise cut_short
     return 0
-
-
-def _finish(
-    output: terminal.Output,
-    texts: terminal.Texts,
-    record: "Record",
-    *,
-    as_json: bool,
-    as_jsonl: bool,
-    stats: bool,
-) -> None:
-    if as_json:
-        output.write(record.json_object())
-    elif as_jsonl:
-        output.write(record.json_lines())
-    else:
-        texts.finish()
-    output.keep()
-    if stats:
-        terminal.say(record.summary())
 
 
 def _silent(text: str) -> None:
@@ -230,7 +225,7 @@ def _parsed_ids(text: str) -> list[int]:
     return ids
 
 
-def _bias(entries: Sequence[str], tokenizer: "Tokenizer", vocabulary: int) -> dict[int, float]:
+def _bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
     """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id)."""
     biases: dict[int, float] = {}
     for entry in entries:
@@ -245,7 +240,7 @@ def _bias(entries: Sequence[str], tokenizer: "Tokenizer", vocabulary: int) -> di
             token = int(key)
         else:
             quoted = len(key) > 2 and key[0] == key[-1] == '"'
-            ids = tokenizer.encode(inputs.checked(key[1:-1] if quoted else key))
+            ids = tokenizer.encode(inputs.argument_text(key[1:-1] if quoted else key, escapes=escapes))
             if len(ids) != 1:
                 shown = " ".join(map(str, ids))
                 raise UsageError(
@@ -253,7 +248,5 @@ def _bias(entries: Sequence[str], tokenizer: "Tokenizer", vocabulary: int) -> di
                     "bias each id by itself: ID=X",
                 )
             token = ids[0]
-        if token >= vocabulary:
-            raise UsageError(f"--logit-bias id {token} lies outside the vocabulary", f"ids go up to {vocabulary - 1}")
         biases[token] = bias
     return biases

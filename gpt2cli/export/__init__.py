@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt2cli.errors import StorageError
+from gpt2cli.errors import CorruptFile, StorageError
 
 # Raised whenever the same checkpoint would give another graph: older exports are then made anew.
 VERSION = 1
@@ -22,10 +22,8 @@ def export(source: Path, folder: Path, precision: str, *, activation_bits: int =
     """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
     `activation_bits` (int8 only) may be 16: twice the work, and little more than the rounding of the weights is lost.
     Raises UnknownModel, CorruptFile, StorageError, OSError."""
-    from gpt2cli.export import (
-        graph,
-        weights,
-    )  # onnx and safetensors: 300 ms, and a cached model needs neither
+    # onnx and safetensors: 300 ms, and a cached model needs neither
+    from gpt2cli.export import graph, weights
     from gpt2cli.export.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(source)
@@ -71,4 +69,11 @@ def export(source: Path, folder: Path, precision: str, *, activation_bits: int =
     graph.check(folder / "model.onnx")
     for name in ("config.json", *TOKENIZER_FILES):
         if (checkpoint.folder / name).exists():
-            shutil.copyfile(checkpoint.folder / name, folder / name)
+            (folder / name).write_bytes(_read(checkpoint.folder / name))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None

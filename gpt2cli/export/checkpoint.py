@@ -120,6 +120,11 @@ class Checkpoint:
                 raise _corrupt(path, error) from None
             for name in names:
                 self._files[name.removeprefix("transformer.")] = (name, file, path)
+        if any(name.startswith(f"h.{self.config.n_layer}.") for name in self._files):
+            raise CorruptFile(
+                f"the weights in '{folder}' have more layers than the {self.config.n_layer} of config.json",
+                "config.json and the weights do not belong together: download both again",
+            )
         stored_head = "lm_head.weight" in self or "lm_head.weight.int8" in self
         self.tied = self.config.tie_word_embeddings or not stored_head
 
@@ -140,10 +145,7 @@ class Checkpoint:
                 "config.json and the weights do not belong together: download both again",
             )
         if value.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
-            raise CorruptFile(
-                f"the tensor {name} in '{self.folder}' is of type {value.dtype.name}, not floating point",
-                "quantised checkpoints of other tools cannot be exported; use the original",
-            )
+            raise _not_floating(name, self.folder, value.dtype.name)
         value = np.ascontiguousarray(value, dtype=np.float32)
         if not np.isfinite(value).all():
             raise CorruptFile(
@@ -160,6 +162,9 @@ class Checkpoint:
             value: Array = file.get_tensor(stored)  # type: ignore[no-untyped-call]
         except (SafetensorError, OSError) as error:
             raise _corrupt(path, error) from None
+        except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
+            kind = file.get_slice(stored).get_dtype()  # type: ignore[no-untyped-call]
+            raise _not_floating(name, self.folder, kind) from None
         return value
 
 
@@ -186,6 +191,13 @@ def _weight_files(folder: Path) -> list[Path]:
         if not (folder / shard).exists():
             raise CorruptFile(f"the shard {shard} is missing in '{folder}'", "download the checkpoint again")
     return [folder / shard for shard in shards]
+
+
+def _not_floating(name: str, folder: Path, kind: str) -> CorruptFile:
+    return CorruptFile(
+        f"the tensor {name} in '{folder}' is of type {kind}, not float32, float16 or bfloat16",
+        "quantised checkpoints of other tools cannot be exported; use the original",
+    )
 
 
 def _corrupt(path: Path, error: Exception) -> CorruptFile:

@@ -248,7 +248,7 @@ def test_precisions(gen, run, checkpoint):
         (["--logit-bias", "7"], ["--logit-bias '7'"]),
         (["--logit-bias", "7=heavy"], ["--logit-bias '7=heavy'"]),
         (["--logit-bias", "zebra crossing=1"], ["tokens ("]),
-        (["--logit-bias", "300=1"], ["outside the vocabulary"]),
+        (["--logit-bias", "300=1"], ["token id 300 lies outside"]),
         (["--logit-bias", "3=inf"], ["--logit-bias of 3"]),
         (["-f", "nowhere.txt"], ["nowhere.txt"]),
         (["--topk", "3"], ["--topk", "--top-k"]),
@@ -302,3 +302,111 @@ def test_everything_banned(gen):
 
 def test_max_length_shorter_than_the_prompt(gen):
     assert_error(gen(PROMPT, "--max-length", 1), 6, "--max-length is 1")
+
+
+# What there is belongs to the user
+
+
+@pytest.fixture
+def dying(gen, monkeypatch):
+    """gen(...) whose third text has every token banned after five steps."""
+    from gpt2cli.sampling import Sampler
+
+    choose = Sampler.choose
+
+    def call(*argv, **options):
+        steps = iter(range(1000))
+
+        def limited(self, logits, rows, banned=()):
+            if next(steps) == 5:
+                banned = range(logits.shape[1])
+            return choose(self, logits, rows, banned)
+
+        monkeypatch.setattr(Sampler, "choose", limited)
+        return gen(PROMPT, "-N", 3, "--ignore-eos", *argv, **options)
+
+    return call
+
+
+def test_an_error_in_the_middle_keeps_the_text(dying, gen, tmp_path):
+    whole = gen(PROMPT, "-N", 3, "--ignore-eos", "-n", 5).stdout
+    result = dying()
+    assert result.code == 6
+    assert result.stdout == whole
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert dying("-o", tmp_path / "out").code == 6
+    assert (tmp_path / "out").read_text() == whole
+
+
+def test_an_error_in_the_middle_keeps_the_json(dying):
+    result = dying("--json")
+    assert result.code == 6
+    samples = json.loads(result.stdout)["samples"]
+    assert [(len(sample["ids"]), sample["finish_reason"]) for sample in samples] == [(5, "interrupted")] * 3
+
+
+def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
+    """A stop string that began at the moment of Ctrl-C is text."""
+    from gpt2cli import generation
+
+    text = json.loads(gen(PROMPT, "--json").stdout)["samples"][0]["text"]
+    whole = generation.generate
+
+    def interrupted(*positional, **named):
+        for count, piece in enumerate(whole(*positional, **named), 1):
+            yield piece
+            if count == 6:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation, "generate", interrupted)
+    plain = gen(PROMPT)
+    held = gen(PROMPT, "--stop", plain.stdout[2:-1] + "never")
+    assert (plain.code, held.code) == (130, 130)
+    assert held.stdout == plain.stdout
+    assert text.startswith(plain.stdout[:-1].rstrip("\ufffd"))
+    value = json.loads(gen(PROMPT, "--json", "--stop", plain.stdout[2:-1] + "never").stdout)
+    assert value["samples"][0]["text"] == plain.stdout[:-1]
+    assert value["samples"][0]["finish_reason"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"\xf0\x9f\xa6\x9c", "🦜"),
+        (r"\ud83e\udd9c \u00e9", "🦜 é"),
+        (r"\\x41 \q", r"\x41 \q"),
+        (r"a\0b", "a\0b"),
+    ],
+)
+def test_escapes_are_bytes_and_utf16(gen, written, meant):
+    assert json.loads(gen("-e", written, "--json").stdout)["prompt"] == meant
+
+
+def test_escapes_that_are_no_text(gen):
+    assert_error(gen("-e", r"\xff"), 2, r"\xff are not UTF-8")
+    assert_error(gen("-e", r"\ud83e"), 2, r"\ud83e are not UTF-16")
+
+
+def test_escapes_reach_stops_and_biases(gen):
+    value = json.loads(gen(PROMPT, "-e", "--logit-bias", r"\n=900", "--greedy", "--stop", r"\n\n", "--json").stdout)
+    assert value["samples"][0]["finish_reason"] == "stop"
+
+
+def test_a_dash_as_output_file_is_stdout(gen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert gen(PROMPT, "-o", "-").stdout == gen(PROMPT).stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_begins_with_a_dash_gets_a_hint(run):
+    assert_error(run("generate", "-5 degrees"), 2, "gpt2 generate -- TEXT")
+
+
+def test_the_speed_of_beams_is_over_the_whole_time(gen):
+    timings = json.loads(gen(PROMPT, "--beams", 3, "--json").stdout)["timings"]
+    assert timings["tokens_per_second"] <= 12 / timings["first_token_s"] * 1.1
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x", "a\0b", "x/" + "y" * 300])
+def test_names_that_no_folder_can_have(run, name):
+    assert_error(run("generate", "-m", name, "x"), 3, name[:5])

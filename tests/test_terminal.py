@@ -1,0 +1,88 @@
+"""What the drawing room writes: several texts on one output, files that appear whole, progress."""
+
+import io
+import os
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2cli import terminal
+from gpt2cli.errors import StorageError
+
+
+class Memory:
+    """An output that remembers."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text, *, dim=False):
+        self.text += text
+
+
+def written(count, pushes, *, prompt="", null=False):
+    memory = Memory()
+    texts = terminal.Texts(memory, count, prompt=prompt, null=null)
+    for row, text, done in pushes:
+        texts.push(row, text, done=done)
+    texts.finish()
+    return memory.text
+
+
+def test_finish_keeps_every_text_that_has_begun():
+    """Samples 1 and 3 of 5 got text before the interruption; 0 and 2 got none yet, 4 had ended."""
+    pushes = [(1, "one", False), (3, "three\n", False), (4, "", True)]
+    assert written(5, pushes) == "one\n---\nthree\n---\n\n"
+    assert written(5, pushes, null=True) == "one\0three\n\0\0"
+
+
+def test_a_prompt_on_the_screen_gets_its_newline():
+    assert written(3, [], prompt="Once") == "Once\n"
+    assert written(2, [(1, " upon", False)], prompt="Once") == "Once\n---\nOnce upon\n"
+    assert written(1, []) == ""
+
+
+@given(
+    st.lists(st.lists(st.text("ab\n", max_size=3), max_size=4), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_texts_come_in_order_however_they_interleave(rows, random):
+    places = [row for row, parts in enumerate(rows) for _ in range(len(parts) + 1)]
+    random.shuffle(places)
+    remaining = {row: [*((part, False) for part in parts), ("", True)] for row, parts in enumerate(rows)}
+    pushes = [(row, *remaining[row].pop(0)) for row in places]
+    texts = ["".join(parts) for parts in rows]
+    assert written(len(rows), pushes) == "---\n".join(text if text.endswith("\n") else text + "\n" for text in texts)
+    assert written(len(rows), pushes, null=True) == "".join(f"{text}\0" for text in texts)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_protected_file_is_not_replaced(tmp_path):
+    target = tmp_path / "text"
+    target.write_text("precious")
+    target.chmod(0o444)
+    with pytest.raises(StorageError, match="Permission denied"):
+        terminal.Output(target)
+
+
+def test_a_file_with_the_longest_name_can_be_written(tmp_path):
+    target = tmp_path / ("n" * 250)
+    with terminal.Output(target) as output:
+        output.write("text")
+    assert target.read_text() == "text"
+
+
+@pytest.mark.parametrize("terminal_like", [True, False])
+def test_a_title_is_no_markup(terminal_like, monkeypatch):
+    stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    stderr.isatty = lambda: terminal_like
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with terminal.progress("exporting ./v[/b]x", quiet=False) as update:
+        update(0, 10)
+        update(10, 10)
+    stderr.flush()
+    assert b"exporting ./v[/b]x" in stderr.buffer.getvalue()
