@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-SIZES = {"82M": (6, 12, 768), "124M": (12, 12, 768), "355M": (24, 16, 1024), "774M": (36, 20, 1280)}
+SIZES = {
+    "82M": (6, 12, 768),
+    "124M": (12, 12, 768),
+    "355M": (24, 16, 1024),
+    "774M": (36, 20, 1280),
+    "1.5B": (48, 25, 1600),
+}
 
 
 def main() -> None:

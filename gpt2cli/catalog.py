@@ -2,23 +2,43 @@
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
 
+BUILT_IN = "tiny"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file whose bytes are established."""
+
+    size: int
+    sha256: str
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A manifest. `folder` is where the files of a built-in model lie."""
+    """A manifest. Either `folder`, where the files of a built-in model lie, or `repository` on the hub."""
 
     name: str
     description: str
     licence: str
     revision: str
     parameters: int
-    folder: Path
+    layers: int
+    heads: int
+    width: int
+    positions: int
+    vocabulary: int
+    repository: str | None
+    folder: Path | None
+    files: Mapping[str, File]
+    published: Mapping[str, float]  # evaluation results, as the authors gave them
 
 
 def names() -> list[str]:
@@ -33,18 +53,24 @@ def find(name: str) -> Entry:
         meant = f"did you mean {near[0]}? " if near else ""
         raise UnknownModel(
             f"no model named '{name}'",
-            f"{meant}known models: {', '.join(names())}; a folder with a GPT-2 checkpoint works too: -m FOLDER",
+            f"{meant}known models: {', '.join(names())}; also owner/name on the hub, and folders: -m ./FOLDER",
         )
     path = paths.data("models") / f"{name}.toml"
     try:
-        row = tomllib.loads(path.read_text(encoding="utf-8"))
+        row: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        folder = row.pop("folder", None)
         return Entry(
             name=name,
-            description=row["description"],
-            licence=row["licence"],
-            revision=row["revision"],
-            parameters=row["parameters"],
-            folder=paths.data("models") / row["folder"],
+            repository=row.pop("repository", None),
+            folder=paths.data("models") / folder if folder else None,
+            files={file: File(**facts) for file, facts in row.pop("files", {}).items()},
+            published=row.pop("published", {}),
+            **row,
         )
-    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
         raise CorruptFile(f"cannot read the manifest {path}: {error}", "reinstall gpt2cli") from error
+
+
+def by_repository(repository: str) -> Entry | None:
+    """The entry whose model this is."""
+    return next((entry for entry in map(find, names()) if entry.repository == repository), None)

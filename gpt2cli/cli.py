@@ -13,7 +13,8 @@ import typer
 
 import gpt2cli
 from gpt2cli import inputs, terminal
-from gpt2cli.commands import generate as generate_command
+from gpt2cli.commands import export, generate, prune, pull, rm, show, verify
+from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
@@ -30,7 +31,7 @@ Examples:
   gpt2 generate "Once upon a time"
   cat notes.txt | gpt2 generate - "And then"
 """
-COMMANDS = (generate_command,)
+COMMANDS = (generate, pull, list_, show, verify, rm, prune, export)
 
 app = typer.Typer(
     name="gpt2",

@@ -45,35 +45,19 @@ class Engine:
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. Raises CorruptFile."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong arrives as an exception
-        # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels
-        # there. Without effect on other CPUs.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        # Planning which buffers share memory took 180 of 240 ms of opening a graph of 700 nodes, and measured nothing:
-        # the arena reuses what is freed.
-        options.enable_mem_reuse = False
         path = folder / "model.onnx"
+        self._session = open_session(path, threads)
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
             if self.facts.version != VERSION:
                 raise CorruptFile(
                     f"{path} was exported by another version of gpt2", "export the checkpoint again, with this one"
                 )
-        except CorruptFile:
-            raise
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
                 f"{path} was not exported by gpt2",
                 "give the checkpoint's own folder; it is exported on first use",
-            ) from None
-        except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
-            reason = str(error).splitlines()[0]
-            raise CorruptFile(
-                f"cannot load {path}: {reason}", "the export is damaged: delete its folder, it is made again"
             ) from None
         self.lengths = [0]
         self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
@@ -169,11 +153,7 @@ class Engine:
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
-        if not np.isfinite(logits).all():
-            raise CorruptFile(
-                "the model's logits are not finite numbers (NaN or infinity)",
-                "its weights overflow or are broken: try --precision fp32, or another checkpoint",
-            )
+        checked(logits)
         for row in range(rows.start, rows.stop):
             self.lengths[row] += new
         return logits
@@ -215,6 +195,36 @@ class Engine:
         for before, after in zip(old, self._cache, strict=True):
             after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
         self.lengths = lengths
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An ONNX Runtime session on the CPU. Raises CorruptFile."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
+    # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels there.
+    # Without effect on other CPUs.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Planning which buffers share memory took 180 of 240 ms of opening a graph of 700 nodes, and measured nothing: the
+    # arena reuses what is freed.
+    options.enable_mem_reuse = False
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+        raise CorruptFile(
+            f"cannot load {path}: {str(error).splitlines()[0]}",
+            "it is damaged: gpt2 verify tells more; an export of ours is made again when its folder is deleted",
+        ) from None
+
+
+def checked(logits: Logits) -> Logits:
+    """The logits, if they are numbers. Raises CorruptFile."""
+    if not np.isfinite(logits).all():
+        raise CorruptFile(
+            "the model's logits are not finite numbers (NaN or infinity)",
+            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+        )
+    return logits
 
 
 def _physical_memory() -> int | None:

@@ -3,6 +3,8 @@
     UserError            message, hint, exit code
     ├── UsageError       2   contradictory or impossible options
     ├── UnknownModel     3   no such model, or not on this machine
+    ├── NetworkError     4   the hub, or the way to it
+    │   └── Unreachable  4   no answer at all
     ├── CorruptFile      5   a checkpoint, export or tokenizer that cannot be what it claims
     ├── CannotMeet       6   the prompt or a constraint cannot be met
     └── StorageError     7   a cache or output file that cannot be written
@@ -32,6 +34,14 @@ class UsageError(UserError):
 
 class UnknownModel(UserError):
     exit_code = 3
+
+
+class NetworkError(UserError):
+    exit_code = 4
+
+
+class Unreachable(NetworkError):
+    """Nobody answered: no network, no such host, refused, silent."""
 
 
 class CorruptFile(UserError):

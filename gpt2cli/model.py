@@ -4,11 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from gpt2cli import store, tokenizer
 from gpt2cli.engine import Engine
+from gpt2cli.errors import CorruptFile
+from gpt2cli.ready import ReadyEngine
 from gpt2cli.tokenizer import IdsAsText, Tokenizer
-
-DEFAULT = "tiny"
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,32 @@ class Model:
 
 
 def load(
-    name: str = DEFAULT,
+    name: str | None = None,
     *,
     precision: str = "auto",
+    source: str = "auto",
     threads: int = 0,
     text: bool = True,
-    progress: store.Progress | None = None,
+    offline: bool = False,
+    listener: store.Listener = store.SILENT,
 ) -> Model:
-    """Open a model by catalogue name or folder, exporting it first where that has not been done.
+    """Open a model by catalogue name, owner/name[@revision] on the hub, or folder; download and export it first where
+    that has not been done.
 
-    `threads` 0 uses every core. With `text` false a model without a tokenizer is opened too: its ids are its text.
-    `progress(done, total)` is called with bytes while an export is written. Raises UserError."""
-    source = store.resolve(name)
-    folder = store.ensure(source, precision, progress)
+    Without a name it is gpt2, or the built-in model where that is not downloaded and the hub cannot be reached (the
+    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core. With `text` false a
+    model without a tokenizer is opened too: its ids are its text. Raises UserError."""
+    listing = None
+    if name is None:
+        name, listing = store.default(precision, listener, offline=offline)
+    runnable = store.ensure(store.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
-        text_side = pool.submit(_tokenizer, folder, text)
-        engine = Engine(folder, threads=threads)
+        text_side = pool.submit(_tokenizer, runnable, text)
+        engine = _engine(runnable, threads=threads)
         return Model(
             name=name,
-            revision=source.revision,
-            folder=folder,
+            revision=runnable.revision,
+            folder=runnable.folder if runnable.graph is None else runnable.graph.parent,
             precision=engine.facts.precision,
             device="cpu",
             tokenizer=text_side.result(),
@@ -60,5 +68,43 @@ def load(
         )
 
 
-def _tokenizer(folder: Path, text: bool) -> Tokenizer:
+def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
+    folder = runnable.folder
+    if runnable.graph and not tokenizer.present(folder):
+        folder = runnable.graph.parent
     return Tokenizer(folder) if text or tokenizer.present(folder) else IdsAsText()
+
+
+# Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.
+_TEST_TOKENS = 12
+# Rounding of activations moves int8 logits by a few hundredths of their spread, anything broken by all of it.
+_TOLERANCE = {"fp32": 1e-3, "int8": 0.3}
+
+
+def self_test(runnable: store.Runnable) -> str:
+    """Run a few tokens through the engine and compare with NumPy's result from the stored weights (of a ready-made
+    graph: that it says anything); returns the precision. Raises CorruptFile."""
+    engine = _engine(runnable, threads=0)
+    count = min(_TEST_TOKENS, engine.window)
+    ids = [(7919 * number + 13) % engine.vocabulary for number in range(count)]
+    logits = engine.feed([ids])[0].astype(np.float64)
+    name = runnable.graph or runnable.folder
+    if logits.std() == 0:
+        raise CorruptFile(f"the self-test of {name} failed: every token gets the same logit", "use another export")
+    if runnable.graph is None:
+        from gpt2cli.export import reference  # imports safetensors, which a cached model does not need
+
+        expected = reference.logits(runnable.folder, ids)
+        error = float(np.sqrt(((logits - expected) ** 2).mean()) / expected.std())
+        if not error < _TOLERANCE[engine.facts.precision]:
+            raise CorruptFile(
+                f"the self-test of {name} failed: its logits differ from the weights' by {error:.0%}",
+                "gpt2 rm and gpt2 pull make it anew; if that does not help, report it with your processor's name",
+            )
+    return engine.facts.precision
+
+
+def _engine(runnable: store.Runnable, *, threads: int) -> Engine:
+    if runnable.graph is None:
+        return Engine(runnable.folder, threads=threads)
+    return ReadyEngine(runnable.graph, runnable.folder, threads=threads)

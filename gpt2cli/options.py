@@ -36,11 +36,21 @@ Special = Annotated[bool, typer.Option("--special", help="<|endoftext|> in the p
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")]
 
 ModelName = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "-m", "--model", metavar="NAME|FOLDER", envvar="GPT2_MODEL", help="Model to use.", autocompletion=_models
+        *("-m", "--model"),
+        metavar="NAME|FOLDER",
+        envvar="GPT2_MODEL",
+        help="A name of `gpt2 list`, owner/name[@revision] on the hub, or a folder. Default: gpt2.",
+        autocompletion=_models,
+        show_default=False,
     ),
 ]
+ModelSource = Annotated[
+    str,
+    typer.Option("--source", metavar="S", help="auto, checkpoint, or onnx: prefer a ready-made ONNX export."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 Precision = Annotated[
     str,
     typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32 or int8.", autocompletion=_precisions),
@@ -149,6 +159,19 @@ Seed = Annotated[
     ),
 ]
 
+Name = Annotated[str, typer.Argument(help="A model: a name, owner/name, or a folder.", autocompletion=_models)]
+Names = Annotated[list[str], typer.Argument(help="Models: names, owner/name, or folders.", autocompletion=_models)]
+OptionalNames = Annotated[
+    list[str] | None,
+    typer.Argument(help="Models. Default: all.", autocompletion=_models, show_default=False),
+]
+Folder = Annotated[Path, typer.Argument(help="A folder that is not there yet.")]
+Words = Annotated[list[str] | None, typer.Argument(help="Only models with these words.", show_default=False)]
+Remote = Annotated[bool, typer.Option("--remote", help="Search the hub for GPT-2 models.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="With --remote: at most N models.")]
+Downloads = Annotated[bool, typer.Option("--downloads", help="Remove the downloaded files too.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
+
 Echo = Annotated[
     bool | None,
     typer.Option(
@@ -162,7 +185,7 @@ OutputFile = Annotated[
     typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE instead of stdout.", show_default=False),
 ]
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each text with a NUL byte.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a sample, each on a line.")]
 Logprobs = Annotated[
     int | None,

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from gpt2cli.errors import CorruptFile
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -33,3 +35,20 @@ def user_path(name: str) -> Path:
 def exports() -> Path:
     """Where exported graphs are kept."""
     return cache() / "exports"
+
+
+def contained(path: Path, folder: Path) -> Path:
+    """`path`, a file of the checkpoint in `folder`, links followed no further than the checkpoint goes.
+
+    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it. Raises CorruptFile
+    for a link to anything else: a checkpoint from a stranger could name a file of ours, to be copied and shown."""
+    try:
+        target, home = path.resolve(), folder.resolve()
+        if home.parent.name == "snapshots":
+            home = home.parent.parent
+        inside = target.is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle, or where nobody may look
+        inside = False
+    if not inside:
+        raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")
+    return path

@@ -5,10 +5,11 @@ reads markup; Rich only supplies the escape codes of the dim prompt on a termina
 
 import contextlib
 import errno
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -112,6 +113,33 @@ class Output:
         )
 
 
+def say_out(text: str) -> None:
+    """A line on stdout, for commands whose answer is not streamed. Raises BrokenPipe and StorageError."""
+    with Output() as output:
+        output.write(f"{text}\n")
+
+
+def say_json(value: Any) -> None:
+    """A value as JSON on stdout. Raises BrokenPipe and StorageError."""
+    say_out(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns of text on stdout, for people; never wrapped. Raises BrokenPipe and StorageError."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        say_out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def size_text(nbytes: float) -> str:
+    """548105171 -> 548 MB."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 999.5:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.2f} GB"
+
+
 class Texts:
     """Several texts on one output, in order: the first streams, later ones are held until their turn. Each ends its
     line, a line `---` lies between two; with `null` each ends in a NUL byte instead."""
@@ -182,44 +210,53 @@ def _dim_codes() -> tuple[str, str] | None:
     return before, after
 
 
+Update = Callable[[str, int, int], None]
+
+
 @contextlib.contextmanager
-def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for `update(done, total)` in bytes: drawn on a terminal, a single line elsewhere, and nothing
-    when quiet or before the first update."""
+def progress(*, quiet: bool) -> Iterator[Update]:
+    """`update(title, done, total)` in bytes shows slow work on stderr: a bar for each title on a terminal, a single
+    line elsewhere, nothing when quiet. What is done before it is begun is not shown."""
     if quiet:
-        yield lambda done, total: None
+        yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
         with contextlib.ExitStack() as stack:
-            yield _bar(title, stack)
+            yield _bars(stack)
     else:
-        told: list[str] = []
+        told: set[str] = set()
 
-        def once(done: int, total: int) -> None:
-            if not told:
-                told.append(title)
+        def once(title: str, done: int, total: int) -> None:
+            if title not in told and done < total:
+                told.add(title)
                 note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
 
 
-def _bar(title: str, stack: contextlib.ExitStack) -> Callable[[int, int], None]:
-    """update(done, total), which draws; the first call imports Rich (50 ms) and starts, leaving `stack` ends."""
-    draw: Callable[[int, int], None] | None = None
+def _bars(stack: contextlib.ExitStack) -> Update:
+    """update(title, done, total), which draws; the first call imports Rich (50 ms) and starts, leaving `stack` ends."""
+    tasks: dict[str, Any] = {}
+    bars: Any = None
 
-    def start() -> Callable[[int, int], None]:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    def update(title: str, done: int, total: int) -> None:
+        nonlocal bars
+        if title not in tasks and done >= total:
+            return
+        if bars is None:
+            from rich import progress as rich
+            from rich.console import Console
 
-        name = TextColumn("{task.description}", markup=False)  # a folder may be called [b]
-        columns = (name, BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-        task = bar.add_task(title, total=None)
-        return lambda done, total: bar.update(task, completed=done, total=total)
-
-    def update(done: int, total: int) -> None:
-        nonlocal draw
-        draw = draw or start()
-        draw(done, total)
+            columns = (
+                rich.TextColumn("{task.description}", markup=False),  # a folder may be called [b]
+                rich.BarColumn(bar_width=None),
+                rich.DownloadColumn(),
+                rich.TransferSpeedColumn(),
+                rich.TimeRemainingColumn(),
+            )
+            bars = stack.enter_context(rich.Progress(*columns, console=Console(stderr=True), transient=True))
+        if title not in tasks:
+            tasks[title] = bars.add_task(title, total=total)
+        bars.update(tasks[title], completed=done, total=total)
 
     return update
 

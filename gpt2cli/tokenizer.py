@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as _Tokenizer
 
 from gpt2cli.errors import CorruptFile
+from gpt2cli.paths import contained
 
 END = "<|endoftext|>"
 
@@ -35,7 +36,9 @@ class Tokenizer:
             self._tokenizer = _load(folder)
         except CorruptFile:
             raise
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:  # the library raises bare Exception, and where Rust panics less than that
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise CorruptFile(
                 f"cannot read the tokenizer in '{folder}': {error}",
                 "the file is truncated or corrupt: download it again",
@@ -146,6 +149,8 @@ def _load(folder: Path) -> _Tokenizer:
             f"'{folder}' has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt",
             "copy them from the model it was trained from, or give ids: --ids '464 3290'",
         )
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"):
+        contained(folder / name, folder)
     if (folder / "tokenizer.json").exists():
         return _Tokenizer.from_file(str(folder / "tokenizer.json"))
     vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import make_checkpoint
+from huggingface_hub import constants
 
 from gpt2cli import cli
 from gpt2cli.model import load
@@ -16,12 +17,19 @@ from gpt2cli.model import load
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
-    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no network."""
+    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no network; the built-in
+    model where a test names none."""
     for name in list(os.environ):
         if name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("GPT2_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
+    monkeypatch.setenv("GPT2_MODEL", "tiny")
+    monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # in this process the library has read its variables already
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(base / "hf/hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="session")

@@ -308,7 +308,7 @@ def test_broken_config_json(text, tmp_path):
 def test_folders_that_are_no_checkpoint(tmp_path):
     assert "config.json" in refused(tmp_path, UnknownModel)
     make_checkpoint(tmp_path / "c")
-    (tmp_path / "c/model.safetensors").rename(tmp_path / "c/pytorch_model.bin")
+    (tmp_path / "c/model.safetensors").rename(tmp_path / "c/pytorch_model.h5")
     assert "pytorch_model.bin" in refused(tmp_path / "c", UnknownModel)
 
 

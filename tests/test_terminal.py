@@ -81,8 +81,10 @@ def test_a_title_is_no_markup(terminal_like, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    with terminal.progress("exporting ./v[/b]x", quiet=False) as update:
-        update(0, 10)
-        update(10, 10)
+    with terminal.progress(quiet=False) as update:
+        update("exporting ./v[/b]x", 0, 10)
+        update("exporting ./v[/b]x", 10, 10)
+        update("nothing to do", 10, 10)
     stderr.flush()
     assert b"exporting ./v[/b]x" in stderr.buffer.getvalue()
+    assert b"nothing to do" not in stderr.buffer.getvalue()

@@ -32,8 +32,10 @@ def generate(
     escapes: o.Escapes = False,
     special: o.Special = False,
     strict: o.Strict = False,
-    model: o.ModelName = "tiny",
+    model: o.ModelName = None,
     precision: o.Precision = "auto",
+    source: o.ModelSource = "auto",
+    offline: o.Offline = False,
     threads: o.Threads = 0,
     max_tokens: o.MaxTokens = 128,
     min_tokens: o.MinTokens = 0,
@@ -84,6 +86,7 @@ def generate(
     from gpt2cli.model import load
     from gpt2cli.record import Record
     from gpt2cli.sampling import Sampling
+    from gpt2cli.store import Listener
 
     sampling = Sampling(
         temperature=0.0 if greedy else temperature,
@@ -110,8 +113,16 @@ def generate(
     structured = as_json or as_jsonl
     to_stdout = output_file is None or str(output_file) == "-"
     with terminal.Output(None if to_stdout else output_file) as output:
-        with terminal.progress(f"exporting {model}", quiet=quiet) as update:
-            opened = load(model, precision=precision, threads=threads, text=text is not None, progress=update)
+        with terminal.progress(quiet=quiet) as update:
+            opened = load(
+                model,
+                precision=precision,
+                source=source,
+                threads=threads,
+                text=text is not None,
+                offline=offline,
+                listener=Listener(update, note, terminal.note),
+            )
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
         if logit_bias:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile, StorageError
+from gpt2cli.paths import contained
 
 # Raised whenever the same checkpoint would give another graph: older exports are then made anew.
 VERSION = 1
@@ -40,7 +41,7 @@ def export(source: Path, folder: Path, precision: str, *, activation_bits: int =
         )
     yield 0, total
     done = 0
-    for added in weights.write(arrays, head, folder / weights.FILE):
+    for added in weights.write(arrays, head, offsets, folder / weights.FILE):
         done += added
         yield done, total
     facts = {
@@ -74,6 +75,6 @@ def export(source: Path, folder: Path, precision: str, *, activation_bits: int =
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return contained(path, path.parent).read_bytes()
     except OSError as error:
         raise CorruptFile(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None

@@ -9,6 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export.torchfile import TorchFile
+from gpt2cli.paths import contained
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -16,8 +18,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _WITH_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 # [vocabulary, width]; our int8 exports store their transposes
 TABLES = ("wte.weight", "lm_head.weight")
+_TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
+_HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,24 @@ class Config:
     def head_size(self) -> int:
         return self.n_embd // self.n_head
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers a checkpoint with a tied head has; a head of its own adds vocabulary times width."""
+        width, inner = self.n_embd, self.n_inner
+        block = 4 * width * width + 2 * width * inner + 9 * width + inner
+        head = 0 if self.tie_word_embeddings else self.vocab_size * width
+        return (self.vocab_size + self.n_positions) * width + self.n_layer * block + 2 * width + head
+
 
 def read_config(folder: Path) -> Config:
     """Parse and check `folder`/config.json. Raises UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
     path = folder / "config.json"
     hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(contained(path, folder).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
     if not isinstance(raw, dict):
         raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
@@ -105,21 +117,23 @@ def _refuse_others(raw: dict[str, Any], folder: Path) -> None:
 class Checkpoint:
     """Named tensors of one folder. Opening it reads headers only; each `tensor` call reads one tensor.
 
-    It takes one safetensors file or shards, names with and without `transformer.`, and the int8 weights of our
-    own exports, which it dequantises."""
+    It takes one file or shards, of safetensors or PyTorch, names with and without `transformer.`, and the int8 weights
+    of our own exports, which it dequantises."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = read_config(folder)
-        self._files = {}
+        self._files: dict[str, tuple[str, Any, Path]] = {}
         for path in _weight_files(folder):
-            try:
-                file = safe_open(path, framework="numpy")
-                names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
-            except (SafetensorError, OSError) as error:
-                raise _corrupt(path, error) from None
-            for name in names:
+            file = _opened(path)
+            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
                 self._files[name.removeprefix("transformer.")] = (name, file, path)
+        layers, found = self.config.n_layer, len(self._files)
+        if layers > found:  # else a number in config.json could cost any amount of memory
+            raise CorruptFile(
+                f"config.json in '{folder}' says {layers} layers, the weights have {found} tensors",
+                "config.json and the weights do not belong together: download both again",
+            )
         if any(name.startswith(f"h.{self.config.n_layer}.") for name in self._files):
             raise CorruptFile(
                 f"the weights in '{folder}' have more layers than the {self.config.n_layer} of config.json",
@@ -135,18 +149,16 @@ class Checkpoint:
         """The tensor as contiguous float32. Raises CorruptFile where it is missing, of another shape, or holds
         NaN or infinity."""
         if name not in self and f"{name}.int8" in self:
-            value = self._read(f"{name}.int8") * self._read(f"{name}.scale")
+            stored = shape[::-1] if name in TABLES else shape
+            with np.errstate(all="ignore"):  # NaN is told below
+                value = self._read(f"{name}.int8", stored) * self._read(f"{name}.scale", stored[1:])
             value = value.T if name in TABLES else value
         else:
-            value = self._read(name)
-        if value.shape != shape:
-            raise CorruptFile(
-                f"the tensor {name} in '{self.folder}' has shape {list(value.shape)}, config.json says {list(shape)}",
-                "config.json and the weights do not belong together: download both again",
-            )
+            value = self._read(name, shape)
         if value.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
             raise _not_floating(name, self.folder, value.dtype.name)
-        value = np.ascontiguousarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinity, and told as such
+            value = np.ascontiguousarray(value, dtype=np.float32)
         if not np.isfinite(value).all():
             raise CorruptFile(
                 f"the tensor {name} in '{self.folder}' holds NaN or infinity",
@@ -154,43 +166,74 @@ class Checkpoint:
             )
         return value
 
-    def _read(self, name: str) -> Array:
+    def _read(self, name: str, shape: tuple[int, ...]) -> Array:
         if name not in self._files:
             raise CorruptFile(f"the tensor {name} is missing in '{self.folder}'", "download the checkpoint again")
         stored, file, path = self._files[name]
         try:
-            value: Array = file.get_tensor(stored)  # type: ignore[no-untyped-call]
-        except (SafetensorError, OSError) as error:
+            value: Array = file.get_tensor(stored)
+        except (SafetensorError, OSError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
             raise _corrupt(path, error) from None
         except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
-            kind = file.get_slice(stored).get_dtype()  # type: ignore[no-untyped-call]
-            raise _not_floating(name, self.folder, kind) from None
+            raise _not_floating(name, self.folder, file.get_slice(stored).get_dtype()) from None
+        if value.shape != shape:
+            raise CorruptFile(
+                f"the tensor {name} in '{self.folder}' has shape {list(value.shape)}, config.json says {list(shape)}",
+                "config.json and the weights do not belong together: download both again",
+            )
         return value
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: one, the shards of an index, or our own export's."""
-    for name in ("model.safetensors", "weights.safetensors"):
-        if (folder / name).exists():
-            return [folder / name]
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        only_bin = any(folder.glob("pytorch_model*.bin"))
-        raise UnknownModel(
-            f"'{folder}' is no checkpoint that can be read: it has "
-            + ("only pytorch_model.bin" if only_bin else "no model.safetensors"),
-            "save it as safetensors: model.save_pretrained(folder, safe_serialization=True)",
-        )
+def _opened(path: Path) -> Any:
+    """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same."""
+    if path.suffix == ".bin":
+        return TorchFile(path)
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
+        _check_header(path)
+        return safe_open(path, framework="numpy")
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise _corrupt(path, error) from None
+
+
+def _check_header(path: Path) -> None:
+    """What the library lets pass: headers of 100 MB, and a name given twice. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _HEADER:
+            raise ValueError(f"its header of {size} bytes is no checkpoint's")
+        json.loads(file.read(size), object_pairs_hook=_without_twins)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(names := dict(pairs)) < len(pairs):
+        raise ValueError("its header gives a name twice")
+    return names
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files with the weights: one of safetensors, our own export's, or shards; else the same of PyTorch."""
+    for name in ("model.safetensors", "weights.safetensors", "model.safetensors.index.json", *_TORCH):
+        if (folder / name).exists():
+            path = contained(folder / name, folder)
+            return _shards(path) if path.suffix == ".json" else [path]
+    raise UnknownModel(
+        f"'{folder}' is no checkpoint that can be read: it has neither model.safetensors nor pytorch_model.bin",
+        "save it with transformers: model.save_pretrained(folder)",
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    folder = index.parent
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError("a shard lies outside the folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = [name for name in names if not (folder / name).exists()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupt(index, error) from None
-    for shard in shards:
-        if not (folder / shard).exists():
-            raise CorruptFile(f"the shard {shard} is missing in '{folder}'", "download the checkpoint again")
-    return [folder / shard for shard in shards]
+    if missing:
+        raise CorruptFile(f"the shard {missing[0]} is missing in '{folder}'", "download the checkpoint again")
+    return [contained(folder / name, folder) for name in names]
 
 
 def _not_floating(name: str, folder: Path, kind: str) -> CorruptFile:

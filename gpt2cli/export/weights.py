@@ -26,12 +26,14 @@ _PAGE = 4096  # the header fills whole pages, so that the first array begins on 
 
 @dataclass(frozen=True)
 class Stored:
-    """One array of the export. `load` makes it when its turn comes: one tensor is in memory at a time."""
+    """One array of the export. `load` makes it when its turn comes: one tensor is in memory at a time. Arrays of one
+    `tensor` are made together."""
 
     name: str
     dtype: str  # F32 or I8, as safetensors spells them
     shape: tuple[int, ...]
     load: Callable[[], Array]
+    tensor: str
 
     @property
     def nbytes(self) -> int:
@@ -51,15 +53,17 @@ def stored_weights(checkpoint: Checkpoint, precision: str) -> list[Stored]:
     embedding is one of its columns."""
     floats: list[Stored] = []
     integers: list[Stored] = []
+    quantised = _Quantised()
     for name, shape, load in _tensors(checkpoint):
         if precision == "fp32" or len(shape) == 1 or name == "wpe.weight":
-            floats.append(Stored(name, "F32", shape, load))
+            floats.append(Stored(name, "F32", shape, load, name))
             continue
         if name in TABLES:
             shape, load = shape[::-1], partial(_transposed, load)
-        floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(_scales, load)))
-        floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(_sums, load)))
-        integers.append(Stored(f"{name}.int8", "I8", shape, partial(_integers, load)))
+        part = partial(quantised.part, load)
+        floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(part, "scale"), name))
+        floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(part, "sum"), name))
+        integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
     return floats + integers
 
 
@@ -111,21 +115,24 @@ def _transposed(load: Callable[[], Array]) -> Array:
     return load().T
 
 
-def _scales(load: Callable[[], Array]) -> Array:
-    return column_scales(load())
+class _Quantised:
+    """The int8 form of one matrix, the last that was asked for."""
 
+    def __init__(self) -> None:
+        self._load: Callable[[], Array] | None = None
+        self._parts: dict[str, Array] = {}
 
-def _sums(load: Callable[[], Array]) -> Array:
-    """The columns' sums of the rounded weight."""
-    weight = load()
-    scales = column_scales(weight)
-    sums: Array = to_int8(weight, scales).sum(axis=0, dtype=np.int64) * scales
-    return sums
-
-
-def _integers(load: Callable[[], Array]) -> Array:
-    weight = load()
-    return to_int8(weight, column_scales(weight))
+    def part(self, load: Callable[[], Array], which: str) -> Array:
+        """Of the matrix that `load` gives [in, out]: its "int8" [in, out], its "scale" [out], or the "sum" [out] of
+        its rounded columns."""
+        if load is not self._load:
+            self._parts.clear()  # before the next is in memory
+            weight = load()
+            scale = column_scales(weight)
+            integers = to_int8(weight, scale)
+            total = integers.sum(axis=0, dtype=np.int64) * scale
+            self._load, self._parts = load, {"int8": integers, "scale": scale, "sum": total}
+        return self._parts[which]
 
 
 def header(weights: Sequence[Stored]) -> tuple[bytes, dict[str, int]]:
@@ -147,13 +154,15 @@ def header(weights: Sequence[Stored]) -> tuple[bytes, dict[str, int]]:
     return len(text).to_bytes(8, "little") + text, offsets
 
 
-def write(weights: Sequence[Stored], head: bytes, path: Path) -> Iterator[int]:
+def write(weights: Sequence[Stored], head: bytes, offsets: dict[str, int], path: Path) -> Iterator[int]:
     """Write the file, yielding the bytes that each array added."""
+    order = {stored.tensor: number for number, stored in reversed(list(enumerate(weights)))}
     with path.open("wb") as file:
         file.write(head)
-        for stored in weights:
+        for stored in sorted(weights, key=lambda stored: order[stored.tensor]):
             array = stored.load()
             assert array.shape == stored.shape, stored.name
+            file.seek(offsets[stored.name])
             file.write(np.ascontiguousarray(array, dtype=_DTYPES[stored.dtype]).data)
             yield stored.nbytes
         file.flush()

@@ -1,0 +1,43 @@
+"""gpt2 export: a model as a folder of ONNX, to run without this program."""
+
+from pathlib import Path
+
+from gpt2cli import options as o
+from gpt2cli import terminal
+from gpt2cli.errors import UsageError
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 export gpt2 ./gpt2-onnx
+  gpt2 export ./my-finetune ./small --precision int8
+"""
+
+
+def export(
+    name: o.Name,
+    folder: o.Folder,
+    precision: o.Precision = "auto",
+    offline: o.Offline = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Write a model as ONNX: graph, weights, tokenizer, configuration, and a README that says how to run it."""
+    from gpt2cli import exports, model, store
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
+    note = (lambda text: None) if quiet else terminal.note
+    with terminal.progress(quiet=quiet) as update:
+        listener = store.Listener(update, note, terminal.note)
+        source = store.resolve(name)
+        checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
+        chosen = "fp32" if precision == "auto" else precision
+        exports.write(checkpoint, folder, precision=chosen, name=name, progress=update)
+        model.self_test(store.Runnable(folder))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    if as_json:
+        terminal.say_json({"name": name, "precision": chosen, "folder": str(folder), "bytes": size})
+    elif not quiet:
+        terminal.say_out(f"{name}: {chosen}, {terminal.size_text(size)}, {Path(folder).resolve()}")
+    return 0

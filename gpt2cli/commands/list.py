@@ -1,0 +1,106 @@
+"""gpt2 list: the models there are."""
+
+from typing import Any
+
+from gpt2cli import catalog, terminal
+from gpt2cli import options as o
+
+Rows = list[dict[str, Any]]
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 list
+  gpt2 list --json | jq -r '.[] | select(.exports != []) | .name'
+  gpt2 list --remote poetry
+"""
+
+
+def list(
+    words: o.Words = None,
+    remote: o.Remote = False,
+    limit: o.Limit = 20,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """List models: the catalogue, and what is on this machine."""
+    if remote:
+        return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
+    rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}" for word in words or [])]
+    if as_json:
+        terminal.say_json(rows)
+    elif quiet:
+        for row in rows:
+            terminal.say_out(row["name"])
+    else:
+        terminal.say_table(("NAME", "SIZE", "DOWNLOADED", "EXPORTED", "DESCRIPTION"), [_cells(row) for row in rows])
+    return 0
+
+
+def _rows() -> Rows:
+    from gpt2cli import exports, hubcache
+
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in map(catalog.find, catalog.names()):
+        rows[entry.repository or str(entry.folder)] = {
+            "name": entry.name,
+            "repository": entry.repository,
+            "description": entry.description,
+            "parameters": entry.parameters,
+            "built_in": entry.repository is None,
+            "downloads": [],
+            "exports": [],
+        }
+
+    def row(model: str) -> dict[str, Any]:
+        for entry in map(catalog.find, catalog.names()):
+            if model == entry.name:  # the short names that transformers knows
+                model = entry.repository or model
+        empty: dict[str, Any] = {
+            "description": "",
+            "parameters": None,
+            "built_in": False,
+            "downloads": [],
+            "exports": [],
+        }
+        repository = None if exports.is_folder(model) else model
+        return rows.setdefault(model, {"name": model, "repository": repository} | empty)
+
+    for one in hubcache.downloaded():
+        row(one.name)["downloads"].append({"revision": one.commit, "bytes": one.nbytes, "folder": str(one.folder)})
+    for export in exports.cached():
+        row(export.model)["exports"].append(
+            {
+                "precision": export.precision,
+                "revision": export.revision,
+                "bytes": export.nbytes,
+                "folder": str(export.folder),
+                "stale": export.stale,
+            }
+        )
+    return [*rows.values()]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    millions = f"{row['parameters'] / 1e6:,.0f}M" if row["parameters"] else ""
+    downloaded = " ".join(terminal.size_text(one["bytes"]) for one in row["downloads"])
+    exported = ", ".join(
+        f"{one['precision']} {terminal.size_text(one['bytes'])}{' (stale)' if one['stale'] else ''}"
+        for one in row["exports"]
+    )
+    return row["name"], millions, "built in" if row["built_in"] else downloaded, exported, row["description"]
+
+
+def _search(words: str, limit: int, *, as_json: bool, quiet: bool) -> int:
+    from gpt2cli import hub
+
+    found = hub.search(words, limit)
+    if as_json:
+        terminal.say_json([{"name": one.name, "downloads": one.downloads, "gated": one.gated} for one in found])
+    elif quiet:
+        for one in found:
+            terminal.say_out(one.name)
+    else:
+        rows = [(one.name, f"{one.downloads:,}", "gated" if one.gated else "") for one in found]
+        terminal.say_table(("NAME", "DOWNLOADS A MONTH", ""), rows)
+    return 0

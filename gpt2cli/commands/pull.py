@@ -1,0 +1,59 @@
+"""gpt2 pull: bring models to this machine."""
+
+from typing import Any
+
+from gpt2cli import options as o
+from gpt2cli import terminal
+from gpt2cli.errors import UserError
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 pull gpt2
+  gpt2 pull distilgpt2 owner/name@v1 --precision int8
+  HF_TOKEN=... gpt2 pull owner/private
+"""
+
+
+def pull(
+    names: o.Names,
+    precision: o.Precision = "auto",
+    source: o.ModelSource = "auto",
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Download models, check every byte, and export them."""
+    rows, code = [], 0
+    with terminal.progress(quiet=quiet) as update:
+        for name in names:
+            try:
+                rows.append(_pulled(name, precision, source, update, quiet=quiet))
+            except UserError as error:  # the others can still be had
+                terminal.error(error.message, error.hint)
+                code = code or error.exit_code
+    if as_json:
+        terminal.say_json(rows)
+    elif not quiet:
+        for row in rows:
+            size = terminal.size_text(row["bytes"])
+            terminal.say_out(f"{row['name']}: {row['precision']}, {size}, {row['folder']}")
+    return code
+
+
+def _pulled(name: str, precision: str, prefer: str, update: terminal.Update, *, quiet: bool) -> dict[str, Any]:
+    from gpt2cli import model, store
+
+    note = (lambda text: None) if quiet else terminal.note
+    listener = store.Listener(update, note, terminal.note)
+    source = store.resolve(name)
+    store.refresh(source, precision, listener, prefer=prefer)
+    runnable = store.ensure(source, precision, listener, prefer=prefer)
+    chosen = model.self_test(runnable)
+    return {
+        "name": name,
+        "model": source.model,
+        "revision": runnable.revision,
+        "precision": chosen,
+        "folder": str(runnable.graph.parent if runnable.graph else runnable.folder),
+        "bytes": sum(path.stat().st_size for path in runnable.files()),
+    }

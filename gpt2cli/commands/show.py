@@ -1,0 +1,106 @@
+"""gpt2 show: everything known about a model."""
+
+from pathlib import Path
+from typing import Any
+
+from gpt2cli import options as o
+from gpt2cli import terminal
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 show gpt2
+  gpt2 show owner/name@v1
+  gpt2 show ./my-finetune --json | jq .parameters
+"""
+
+
+def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> int:
+    """Show a model: where it comes from, its shape, its files, its exports, published results."""
+    facts = _facts(name, offline=offline)
+    if as_json:
+        terminal.say_json(facts)
+        return 0
+    for key in ("name", "description", "repository", "revision", "licence", "folder"):
+        if facts[key]:
+            terminal.say_out(f"{key:<12} {facts[key]}")
+    if facts["shape"]:
+        shape = facts["shape"]
+        if facts["parameters"]:
+            terminal.say_out(f"{'parameters':<12} {facts['parameters']:,}")
+        terminal.say_out(
+            f"{'shape':<12} {shape['layers']} layers, {shape['heads']} heads, width {shape['width']},"
+            f" {shape['positions']:,} positions, vocabulary {shape['vocabulary']:,}"
+        )
+    for number, (file, size) in enumerate(sorted(facts["files"].items())):
+        shown = terminal.size_text(size) if size is not None else "?"
+        terminal.say_out(f"{'' if number else 'files':<12} {file}  {shown}")
+    for number, export in enumerate(facts["exports"]):
+        size = terminal.size_text(export["bytes"])
+        terminal.say_out(f"{'' if number else 'exports':<12} {export['precision']}  {size}  {export['folder']}")
+    for number, (key, value) in enumerate(facts["published"].items()):
+        terminal.say_out(f"{'' if number else 'published':<12} {key.replace('_', ' ')} {value}")
+    return 0
+
+
+def _facts(name: str, *, offline: bool) -> dict[str, Any]:
+    from gpt2cli import exports, hub, hubcache, store
+
+    source = store.resolve(name)
+    entry, folder = source.entry, source.folder or store.complete(source, "auto")
+    files: dict[str, int | None] = {}
+    revision = source.repository.revision if source.repository else source.revision
+    if folder is not None:
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+        revision = folder.name if source.repository else revision
+    elif source.repository and not offline and not hubcache.offline():
+        listing = hub.look(source.repository)
+        files, revision = dict(listing.files), listing.commit
+    shape, parameters = _shape(folder), entry.parameters if entry else None
+    if shape is None and entry is not None:
+        shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
+    return {
+        "name": name,
+        "description": entry.description if entry else "",
+        "repository": source.repository.name if source.repository else None,
+        "revision": revision,
+        "licence": entry.licence if entry else None,
+        "folder": str(folder) if folder else None,
+        "downloaded": bool(source.repository and folder),
+        "parameters": parameters if parameters or folder is None else _parameters(folder),
+        "shape": shape,
+        "files": files,
+        "exports": [
+            {
+                "precision": one.precision,
+                "revision": one.revision,
+                "bytes": one.nbytes,
+                "folder": str(one.folder),
+                "stale": one.stale,
+            }
+            for one in exports.cached()
+            if one.model == source.model
+        ],
+        "published": dict(entry.published) if entry else {},
+    }
+
+
+def _shape(folder: Path | None) -> dict[str, int] | None:
+    if folder is None:
+        return None
+    from gpt2cli.export.checkpoint import read_config
+
+    config = read_config(folder)
+    return {
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "positions": config.n_positions,
+        "vocabulary": config.vocab_size,
+    }
+
+
+def _parameters(folder: Path) -> int:
+    from gpt2cli.export.checkpoint import read_config
+
+    return read_config(folder).parameters

@@ -1,0 +1,93 @@
+"""GPT-2 once more, in plain NumPy and float64: what an export must compute, from the weights that it stores.
+
+It shares nothing with the graph but the weights, so that a graph, a runtime or a processor that computes something else
+is found out. After Radford et al. 2019; slow, for a few tokens."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2cli.export.checkpoint import Checkpoint
+from gpt2cli.export.weights import padded_head_size
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def logits(folder: Path, ids: Sequence[int]) -> Array:
+    """The logits [vocabulary] after `ids`, by the weights of an export of ours; int8 ones are multiplied out.
+
+    Raises CorruptFile."""
+    checkpoint = Checkpoint(folder)
+    config = checkpoint.config
+    width, inner, heads, padded = config.n_embd, config.n_inner, config.n_head, padded_head_size(config)
+    table = checkpoint.tensor("wte.weight", (config.vocab_size, width)).astype(np.float64)
+    places = checkpoint.tensor("wpe.weight", (config.n_positions, width)).astype(np.float64)
+
+    def vector(name: str, size: int) -> Array:
+        return checkpoint.tensor(name, (size,)).astype(np.float64)
+
+    def linear(x: Array, name: str, rows: int, columns: int) -> Array:
+        product: Array = x @ checkpoint.tensor(f"{name}.weight", (rows, columns)) + vector(f"{name}.bias", columns)
+        return product
+
+    def norm(x: Array, name: str) -> Array:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + config.layer_norm_epsilon)
+        normalised: Array = centred / spread * vector(f"{name}.weight", width) + vector(f"{name}.bias", width)
+        return normalised
+
+    activation = _ACTIVATIONS[config.activation_function]
+    future = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
+    x = table[list(ids)] + places[: len(ids)]
+    for layer in range(config.n_layer):
+        block = f"h.{layer}"
+        qkv = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn", width, 3 * heads * padded)
+        query, key, value = qkv.reshape(len(ids), 3, heads, padded).transpose(1, 2, 0, 3)
+        scale = config.head_size**-0.5 if config.scale_attn_weights else 1.0
+        scale /= layer + 1 if config.scale_attn_by_inverse_layer_idx else 1
+        attended = _softmax(query @ key.transpose(0, 2, 1) * scale + future) @ value
+        merged = attended.transpose(1, 0, 2).reshape(len(ids), heads * padded)
+        x = x + linear(merged, f"{block}.attn.c_proj", heads * padded, width)
+        hidden = activation(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc", width, inner))
+        x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width)
+    last = norm(x[-1], "ln_f")
+    head = table if checkpoint.tied else checkpoint.tensor("lm_head.weight", (config.vocab_size, width))
+    result: Array = head @ last
+    return result
+
+
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    result: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return result
+
+
+def _sigmoid(x: Array) -> Array:
+    result: Array = 1 / (1 + np.exp(-x))
+    return result
+
+
+def _tanh_gelu(x: Array) -> Array:
+    result: Array = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return result
+
+
+def _erf_gelu(x: Array) -> Array:
+    result: Array = 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return result
+
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"), _tanh_gelu),
+    **dict.fromkeys(("gelu", "gelu_python"), _erf_gelu),
+    **dict.fromkeys(("silu", "swish"), lambda x: x * _sigmoid(x)),
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+}

@@ -1,0 +1,313 @@
+"""The Hugging Face hub: what a repository holds, and how its files come into the cache that every tool shares.
+
+Nothing becomes visible in that cache before its bytes have the hash that the hub names: a file is downloaded beside its
+place (a cut download goes on where it ended, in the next run too), checked, and renamed. The layout of the cache and
+the transfer itself are huggingface_hub's."""
+
+import errno
+import os
+import queue
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from gpt2cli.catalog import File
+from gpt2cli.errors import CorruptFile, NetworkError, StorageError, Unreachable, UserError
+from gpt2cli.hubcache import PART, Repository, cache_folder, file_hashes, set_reference
+
+# Wall clock for the first answer. The client's own retries take 23 s where a connection is refused, and minutes where
+# a host is silent.
+PATIENCE = 3.0
+_T = TypeVar("_T")
+_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a repository holds at one commit: file names and, where the hub says so, their sizes in bytes."""
+
+    repository: Repository
+    commit: str
+    files: Mapping[str, int | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search result."""
+
+    name: str
+    downloads: int
+    gated: bool
+
+
+def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
+    """Ask the hub what the repository holds. Raises Unreachable after `patience` seconds without an answer, and
+    NetworkError where the answer is a refusal."""
+    answers: queue.Queue[Listing | BaseException] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            info = _api().model_info(
+                repository.name, revision=repository.revision, files_metadata=True, timeout=patience
+            )
+            files = {file.rfilename: file.size for file in info.siblings or []}
+            answers.put(Listing(repository, str(info.sha), files))
+        except BaseException as error:
+            answers.put(error)
+
+    answer = _within(patience, ask, answers)
+    if isinstance(answer, BaseException):
+        raise _explained(answer, repository)
+    if not re.fullmatch("[0-9a-f]{40}", answer.commit):
+        raise NetworkError(f"{_endpoint()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
+    return answer
+
+
+def search(words: str, limit: int) -> list[Found]:
+    """GPT-2 text-generation models on the hub, the most downloaded first. Raises as `look`."""
+    answers: queue.Queue[list[Found] | BaseException] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            models = _api().list_models(
+                search=words or None, filter=["gpt2", "text-generation"], sort="downloads", limit=limit
+            )
+            answers.put([Found(model.id, model.downloads or 0, bool(model.gated)) for model in models])
+        except BaseException as error:
+            answers.put(error)
+
+    answer = _within(2 * PATIENCE, ask, answers)
+    if isinstance(answer, BaseException):
+        raise _explained(answer, None)
+    return answer
+
+
+def _within(seconds: float, ask: Callable[[], None], answers: "queue.Queue[_T]") -> _T:
+    """What `ask` puts, in a thread that is left behind where it hangs: DNS has no time limit of its own."""
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        raise Unreachable(
+            f"{_endpoint()} did not answer within {seconds:.0f} seconds", "check the network and try again"
+        ) from None
+
+
+def fetch(
+    listing: Listing,
+    names: Iterable[str],
+    *,
+    pinned: Mapping[str, File],
+    progress: Callable[[int, int], None],
+) -> Path:
+    """Bring files of the listing into the shared cache; returns the snapshot's folder. What is there stays.
+
+    Only one process of ours may do this for a repository at a time. Raises NetworkError, CorruptFile, StorageError."""
+    import huggingface_hub as hf
+
+    _quieten()
+    repository = Repository(listing.repository.name, listing.commit)
+    folder = cache_folder(repository.name)
+    target = folder / "snapshots" / listing.commit
+    wanted = [name for name in names if not (target / name).exists()]
+    try:
+        remote = {name: _metadata(repository, name) for name in wanted}
+        total = sum(size for _, size in remote.values())
+        parts = {name: folder / "blobs" / f"{etag}{PART}" for name, (etag, _) in remote.items()}
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+        have = sum(part.stat().st_size for part in parts.values() if part.exists())
+        free = shutil.disk_usage(folder).free
+        if total - have > free:
+            raise StorageError(
+                f"{(total - have) / 1e6:,.0f} MB of '{repository.name}' are to be downloaded, {free / 1e6:,.0f} MB are"
+                f" free in {folder.parent}",
+                "make room, or set HF_HOME to a folder on another disk",
+            )
+        before = 0
+        for name, (etag, size) in remote.items():
+            blob = folder / "blobs" / etag
+            if not blob.exists():
+                _check_pin(repository, name, etag, size, pinned)
+                url = hf.hf_hub_url(repository.name, name, revision=listing.commit, endpoint=_endpoint())
+
+                def told(done: int, before: int = before) -> None:
+                    progress(before + done, total)
+
+                _download(url, parts[name], size, told)
+                _check_hash(repository, name, parts[name], etag, pinned)
+                parts[name].replace(blob)
+            before += size
+            # the blob is there: this makes its link in the snapshot, as every other tool expects it
+            hf.hf_hub_download(
+                repository.name, name, revision=listing.commit, endpoint=_endpoint(), cache_dir=folder.parent
+            )
+        return target
+    except UserError:
+        raise
+    except Exception as error:
+        raise _explained(error, repository) from None
+
+
+def _quieten() -> None:
+    """The client's bars and warnings would stand between ours."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    constants.HF_HUB_DISABLE_SYMLINKS_WARNING = True
+
+
+def settle(listing: Listing) -> None:
+    """Everything is there: let the branch point at it. Raises StorageError."""
+    try:
+        set_reference(listing.repository, listing.commit)
+    except OSError as error:
+        raise _explained(error, listing.repository) from None
+
+
+def _metadata(repository: Repository, name: str) -> tuple[str, int]:
+    """(etag, size) of a file; the etag names its blob, and is its hash."""
+    import huggingface_hub as hf
+
+    url = hf.hf_hub_url(repository.name, name, revision=repository.revision, endpoint=_endpoint())
+    found = hf.get_hf_file_metadata(url)
+    if not found.etag or found.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found.etag):
+        raise NetworkError(
+            f"the hub says neither size nor hash of {name} in '{repository}'",
+            "is HF_ENDPOINT a Hugging Face hub?",
+        )
+    return found.etag, found.size
+
+
+def _download(url: str, part: Path, size: int, progress: Callable[[int], None]) -> None:
+    """The file's bytes into `part`, after those that are there. Goes on after every cut that let some bytes through."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    fruitless = 0
+    while True:
+        have = part.stat().st_size if part.exists() else 0
+        if have > size:
+            part.unlink()
+            continue
+        progress(have)
+        if have == size and part.exists():
+            return
+        try:
+            with part.open("r+b" if part.exists() else "w+b") as file:
+                file.seek(0, os.SEEK_END)
+                counted: Any = _Counted(file, progress)
+                http_get(url, counted, resume_size=have, headers=build_hf_headers(), expected_size=size)
+                file.flush()
+                os.fsync(file.fileno())
+        except Exception as error:
+            if _status(error) == 416 and have:  # what we have is no beginning of what they have
+                part.unlink()
+            elif _status(error) is not None or _is_local(error):
+                raise
+            elif part.stat().st_size <= have:
+                fruitless += 1
+                if fruitless == 2:
+                    raise
+            time.sleep(0.5)
+
+
+class _Counted:
+    """A file whose every change of length is told."""
+
+    def __init__(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
+        self._file, self._progress = file, progress
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._progress(self._file.tell())
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _check_pin(repository: Repository, name: str, etag: str, size: int, pinned: Mapping[str, File]) -> None:
+    pin = pinned.get(name)
+    if pin and (pin.size != size or (len(etag) == 64 and pin.sha256 != etag)):
+        raise CorruptFile(
+            f"{name} of '{repository}' is not the file that this version knows: the hub has other bytes",
+            "do not trust this hub or mirror; check HF_ENDPOINT",
+        )
+
+
+def _check_hash(repository: Repository, name: str, part: Path, etag: str, pinned: Mapping[str, File]) -> None:
+    """An etag of 64 digits is the sha256; one of 40 git's hash of a blob. What differs is deleted."""
+    digests = file_hashes(part, git=len(etag) == 40)
+    pin = pinned.get(name)
+    if etag not in digests or (pin and pin.sha256 not in digests):
+        part.unlink()
+        raise CorruptFile(
+            f"{name} of '{repository}' arrived damaged: its hash is not the one the hub names",
+            "try again; if it happens again, a proxy or mirror on the way alters files",
+        )
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=_endpoint())
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_local(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _LOCAL_ERRORS
+
+
+def _explained(error: BaseException, repository: Repository | None) -> UserError:
+    """The client's exceptions in our words. Never the exception's own text: it may hold signed addresses."""
+    if isinstance(error, UserError):
+        return error
+    if _is_local(error):
+        assert isinstance(error, OSError)
+        where = f"'{error.filename}'" if error.filename else "the Hugging Face cache"
+        return StorageError(f"cannot write {where}: {error.strerror}", "make room, or set HF_HOME to another folder")
+    kind, status, host = type(error).__name__, _status(error), _endpoint()
+    again = "check the network and try again"
+    if kind == "HFValidationError":
+        return NetworkError(f"'{repository}' is no name that a hub can have", "names look like owner/name")
+    if kind == "GatedRepoError":
+        return NetworkError(
+            f"'{repository}' is gated: its owners want you to agree to their conditions first",
+            f"agree at {host}/{repository.name if repository else ''}, then set HF_TOKEN (or: hf auth login)",
+        )
+    if kind == "RepositoryNotFoundError":
+        return NetworkError(
+            f"the hub has no '{repository}', or it is private ({status})",
+            "check the name; for a private model set HF_TOKEN (or: hf auth login)",
+        )
+    if kind == "RevisionNotFoundError" and repository:
+        return NetworkError(
+            f"'{repository.name}' has no revision '{repository.revision}'", "leave out @REVISION for the newest"
+        )
+    if status is not None:
+        response: Any = getattr(error, "response")  # noqa: B009 - only some exceptions have it
+        phrase = getattr(response, "reason_phrase", None) or getattr(response, "reason", "") or ""
+        wait = response.headers.get("Retry-After")
+        hint = f"wait {wait} seconds and try again" if wait else "try again later"
+        if status in (401, 403):
+            hint = "check HF_TOKEN (or: hf auth login)"
+        return NetworkError(f"{host} answered {status} {phrase}".rstrip(), hint)
+    if kind in ("JSONDecodeError", "KeyError", "TypeError", "AttributeError", "ValueError"):
+        return NetworkError(f"{host} answers, but not like a Hugging Face hub", "check HF_ENDPOINT and proxies")
+    return Unreachable(f"{host} cannot be reached ({kind})", again)

@@ -1,0 +1,137 @@
+"""The cache that every Hugging Face tool shares, without the network: which revisions are there, and are they sound.
+
+Its layout (blobs by hash, snapshots of links to them, refs from branches to commits) is huggingface_hub's, documented
+in its guide "Understand caching"."""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PART = ".gpt2.incomplete"  # the end of the name of a download that is under way, or was cut
+_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Repository:
+    """`owner/name` at a revision: a branch, a tag, or a commit."""
+
+    name: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        return self.name if self.revision == "main" else f"{self.name}@{self.revision[:12]}"
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A revision in the shared cache."""
+
+    name: str
+    commit: str
+    folder: Path
+    nbytes: int
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def cache_folder(name: str) -> Path:
+    """Where the shared cache keeps a repository (it may not exist)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+
+def snapshot(repository: Repository) -> Path | None:
+    """The folder of the revision in the shared cache, if it is there; no HTTP. It need not be complete."""
+    folder = cache_folder(repository.name)
+    commit = repository.revision
+    with contextlib.suppress(OSError, ValueError):
+        if not (folder / "snapshots" / commit).is_dir():
+            commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+        found = folder / "snapshots" / commit
+        if re.fullmatch("[0-9a-f]{40}", commit) and found.is_dir():
+            return found
+    return None
+
+
+def set_reference(repository: Repository, commit: str) -> None:
+    """What a branch or tag points at, for the next run without a network. Raises OSError."""
+    if repository.revision != commit:
+        reference = cache_folder(repository.name) / "refs" / repository.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="utf-8")
+
+
+def file_hashes(path: Path, *, git: bool = False) -> set[str]:
+    """The sha256 of a file and, with `git`, the sha1 that git names it by."""
+    whole = hashlib.sha256()
+    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            whole.update(block)
+            if git:
+                blob.update(block)
+    return {whole.hexdigest(), blob.hexdigest()} if git else {whole.hexdigest()}
+
+
+def damaged(folder: Path) -> list[Path]:
+    """The files of a snapshot whose bytes are not those that their blob's name says."""
+    wrong = []
+    for path in sorted(folder.rglob("*")):
+        name = path.resolve().name
+        if path.is_file() and _HASH.fullmatch(name):
+            if name not in file_hashes(path, git=len(name) == 40):
+                wrong.append(path)
+        elif path.is_symlink() and not path.exists():
+            wrong.append(path)
+    return wrong
+
+
+def remove(name: str, commits: Iterable[str]) -> int:
+    """Delete revisions of a repository from the shared cache, never what another revision uses; returns the bytes."""
+    from huggingface_hub import scan_cache_dir
+
+    known = {revision.commit_hash for repo in scan_cache_dir().repos for revision in repo.revisions}
+    strategy = scan_cache_dir().delete_revisions(*(known & set(commits)))
+    strategy.execute()
+    with contextlib.suppress(OSError):
+        for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
+            part.unlink()
+    return strategy.expected_freed_size
+
+
+def leftovers() -> dict[Path, str]:
+    """Cut downloads of ours in the shared cache, and whose they are."""
+    from huggingface_hub import constants
+
+    parts = sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*/blobs/*{PART}"))
+    return {part: _name_of(part.parent.parent) for part in parts}
+
+
+def downloaded() -> list[Downloaded]:
+    """The revisions of GPT-2 models in the shared cache, complete or not."""
+    from huggingface_hub import constants
+
+    found = []
+    for config in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
+        with contextlib.suppress(OSError, ValueError):
+            raw = json.loads(config.read_text(encoding="utf-8"))
+            if isinstance(raw, dict) and raw.get("model_type") == "gpt2":
+                sizes = {path.resolve(): path.stat().st_size for path in config.parent.rglob("*") if path.is_file()}
+                name = _name_of(config.parent.parent.parent)
+                found.append(Downloaded(name, config.parent.name, config.parent, sum(sizes.values())))
+    return found
+
+
+def _name_of(folder: Path) -> str:
+    return folder.name.removeprefix("models--").replace("--", "/", 1)
