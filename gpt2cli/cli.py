@@ -35,7 +35,7 @@ COMMANDS = (generate, pull, list_, show, verify, rm, prune, export)
 
 app = typer.Typer(
     name="gpt2",
-    help="The command line for GPT-2: text generation on ONNX Runtime, without PyTorch.",
+    help="The command line for GPT-2, on ONNX Runtime, without PyTorch.",
     epilog=_EXAMPLES,
     rich_markup_mode=None,
     add_completion=True,

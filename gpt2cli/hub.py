@@ -24,7 +24,11 @@ from gpt2cli.hubcache import PART, Repository, cache_folder, file_hashes, set_re
 # a host is silent.
 PATIENCE = 3.0
 _T = TypeVar("_T")
-_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+_LOCAL_ERRORS = {
+    *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+    getattr(errno, "EDQUOT", errno.ENOSPC),  # Windows has none
+}
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,14 @@ def fetch(
 
 
 def _quieten() -> None:
-    """The client's bars and warnings would stand between ours."""
+    """The client's bars and warnings would stand between ours, and what a cut leaves of a chunk is lost."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
 
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     constants.HF_HUB_DISABLE_SYMLINKS_WARNING = True
+    constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, 1 << 20)
 
 
 def settle(listing: Listing) -> None:
@@ -207,11 +212,11 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], None]) 
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:
-            if _status(error) == 416 and have:  # what we have is no beginning of what they have
+            if _status(error) == 416 and part.stat().st_size:  # what we have is no beginning of what they have
                 part.unlink()
             elif _status(error) is not None or _is_local(error):
                 raise
-            elif part.stat().st_size <= have:
+            elif not have < part.stat().st_size <= size:
                 fruitless += 1
                 if fruitless == 2:
                     raise

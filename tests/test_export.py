@@ -14,7 +14,7 @@ from gpt2cli.engine import Engine
 from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
 from gpt2cli.export import export
 from gpt2cli.export.graph import ACTIVATIONS
-from gpt2cli.store import ensure, resolve
+from gpt2cli.store import Listener, ensure, resolve
 
 IDS = np.random.default_rng(7).integers(0, 299, 40).tolist()
 
@@ -328,22 +328,23 @@ def test_a_cache_that_cannot_be_written(checkpoint, run, monkeypatch, tmp_path):
 def test_an_interrupted_export_leaves_nothing(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
 
-    def interrupt(done, total):
+    def interrupt(title, done, total):
         if done > total / 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ensure(resolve(str(checkpoint)), "fp32", interrupt)
+        ensure(resolve(str(checkpoint)), "fp32", Listener(interrupt))
     assert list((tmp_path / "exports").iterdir()) == []
 
 
 def test_an_export_is_made_once_and_again_when_the_checkpoint_changes(tmp_path):
     make_checkpoint(tmp_path / "c")
     seen = []
-    first = ensure(resolve(str(tmp_path / "c")), "fp32", lambda *step: seen.append(step))
+    listener = Listener(lambda *step: seen.append(step))
+    first = ensure(resolve(str(tmp_path / "c")), "fp32", listener)
     assert seen
     seen.clear()
-    assert ensure(resolve(str(tmp_path / "c")), "fp32", lambda *step: seen.append(step)) == first
+    assert ensure(resolve(str(tmp_path / "c")), "fp32", listener) == first
     assert not seen
     make_checkpoint(tmp_path / "c", seed=1)
     assert ensure(resolve(str(tmp_path / "c")), "fp32") != first
@@ -394,16 +395,16 @@ def test_a_tokenizer_that_is_a_folder_is_not_the_caches_fault(tmp_path, run):
 
 def test_a_long_folder_name(tmp_path):
     make_checkpoint(tmp_path / ("n" * 250))
-    assert (ensure(resolve(str(tmp_path / ("n" * 250))), "fp32") / "model.onnx").exists()
+    assert (ensure(resolve(str(tmp_path / ("n" * 250))), "fp32").folder / "model.onnx").exists()
 
 
 def test_an_export_that_somebody_emptied_is_made_again(tmp_path):
     make_checkpoint(tmp_path)
-    folder = ensure(resolve(str(tmp_path)), "fp32")
+    folder = ensure(resolve(str(tmp_path)), "fp32").folder
     (folder / "model.onnx").unlink()
-    assert ensure(resolve(str(tmp_path)), "fp32") == folder
+    assert ensure(resolve(str(tmp_path)), "fp32").folder == folder
     assert (folder / "model.onnx").exists()
-    assert [path.name for path in folder.parent.glob(f".{folder.name}*")] == []
+    assert [path.name for path in folder.parent.glob(f".*{folder.name}*")] == []
 
 
 def test_an_export_of_another_version_is_refused(checkpoint, tmp_path):

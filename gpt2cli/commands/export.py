@@ -22,7 +22,7 @@ def export(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Write a model as ONNX: graph, weights, tokenizer, configuration, and a README that says how to run it."""
+    """Write a model as a folder of ONNX that runs anywhere."""
     from gpt2cli import exports, model, store
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -68,7 +68,7 @@ def generate(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Continue a text with a GPT-2 model, streaming."""
+    """Continue a text, streaming."""
     _refuse_contradictions(context)
     note = _silent if quiet else terminal.note
     text = None

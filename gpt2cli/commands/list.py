@@ -23,7 +23,7 @@ def list(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """List models: the catalogue, and what is on this machine."""
+    """List the catalogue, and the models on this machine."""
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
     rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}" for word in words or [])]

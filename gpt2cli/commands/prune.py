@@ -14,7 +14,7 @@ Examples:
 
 
 def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove stale exports, and what interrupted downloads and exports left."""
+    """Remove stale exports, and what interrupted work left."""
     from gpt2cli import exports, hubcache
 
     rows: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ def pull(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Download models, check every byte, and export them."""
+    """Download models, check every byte, export them."""
     rows, code = [], 0
     with terminal.progress(quiet=quiet) as update:
         for name in names:

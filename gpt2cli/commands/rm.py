@@ -13,7 +13,7 @@ Examples:
 
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove the exports of models; downloads stay, for other tools share them, unless asked for."""
+    """Remove exports of models, and with --downloads the rest."""
     from gpt2cli import exports, hubcache, store
 
     note = (lambda text: None) if quiet else terminal.note

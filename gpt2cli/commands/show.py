@@ -16,7 +16,7 @@ Examples:
 
 
 def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> int:
-    """Show a model: where it comes from, its shape, its files, its exports, published results."""
+    """Show a model: origin, shape, files, exports, results."""
     facts = _facts(name, offline=offline)
     if as_json:
         terminal.say_json(facts)

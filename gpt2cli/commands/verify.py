@@ -15,7 +15,7 @@ Examples:
 
 
 def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Check downloads and exports: sizes, hashes, and that they compute what their weights say."""
+    """Check downloads and exports: hashes, and a self-test."""
     rows = _rows(names or [])
     for row in rows:
         if row["problem"] and not as_json:

@@ -281,8 +281,8 @@ def test_unknown_models(run, tmp_path):
     assert_error(run("generate", "-m", tmp_path, "x"), 3, "is no checkpoint")
     assert_error(run("generate", "-m", tmp_path / "nowhere", "x"), 3, "no folder")
     make_checkpoint(tmp_path / "foreign")
-    (tmp_path / "foreign/model.safetensors").rename(tmp_path / "foreign/model.onnx")
-    assert_error(run("generate", "-m", tmp_path / "foreign", "x"), 3, "no model.safetensors")
+    (tmp_path / "foreign/model.safetensors").rename(tmp_path / "foreign/model.weights")
+    assert_error(run("generate", "-m", tmp_path / "foreign", "x"), 3, "model.safetensors")
     (tmp_path / "file.bin").write_bytes(b"")
     assert_error(run("generate", "-m", tmp_path / "file.bin", "x"), 3, "is a file")
 
