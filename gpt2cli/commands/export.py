@@ -32,7 +32,7 @@ def export(
         listener = store.Listener(update, note, terminal.note)
         source = store.resolve(name)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
-        chosen = "fp32" if precision == "auto" else precision
+        chosen = (exports.own_precision(checkpoint) or "fp32") if precision == "auto" else precision
         exports.write(checkpoint, folder, precision=chosen, name=name, progress=update)
         model.self_test(store.Runnable(folder))
     size = sum(path.stat().st_size for path in folder.iterdir())

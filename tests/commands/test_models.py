@@ -1,0 +1,183 @@
+"""pull, list, show, verify, rm, prune, export on local models; what they do with the hub is in test_hub.py."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import oracle
+import pytest
+from checkpoints import make_checkpoint
+from conftest import assert_error
+
+from gpt2cli import catalog, exports, model, paths, store
+from gpt2cli.export import reference
+from gpt2cli.export.graph import ACTIVATIONS
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+
+
+def test_list_shows_the_catalogue_and_what_is_here(run, checkpoint):
+    table = run("list").stdout.splitlines()
+    assert table[0].split() == ["NAME", "SIZE", "DOWNLOADED", "EXPORTED", "DESCRIPTION"]
+    assert {line.split()[0] for line in table[1:]} == {*catalog.names()}
+    assert run("list", "-q").stdout.split() == catalog.names()
+    run("generate", "-q", "-m", checkpoint, "-n", 1, "x")
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert [one["precision"] for one in rows[str(checkpoint)]["exports"]] == ["fp32"]
+    assert rows["tiny"]["built_in"]
+    assert rows["gpt2"]["parameters"] == 124_439_808
+    assert run("list", "-q", "distil").stdout == "distilgpt2\n"
+
+
+def test_pull_exports_a_folder_and_says_where(run, checkpoint):
+    result = run("pull", checkpoint, "--precision", "int8")
+    assert re.fullmatch(rf"{checkpoint}: int8, .* kB, .*\n", result.stdout)
+    assert "note: exporting" in result.stderr
+    again = run("pull", checkpoint, "--precision", "int8")
+    assert (again.stdout, again.stderr) == (result.stdout, "")
+    assert run("pull", "-q", checkpoint).stdout == ""
+
+
+def test_pull_goes_on_after_a_failure(run, checkpoint):
+    result = run("pull", "-q", "--json", "nothing", checkpoint)
+    assert result.code == 3
+    assert "no model named 'nothing'" in result.stderr
+    assert [row["name"] for row in json.loads(result.stdout)] == [str(checkpoint)]
+
+
+def test_show(run, checkpoint):
+    run("pull", "-q", checkpoint)
+    facts = json.loads(run("show", checkpoint, "--json").stdout)
+    assert facts["shape"] == {"layers": 2, "heads": 4, "width": 32, "positions": 64, "vocabulary": 300}
+    tensors = make_checkpoint(checkpoint.parent / "again")[1]
+    assert facts["parameters"] == sum(value.size for value in tensors.values())
+    assert facts["exports"][0]["precision"] == "fp32"
+    assert facts["files"].keys() == {path.name for path in checkpoint.iterdir()}
+    text = run("show", "--offline", "gpt2-xl").stdout
+    for word in ("openai-community/gpt2-xl", "1,557,611,200", "48 layers, 25 heads", "lambada perplexity 8.63"):
+        assert word in text
+    assert_error(run("show", "gpt2-xxl"), 3, "did you mean gpt2-xl?")
+
+
+def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
+    run("pull", "-q", checkpoint)
+    sound = run("verify")
+    assert sound.code == 0, sound.stderr
+    assert "fp32 export is sound" in sound.stdout
+    assert "built-in" in sound.stdout
+    assert_error(run("verify", "gpt2"), 3, "nothing of 'gpt2'")
+    (export,) = exports.cached()
+    weights = export.folder / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    result = run("verify", "-q", checkpoint)
+    assert (result.code, result.stdout) == (5, "")
+    assert "weights.safetensors" in result.stderr
+    assert json.loads(run("verify", checkpoint, "--json").stdout)[0]["problem"]
+    weights.write_bytes(whole)
+    assert run("verify", "-q").code == 0
+    monkeypatch.setattr(reference, "_softmax", lambda x: np.ones_like(x))  # a machine that computes otherwise
+    assert_error(run("verify", "-q", checkpoint), 5, "self-test")
+
+
+def test_rm(run, checkpoint):
+    assert_error(run("rm", checkpoint), 3, "no export of")
+    run("pull", "-q", checkpoint)
+    run("pull", "-q", checkpoint, "--precision", "int8")
+    removed = json.loads(run("rm", checkpoint, "--json").stdout)
+    assert removed[0]["exports"] == 2
+    assert removed[0]["freed"] > 100_000
+    assert exports.cached() == []
+    assert (checkpoint / "model.safetensors").exists()
+    assert_error(run("rm", "tiny"), 2, "built in")
+
+
+def test_prune_removes_what_is_stale(run, tmp_path):
+    make_checkpoint(tmp_path / "c")
+    run("pull", "-q", tmp_path / "c")
+    assert run("prune").stdout == "0 B freed\n"
+    shutil.rmtree(tmp_path / "c")
+    folder = exports.cached()[0].folder
+    broken = folder.with_name("broken")
+    broken.mkdir()
+    dry = json.loads(run("prune", "--dry-run", "--json").stdout)
+    assert {row["path"] for row in dry["removed"]} == {str(folder), str(broken)}
+    assert folder.exists()
+    assert json.loads(run("prune", "--json").stdout)["freed"] == dry["freed"] > 0
+    assert list((tmp_path / "cache/exports").iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_example_of_an_exported_folder_runs_as_it_stands(run, checkpoint, tmp_path, precision):
+    target = tmp_path / "out"
+    result = run("export", checkpoint, target, "--precision", precision, "-q")
+    assert (result.code, result.stdout) == (0, ""), result.stderr
+    onnx.checker.check_model(str(target / "model.onnx"))
+    readme = (target / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    shown = subprocess.run([sys.executable, "-c", code], cwd=target, capture_output=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    facts = ("generate", "-m", target, "--greedy", "-q", "--ignore-eos", "Once upon a time", "--echo", "--json")
+    value = json.loads(run(*facts).stdout)
+    ids = (value["prompt_ids"] + value["samples"][0]["ids"])[:40]
+    from gpt2cli.tokenizer import Tokenizer
+
+    spoken = Tokenizer(target).decode(ids)
+    assert shown.stdout.decode().strip()[:20] == spoken.strip()[:20]
+
+
+def test_export_of_the_built_in_model_is_its_own_files(run, tmp_path):
+    assert run("export", "tiny", tmp_path / "t", "-q").code == 0
+    tiny = paths.data("models") / "tiny"
+    assert (tmp_path / "t/weights.safetensors").read_bytes() == (tiny / "weights.safetensors").read_bytes()
+    assert (
+        run("generate", "-m", tmp_path / "t", "-n", 3, "--seed", 1, "x").stdout
+        == run("generate", "-m", "tiny", "-n", 3, "--seed", 1, "x").stdout
+    )
+
+
+def test_export_replaces_nothing_and_leaves_no_half(run, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/precious").write_text("x")
+    assert_error(run("export", checkpoint, tmp_path / "full"), 2, "is not an empty folder")
+    assert_error(run("export", "-q", "nobody", tmp_path / "new"), 3)
+    make_checkpoint(tmp_path / "bad")
+    (tmp_path / "bad/model.safetensors").write_bytes(b"\0" * 100)
+    assert_error(run("export", "-q", tmp_path / "bad", tmp_path / "new"), 5)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    assert run("export", "-q", checkpoint, tmp_path / "empty").code == 0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_reference_of_the_self_test_is_right(activation, tmp_path):
+    """It reads an export, whose heads are padded (5 to 8); the oracle reads the checkpoint."""
+    changes = {"activation_function": activation, "n_embd": 20, "tie_word_embeddings": False}
+    changes |= {"scale_attn_by_inverse_layer_idx": True}
+    config, tensors = make_checkpoint(tmp_path, **changes)
+    folder = store.ensure(store.resolve(str(tmp_path)), "fp32").folder
+    ids = [5, 7, 250, 7, 99]
+    np.testing.assert_allclose(reference.logits(folder, ids), oracle.forward(tensors, config, ids)[-1], atol=1e-5)
+    for precision in ("fp32", "int8"):
+        assert model.self_test(store.ensure(store.resolve(str(tmp_path)), precision)) == precision
+
+
+def test_the_manifests_are_true():
+    """Parameters follow from the shape, and the built-in model's from its files."""
+    from gpt2cli.export.checkpoint import Config, read_config
+
+    for entry in map(catalog.find, catalog.names()):
+        shape = (entry.layers, entry.heads, entry.width, 4 * entry.width, entry.positions, entry.vocabulary)
+        config = Config(*shape, "gelu_new", 1e-5, True, False, True, None)
+        assert config.parameters == entry.parameters, entry.name
+        assert (entry.repository is None) == (entry.name == "tiny")
+        if entry.folder:
+            assert read_config(entry.folder).parameters == entry.parameters
+    assert catalog.find("gpt2").files["model.safetensors"].size == 548_105_171
