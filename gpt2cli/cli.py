@@ -136,6 +136,7 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
     elif message.startswith("No such option") and command != "gpt2":
         hint = f"{hint}; text that begins with a dash goes after --: {command} -- TEXT"
     elif message.startswith("No such command"):
+        message = message.partition(". Did")[0]
         word = next((argument for argument in arguments if not argument.startswith("-")), "")
         close = difflib.get_close_matches(word, _NAMES, n=1)
         hint = f"did you mean gpt2 {close[0]}?" if close else f'to continue a text: gpt2 generate "{word}"'

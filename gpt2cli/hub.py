@@ -136,14 +136,14 @@ def fetch(
         for name, (etag, size) in remote.items():
             blob = folder / "blobs" / etag
             if not blob.exists():
-                _check_pin(repository, name, etag, size, pinned)
+                _check_pin(listing.repository, name, etag, size, pinned)
                 url = hf.hf_hub_url(repository.name, name, revision=listing.commit, endpoint=_endpoint())
 
                 def told(done: int, before: int = before) -> None:
                     progress(before + done, total)
 
                 _download(url, parts[name], size, told)
-                _check_hash(repository, name, parts[name], etag, pinned)
+                _check_hash(listing.repository, name, parts[name], etag, pinned)
                 parts[name].replace(blob)
             before += size
             # the blob is there: this makes its link in the snapshot, as every other tool expects it
@@ -154,7 +154,7 @@ def fetch(
     except UserError:
         raise
     except Exception as error:
-        raise _explained(error, repository) from None
+        raise _explained(error, listing.repository) from None
 
 
 def _quieten() -> None:

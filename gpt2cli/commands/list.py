@@ -33,7 +33,9 @@ def list(
         for row in rows:
             terminal.say_out(row["name"])
     else:
-        terminal.say_table(("NAME", "SIZE", "DOWNLOADED", "EXPORTED", "DESCRIPTION"), [_cells(row) for row in rows])
+        terminal.say_table(
+            ("NAME", "PARAMETERS", "DOWNLOADED", "EXPORTED", "DESCRIPTION"), [_cells(row) for row in rows]
+        )
     return 0
 
 
@@ -78,7 +80,7 @@ def _rows() -> Rows:
                 "stale": export.stale,
             }
         )
-    return [*rows.values()]
+    return sorted(rows.values(), key=lambda row: (row["parameters"] is None, row["parameters"], row["name"]))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""GPT-2 once more, in plain NumPy and float64: what an export must compute, from the weights that it stores.
+"""GPT-2 once more, in plain NumPy: what an export must compute, from the weights that it stores.
 
 It shares nothing with the graph but the weights, so that a graph, a runtime or a processor that computes something else
 is found out. After Radford et al. 2019; slow, for a few tokens."""
@@ -23,14 +23,15 @@ def logits(folder: Path, ids: Sequence[int]) -> Array:
     checkpoint = Checkpoint(folder)
     config = checkpoint.config
     width, inner, heads, padded = config.n_embd, config.n_inner, config.n_head, padded_head_size(config)
-    table = checkpoint.tensor("wte.weight", (config.vocab_size, width)).astype(np.float64)
-    places = checkpoint.tensor("wpe.weight", (config.n_positions, width)).astype(np.float64)
+    table = checkpoint.tensor("wte.weight", (config.vocab_size, width))
+    places = checkpoint.tensor("wpe.weight", (config.n_positions, width))
 
     def vector(name: str, size: int) -> Array:
-        return checkpoint.tensor(name, (size,)).astype(np.float64)
+        return checkpoint.tensor(name, (size,)).astype(np.float64)  # and with it all that it is added to
 
     def linear(x: Array, name: str, rows: int, columns: int) -> Array:
-        product: Array = x @ checkpoint.tensor(f"{name}.weight", (rows, columns)) + vector(f"{name}.bias", columns)
+        weight = checkpoint.tensor(f"{name}.weight", (rows, columns))
+        product: Array = x.astype(np.float32) @ weight + vector(f"{name}.bias", columns)
         return product
 
     def norm(x: Array, name: str) -> Array:
@@ -41,7 +42,7 @@ def logits(folder: Path, ids: Sequence[int]) -> Array:
 
     activation = _ACTIVATIONS[config.activation_function]
     future = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
-    x = table[list(ids)] + places[: len(ids)]
+    x = table[list(ids)].astype(np.float64) + places[: len(ids)]
     for layer in range(config.n_layer):
         block = f"h.{layer}"
         qkv = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn", width, 3 * heads * padded)
@@ -55,7 +56,7 @@ def logits(folder: Path, ids: Sequence[int]) -> Array:
         x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width)
     last = norm(x[-1], "ln_f")
     head = table if checkpoint.tied else checkpoint.tensor("lm_head.weight", (config.vocab_size, width))
-    result: Array = head @ last
+    result: Array = head @ last.astype(np.float32)
     return result
 
 

@@ -25,9 +25,10 @@ def own_cache(monkeypatch, tmp_path):
 
 def test_list_shows_the_catalogue_and_what_is_here(run, checkpoint):
     table = run("list").stdout.splitlines()
-    assert table[0].split() == ["NAME", "SIZE", "DOWNLOADED", "EXPORTED", "DESCRIPTION"]
+    assert table[0].split() == ["NAME", "PARAMETERS", "DOWNLOADED", "EXPORTED", "DESCRIPTION"]
     assert {line.split()[0] for line in table[1:]} == {*catalog.names()}
-    assert run("list", "-q").stdout.split() == catalog.names()
+    sizes = ["tiny", "distilgpt2", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
+    assert run("list", "-q").stdout.split() == sizes
     run("generate", "-q", "-m", checkpoint, "-n", 1, "x")
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert [one["precision"] for one in rows[str(checkpoint)]["exports"]] == ["fp32"]
@@ -164,7 +165,7 @@ def test_the_reference_of_the_self_test_is_right(activation, tmp_path):
     config, tensors = make_checkpoint(tmp_path, **changes)
     folder = store.ensure(store.resolve(str(tmp_path)), "fp32").folder
     ids = [5, 7, 250, 7, 99]
-    np.testing.assert_allclose(reference.logits(folder, ids), oracle.forward(tensors, config, ids)[-1], atol=1e-5)
+    np.testing.assert_allclose(reference.logits(folder, ids), oracle.forward(tensors, config, ids)[-1], atol=1e-4)
     for precision in ("fp32", "int8"):
         assert model.self_test(store.ensure(store.resolve(str(tmp_path)), precision)) == precision
 
