@@ -4,7 +4,7 @@ The names are those of optimum (model.onnx; decoder_model_merged.onnx before 202
 (model_quantized.onnx and so on), in the folder itself or in its subfolder onnx/."""
 
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile
@@ -19,10 +19,18 @@ _INT8 = (
 _FP16 = ("model_fp16.onnx", "decoder_model_merged_fp16.onnx")
 _BY_PRECISION = {"auto": (*_FP32, *_INT8, *_FP16), "fp32": _FP32, "int8": _INT8}
 
-# Where tensors stand in onnx.proto, as field numbers: from ModelProto down to lists of TensorProto.
-_GRAPH, _NODE, _INITIALIZER, _ATTRIBUTE = 7, 1, 5, 5
-_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _EXTERNAL_DATA = (5, 10), (6, 11), 13
-_DEPTH = 8  # graphs within graphs
+# Where tensors can stand (onnx.proto): for each message, the numbers of the fields that hold another one.
+_INSIDE = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+_DEPTH = 32  # messages within messages
 
 
 def choose(names: Iterable[str], precision: str) -> str | None:
@@ -67,50 +75,43 @@ def check(path: Path, folder: Path) -> None:
     contained(path, folder)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            places = set(_locations(data))
+            places = set(_locations(data, "model", 0, len(data)))
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptFile(
             f"cannot read {path}: {error}", "the file is truncated or corrupt: download it again"
         ) from None
     for place in places:
-        if Path(place).is_absolute() or "\\" in place:
-            raise CorruptFile(f"{path} names data at '{place}', outside its folder", "do not trust this file")
-        contained(path.parent / place, folder)
+        # ONNX Runtime takes a location that starts with an asterisk for an address in memory
+        if Path(place).is_absolute() or "\\" in place or place.startswith("*"):
+            raise CorruptFile(f"{path} names data at {place!r}, outside its folder", "do not trust this file")
+        if not contained(path.parent / place, folder).is_file():
+            raise CorruptFile(f"{path} needs the file {place!r}", "put it beside the graph, or download it again")
 
 
-def _locations(data: mmap.mmap) -> Iterator[str]:
-    """The `location` of every external tensor. Reads only the outline of the file: no tensor, however large."""
-    for start, end in _fields(data, 0, len(data), _GRAPH):
-        yield from _in_graph(data, start, end, 0)
-
-
-def _in_graph(data: mmap.mmap, start: int, end: int, depth: int) -> Iterator[str]:
+def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int = 0) -> Iterator[str]:
+    """The `location` of every external tensor in a message. Reads the outline of the file: no tensor, however large."""
     if depth > _DEPTH:
         raise ValueError("graphs nested too deep")
-    for tensor in _fields(data, start, end, _INITIALIZER):
-        yield from _in_tensor(data, *tensor)
-    for node in _fields(data, start, end, _NODE):
-        for attribute in _fields(data, *node, _ATTRIBUTE):
-            for tensor in _fields(data, *attribute, *_ATTRIBUTE_TENSORS):
-                yield from _in_tensor(data, *tensor)
-            for graph in _fields(data, *attribute, *_ATTRIBUTE_GRAPHS):
-                yield from _in_graph(data, *graph, depth + 1)
+    if message == "entry":
+        parts = dict.fromkeys((1, 2), b"")
+        for number, begin, stop in _fields(data, start, end, parts):
+            parts[number] = data[begin:stop]  # as protobuf has it: of several, the last counts
+        if parts[1] == b"location":
+            yield parts[2].decode()
+        return
+    for number, begin, stop in _fields(data, start, end, _INSIDE[message]):
+        yield from _locations(data, _INSIDE[message][number], begin, stop, depth + 1)
 
 
-def _in_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
-    for entry in _fields(data, start, end, _EXTERNAL_DATA):
-        key, value = (next((data[a:b] for a, b in _fields(data, *entry, number)), b"") for number in (1, 2))
-        if key == b"location":
-            yield value.decode()
-
-
-def _fields(data: mmap.mmap, start: int, end: int, *numbers: int) -> Iterator[tuple[int, int]]:
-    """Where the contents of the length-delimited fields with these numbers lie in a protobuf message
+def _fields(data: mmap.mmap, start: int, end: int, numbers: Container[int]) -> Iterator[tuple[int, int, int]]:
+    """The length-delimited fields with these numbers in a protobuf message: number, start and end of its content
     (https://protobuf.dev/programming-guides/encoding). Raises ValueError for what is none."""
     place = start
     while place < end:
         key, place = _varint(data, place, end)
         kind, number = key & 7, key >> 3
+        if key >= 1 << 32 or number == 0:  # readers differ in what they make of it
+            raise ValueError("not an ONNX file")
         if kind == 0:
             _, place = _varint(data, place, end)
         elif kind in (1, 5):
@@ -120,7 +121,7 @@ def _fields(data: mmap.mmap, start: int, end: int, *numbers: int) -> Iterator[tu
             if size > end - place:
                 raise ValueError("a field longer than its message")
             if number in numbers:
-                yield place, place + size
+                yield number, place, place + size
             place += size
         else:
             raise ValueError("not an ONNX file")

@@ -54,11 +54,11 @@ class ReadyEngine(Engine):
             raise UnknownModel(f"{path} has inputs of the type {odd[0]}", "float32, float16 and integers are known")
         self._merged = "use_cache_branch" in self._inputs
         # the cached branch of the merged decoder, and some others, take a token at a time
-        self._one_by_one = bool(self._caches) and (self._merged or self._inputs["input_ids"].shape[1] == 1)
+        self._one_by_one = bool(self._caches) and (self._merged or _shape(self._inputs["input_ids"])[1:] == [1])
         config = read_config(folder if (folder / "config.json").exists() else path.parent)
-        shape = self._inputs[self._caches[0]].shape if self._caches else []
+        shape = _shape(self._inputs[self._caches[0]]) if self._caches else []
         heads, size = (shape[1], shape[3]) if len(shape) == 4 else (None, None)
-        vocabulary = outputs["logits"].shape[-1]
+        vocabulary = (_shape(outputs["logits"]) or [None])[-1]
         vocabulary = vocabulary if isinstance(vocabulary, int) else config.vocab_size
         self.facts = Facts(
             version=VERSION,
@@ -70,7 +70,7 @@ class ReadyEngine(Engine):
             vocabulary=vocabulary,
             end=config.eos_token_id if config.eos_token_id is not None and config.eos_token_id < vocabulary else None,
         )
-        self.text = 0
+        self.text = -1  # the first reset makes it 0
         self.reset()
 
     def _precision(self) -> str:
@@ -117,10 +117,8 @@ class ReadyEngine(Engine):
     def _run_graph(self, rows: list[int], ids: Array) -> Array:
         """One call: ids [B, T] after what `rows` hold; returns logits [B, T, vocabulary] in float32."""
         length, new = self.lengths[rows[0]], ids.shape[1]
-        for row, tokens in zip(rows, ids.tolist(), strict=True):
-            self._said[row] += tokens
-            self.lengths[row] += new
-        fed = ids if self._caches else np.array([self._said[row] for row in rows])
+        said = [self._said[row] + tokens for row, tokens in zip(rows, ids.tolist(), strict=True)]
+        fed = ids if self._caches else np.array(said)
         total = length + new
         feeds: dict[str, Array] = {
             "input_ids": fed,
@@ -144,6 +142,8 @@ class ReadyEngine(Engine):
             raise CorruptFile(f"{self._path} does not run: {reason}", "use another export of the model") from None
         for place, row in enumerate(rows):
             self._rows[row] = [array[place : place + 1] for array in present]
+            self._said[row] = said[place]
+            self.lengths[row] += new
         self._batch = present if len(rows) == len(self.lengths) else None
         result: Array = logits[:, logits.shape[1] - new :].astype(np.float32)
         return result
@@ -160,3 +160,8 @@ class ReadyEngine(Engine):
             self._said = [list(self._said[row]) for row in rows]
             self._rows = [self._rows[row] for row in rows]
             self._batch = None
+
+
+def _shape(item: Any) -> list[int | str | None]:
+    """Of an input or output; empty where the graph does not say."""
+    return list(item.shape or [])

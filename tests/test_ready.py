@@ -183,18 +183,109 @@ def test_external_data_elsewhere_is_refused(tmp_path, place):
         load(str(tmp_path / "m"))
 
 
-def test_external_data_inside_branches_is_seen_too(tmp_path):
-    make_foreign(tmp_path, "merged")
-    model = onnx.load(tmp_path / "model.onnx")
-    branch = model.graph.node[0].attribute[0].g
+def evil_tensor() -> onnx.TensorProto:
     evil = onnx.helper.make_tensor("evil", 1, [1], [0.0])
     evil.data_location = onnx.TensorProto.EXTERNAL
     entry = evil.external_data.add()
     entry.key, entry.value = "location", "../evil"
-    branch.initializer.append(evil)
+    return evil
+
+
+def in_a_branch(model):
+    model.graph.node[0].attribute[0].g.initializer.append(evil_tensor())
+
+
+def in_a_sparse_initializer(model):
+    model.graph.sparse_initializer.add().values.CopyFrom(evil_tensor())
+
+
+def in_a_sparse_attribute(model):
+    model.graph.node.add().attribute.add().sparse_tensor.indices.CopyFrom(evil_tensor())
+
+
+def in_a_function(model):
+    model.functions.add().node.add().attribute.add().t.CopyFrom(evil_tensor())
+
+
+def in_training(model):
+    model.training_info.add().algorithm.initializer.append(evil_tensor())
+
+
+@pytest.mark.parametrize(
+    "hide", [in_a_branch, in_a_sparse_initializer, in_a_sparse_attribute, in_a_function, in_training]
+)
+def test_external_data_anywhere_in_the_file_is_seen(tmp_path, hide):
+    make_foreign(tmp_path, "merged")
+    model = onnx.load(tmp_path / "model.onnx")
+    hide(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(CorruptFile, match="outside"):
         graphs.find(tmp_path, "auto")
+
+
+def field(number: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        field(1, b"location") + field(2, b"weights.bin") + field(2, b"../evil"),
+        field(1, b"offset") + field(2, b"../evil") + field(1, b"location"),
+        field(2, b"../evil") + b"\x0a\x88\x00location",  # a length in more bytes than it needs
+        field(1, b"location") + field(2, b"*/_ORT_MEM_ADDR_/*"),
+        field(1, b"location") + field(2, b"sub\\..\\evil"),
+    ],
+)
+def test_locations_in_disguise(tmp_path, entry):
+    """Of a field that stands twice the last counts, and the order is free."""
+    (tmp_path / "weights.bin").write_bytes(bytes(100))
+    if os.name == "posix":
+        (tmp_path / "*/_ORT_MEM_ADDR_").mkdir(parents=True)
+        (tmp_path / "*/_ORT_MEM_ADDR_/*").touch()
+    (tmp_path / "model.onnx").write_bytes(field(7, field(5, field(13, entry))))
+    with pytest.raises(CorruptFile, match="outside"):
+        graphs.check(tmp_path / "model.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("key", [b"\xba\x80\x80\x80\x10", b"\xba\x80\x80\x80\x80\x01", b"\x02"])
+def test_field_numbers_beyond_the_format_are_refused(tmp_path, key):
+    (tmp_path / "model.onnx").write_bytes(key + field(5, field(13, b"")))
+    with pytest.raises(CorruptFile, match="not an ONNX file"):
+        graphs.check(tmp_path / "model.onnx", tmp_path)
+
+
+def test_external_data_that_is_missing_is_named(tmp_path):
+    make_foreign(tmp_path, external="weights.bin")
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(CorruptFile, match=r"needs the file 'weights\.bin'"):
+        load(str(tmp_path))
+
+
+def test_a_run_that_fails_leaves_the_rows_as_they_were(tmp_path):
+    """The window of this graph is smaller than its config says: position 20 has no embedding."""
+    make_foreign(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    positions = config["n_positions"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"n_positions": positions + 8, "n_ctx": positions + 8}))
+    engine = load(str(tmp_path)).engine
+    engine.feed([[1] * (positions - 1)])
+    with pytest.raises(CorruptFile, match="does not run"):
+        engine.feed([[1, 2, 3]])
+    assert engine.lengths == [positions - 1]
+    assert engine.feed([[1]]).shape == (1, engine.vocabulary)
+    assert engine.lengths == [positions]
+
+
+def test_shapes_that_the_graph_does_not_say(tmp_path):
+    config, tensors = make_foreign(tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    for item in (*model.graph.input, *model.graph.output):
+        item.type.tensor_type.ClearField("shape")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    logits = load(str(tmp_path)).engine.feed([IDS])
+    np.testing.assert_allclose(logits[0], oracle.forward(tensors, config, IDS)[-1], atol=1e-3)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5000, 0.5, 0.99])
