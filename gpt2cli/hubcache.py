@@ -99,10 +99,11 @@ def damaged(folder: Path) -> list[Path]:
 
 def remove(name: str, commits: Iterable[str]) -> int:
     """Delete revisions of a repository from the shared cache, never what another revision uses; returns the bytes."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
 
-    known = {revision.commit_hash for repo in scan_cache_dir().repos for revision in repo.revisions}
-    strategy = scan_cache_dir().delete_revisions(*(known & set(commits)))
+    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    known = {revision.commit_hash for repo in cache.repos for revision in repo.revisions}
+    strategy = cache.delete_revisions(*(known & set(commits)))
     strategy.execute()
     with contextlib.suppress(OSError):
         for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
