@@ -30,6 +30,7 @@ class Facts:
 
     version: int
     precision: str
+    weight_bits: int  # of int8: 8, or 7
     layers: int
     heads: int
     head_size: int
@@ -46,7 +47,7 @@ class Engine:
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. Raises CorruptFile."""
         path = folder / "model.onnx"
-        self._session = open_session(path, threads)
+        self._session = open_session(path, threads, saturates=_weight_bits(path) == 8)
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
@@ -197,14 +198,32 @@ class Engine:
         self.lengths = lengths
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU. Raises CorruptFile."""
+def _weight_bits(path: Path) -> int:
+    """Facts.weight_bits, before there is a session that could tell."""
+    try:
+        return 7 if b'"weight_bits": 7' in path.read_bytes() else 8
+    except OSError:
+        return 8  # opening the session tells what is wrong
+
+
+def saturates() -> bool:
+    """Whether this processor's fast kernels for unsigned x signed bytes saturate, tried out."""
+    from gpt2cli.export import graph  # imports onnx, which a cached model does not need
+
+    session = onnxruntime.InferenceSession(graph.saturation_probe(), providers=["CPUExecutionProvider"])
+    (product,) = session.run(None, {"x": np.full((8, 64), 255, np.uint8)})
+    return bool((product != 64 * 127 * 255).any())
+
+
+def open_session(path: Path, threads: int, *, saturates: bool = True) -> Any:
+    """An ONNX Runtime session on the CPU. `saturates`: products of the graph's bytes may exceed 16 bits. Raises
+    CorruptFile."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong arrives as an exception
     # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels there.
     # Without effect on other CPUs.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.x64quantprecision", "1" if saturates else "0")
     # Planning which buffers share memory took 180 of 240 ms of opening a graph of 700 nodes, and measured nothing: the
     # arena reuses what is freed.
     options.enable_mem_reuse = False

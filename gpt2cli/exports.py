@@ -5,18 +5,23 @@ and the size and sha256 of every other file. Whatever is under way for a model h
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import paths
+from gpt2cli import engine, paths
 from gpt2cli.errors import StorageError, UserError
 from gpt2cli.export import TOKENIZER_FILES, VERSION, export
+from gpt2cli.paths import contained
+from gpt2cli.quality import Quality, measure
 
 MANIFEST = "export.json"
+# Names of our folders: an export, one that is being written under a lock, one that is being deleted.
+_OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|int8|int4)-[0-9a-f]{16}")
 Progress = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
 
 # A download of gpt2-xl on a slow line takes hours; nobody waits for one that has hung for a day.
@@ -30,8 +35,10 @@ class Export:
     folder: Path
     model: str  # a repository of the hub, or the path of a folder
     revision: str | None  # a commit of the hub; None for a folder
+    branch: str | None  # what was asked for when it was made: a branch, a tag, a commit
     precision: str
     version: int
+    quality: Quality | None  # None for fp32
     files: dict[str, dict[str, Any]]  # name -> {"size", "sha256"}
 
     @property
@@ -48,9 +55,10 @@ def read(folder: Path) -> Export | None:
     """The manifest of a folder; None where it is no complete export."""
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        found = Export(folder=folder, **facts)
+        quality = facts.pop("quality")
+        found = Export(folder=folder, quality=quality and Quality(**quality), **facts)
         complete = all((folder / name).stat().st_size == facts["size"] for name, facts in found.files.items())
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return found if complete else None
 
@@ -61,9 +69,20 @@ def cached() -> list[Export]:
 
 
 def leftovers() -> list[Path]:
-    """What interrupted work left, and folders that are no complete exports; nothing that is being written now."""
-    broken = [folder for folder in _folders() if folder.name.startswith(".") or not read(folder)]
-    return [folder for folder in broken if not (folder.name.startswith(".") and locked(folder.name.split(".")[1]))]
+    """What interrupted work left, and exports that are not complete."""
+    return [folder for folder in _folders() if _OURS.fullmatch(folder.name) and not read(folder)]
+
+
+def sweep(folder: Path) -> bool:
+    """Delete a leftover, unless somebody works on it now; says whether it is gone. Raises StorageError."""
+    match = _OURS.fullmatch(folder.name)
+    if match is None or match["lock"] is None:
+        remove(folder)
+        return True
+    with unless_locked(_lock_path(match["lock"])) as free:
+        if free:
+            remove(folder)
+        return free
 
 
 def _folders() -> list[Path]:
@@ -86,65 +105,116 @@ def folder_for(model: str, precision: str, key: str) -> Path:
 
 
 def make(
-    checkpoint: Path, target: Path, *, model: str, revision: str | None, precision: str, progress: Progress, title: str
-) -> None:
+    checkpoint: Path,
+    target: Path,
+    *,
+    model: str,
+    revision: str | None,
+    branch: str | None,
+    precision: str,
+    progress: Progress,
+    title: str,
+) -> Export:
     """Export a checkpoint into `target`; whoever calls holds the lock. Raises as `export`, and StorageError."""
     part = target.with_name(f".{digest_of(model)}.{target.name}")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
         part.mkdir(parents=True)
-        for done, total in export(checkpoint, part, precision):
-            progress(f"exporting {title} ({precision})", done, total)
+        quality = _export(checkpoint, part, precision, progress, title)
         files = {path.name: _facts(path) for path in sorted(part.iterdir())}
         manifest = {
             "model": model,
             "revision": revision,
+            "branch": branch,
             "precision": precision,
             "version": VERSION,
+            "quality": quality and asdict(quality),
             "files": files,
         }
         (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if target.exists():  # somebody emptied it
             shutil.rmtree(target)
         part.rename(target)
+        made = read(target)
+        assert made is not None
+        for old in cached():  # of a folder whose files have changed since
+            if revision is None and (old.model, old.precision) == (model, precision) and old.folder != target:
+                remove(old.folder)
+        return made
     except OSError as error:
         raise _unwritable(target.parent, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
+    """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
+    returns its quality."""
+    if precision == "fp32":
+        forms = [(8, 8)]
+    elif precision == "int4":
+        forms = [(4, 8)]
+    else:
+        forms = [(7, 8), (8, 8), (8, 16)] if engine.saturates() else [(8, 8), (8, 16)]
+    quality = None
+    for weight_bits, activation_bits in forms:
+        for path in folder.iterdir():  # the form before did not pass
+            path.unlink()
+        bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+        for done, total in export(checkpoint, folder, precision, **bits):
+            progress(f"exporting {title} ({precision})", done, total)
+        if precision != "fp32":
+            quality = measure(checkpoint, folder, **bits)
+        if quality is None or quality.passed:
+            break
+    return quality
+
+
 def own_precision(folder: Path) -> str | None:
-    """int8 or fp32 for a folder that is an export of ours (from the names in the weight file's header), else None."""
+    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None."""
     if not all((folder / name).exists() for name in ("model.onnx", "weights.safetensors")):
         return None
     with (folder / "weights.safetensors").open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        return "int8" if b'.int8"' in file.read(min(size, 1 << 24)) else "fp32"
+        head = file.read(min(size, 1 << 24))
+    return "int4" if b'.int4"' in head else "int8" if b'.int8"' in head else "fp32"
 
 
-def write(checkpoint: Path, folder: Path, *, precision: str, name: str, progress: Progress) -> None:
-    """An export for use without this program, into `folder`, which appears when it is complete. Raises as `export`, and
+def write(
+    checkpoint: Path, folder: Path, *, precision: str, name: str, progress: Progress, check: Callable[[Path], object]
+) -> str:
+    """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
+    raised; returns the precision, of which `auto` is the fastest that passes the gate. Raises as `export`, and
     StorageError."""
-    folder = folder.absolute()
-    part = folder.with_name(f".{folder.name}.part")
+    folder = folder.resolve()
+    part = folder.with_name(f".{folder.name}.gpt2-part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        if own_precision(checkpoint) == precision:
+        own = own_precision(checkpoint)
+        if own and precision in ("auto", own):
+            precision = own
             for file in ("model.onnx", "weights.safetensors", "config.json", *TOKENIZER_FILES):
                 if (checkpoint / file).exists():
-                    shutil.copyfile(checkpoint / file, part / file)
+                    shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:
-            for done, total in export(checkpoint, part, precision):
-                progress(f"exporting {name} ({precision})", done, total)
+            quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
+            if precision == "auto":
+                precision = "int8" if quality and quality.passed else "fp32"
+                if precision == "fp32":
+                    _export(checkpoint, part, precision, progress, name)
         from gpt2cli.export.checkpoint import read_config
         from gpt2cli.export.readme import README
 
         config = read_config(part)
         (part / "README.md").write_text(README.format(name=name, precision=precision, **vars(config)), encoding="utf-8")
-        if folder.exists():  # empty
-            folder.rmdir()
-        part.rename(folder)
+        check(part)
+        if folder.exists():  # it is empty, and may be where somebody's shell is
+            for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
+                path.rename(folder / path.name)
+        else:
+            part.rename(folder)
+        return precision
     except OSError as error:
         raise StorageError(
             f"cannot write to {folder.parent}: {error.strerror or error}", "make room, or choose another folder"
@@ -166,18 +236,21 @@ def damaged(found: Export) -> list[str]:
 def remove(folder: Path) -> None:
     """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError."""
     try:
-        grave = folder if folder.name.startswith(".") else folder.rename(folder.with_name(f".removed.{folder.name}"))
-        shutil.rmtree(grave)
+        if not folder.name.startswith("."):
+            grave = folder.with_name(f".removed.{folder.name}")
+            shutil.rmtree(grave, ignore_errors=True)  # of a removal that was interrupted
+            folder = folder.rename(grave)
+        shutil.rmtree(folder)
     except OSError as error:
         raise _unwritable(folder.parent, error) from None
 
 
 @contextmanager
-def lock(model: str, note: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time prepares a model. The others say so and wait. Raises StorageError."""
+def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> Iterator[None]:
+    """One process at a time prepares a model (or holds `path`). The others say so and wait. Raises StorageError."""
     from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
 
-    path = _lock_path(digest_of(model))
+    path = path or _lock_path(digest_of(model))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard = FileLock(path)
@@ -196,17 +269,22 @@ def lock(model: str, note: Callable[[str], None]) -> Iterator[None]:
         guard.release()
 
 
-def locked(digest: str) -> bool:
-    """Whether somebody works under the lock of this name now."""
+@contextmanager
+def unless_locked(path: Path) -> Iterator[bool]:
+    """Holds a lock if nobody else does; gives whether it does."""
     from filelock import FileLock, Timeout
 
-    if not _lock_path(digest).exists():
-        return False
+    guard = FileLock(path)
     try:
-        with FileLock(_lock_path(digest), timeout=0):
-            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard.acquire(timeout=0)
     except (Timeout, OSError):
-        return True
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        guard.release()
 
 
 def digest_of(model: str) -> str:

@@ -45,8 +45,8 @@ def choose(names: Iterable[str], precision: str) -> str | None:
 
 
 def files(names: Iterable[str], precision: str) -> list[str]:
-    """What is needed of a repository to run its graph: the graph, its data, configuration, tokenizer. Empty where
-    there is no graph."""
+    """What is needed of a repository to run its graph: configuration, tokenizer, data, and the graph, which comes
+    last: where it is, everything is. Empty where there is no graph."""
     names = list(names)
     graph = choose(names, precision)
     if graph is None:
@@ -55,7 +55,7 @@ def files(names: Iterable[str], precision: str) -> list[str]:
     tokenizer = [name for name in TOKENIZER_FILES if name in names]
     if not {"tokenizer.json", "vocab.json"} & set(tokenizer):
         tokenizer = [f"onnx/{name}" for name in TOKENIZER_FILES if f"onnx/{name}" in names]
-    return [graph, *data, *tokenizer, *(name for name in ("config.json", "onnx/config.json") if name in names)]
+    return [*(name for name in ("config.json", "onnx/config.json") if name in names), *tokenizer, *data, graph]
 
 
 def find(folder: Path, precision: str) -> Path | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from gpt2cli import hubcache
 from gpt2cli.catalog import File
 from gpt2cli.errors import CorruptFile, NetworkError, StorageError, Unreachable, UserError
 from gpt2cli.hubcache import PART, Repository, cache_folder, file_hashes, set_reference
@@ -66,9 +67,9 @@ def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
 
     answer = _within(patience, ask, answers)
     if isinstance(answer, BaseException):
-        raise _explained(answer, repository)
+        raise _explained(answer, repository, local=False)
     if not re.fullmatch("[0-9a-f]{40}", answer.commit):
-        raise NetworkError(f"{_endpoint()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
+        raise NetworkError(f"{_host()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
     return answer
 
 
@@ -87,7 +88,7 @@ def search(words: str, limit: int) -> list[Found]:
 
     answer = _within(2 * PATIENCE, ask, answers)
     if isinstance(answer, BaseException):
-        raise _explained(answer, None)
+        raise _explained(answer, None, local=False)
     return answer
 
 
@@ -98,7 +99,7 @@ def _within(seconds: float, ask: Callable[[], None], answers: "queue.Queue[_T]")
         return answers.get(timeout=seconds)
     except queue.Empty:
         raise Unreachable(
-            f"{_endpoint()} did not answer within {seconds:.0f} seconds", "check the network and try again"
+            f"{_host()} did not answer within {seconds:.0f} seconds", "check the network and try again"
         ) from None
 
 
@@ -122,13 +123,14 @@ def fetch(
     try:
         remote = {name: _metadata(repository, name) for name in wanted}
         total = sum(size for _, size in remote.values())
+        missing = {etag: size for etag, size in remote.values() if not (folder / "blobs" / etag).exists()}
         parts = {name: folder / "blobs" / f"{etag}{PART}" for name, (etag, _) in remote.items()}
         (folder / "blobs").mkdir(parents=True, exist_ok=True)
-        have = sum(part.stat().st_size for part in parts.values() if part.exists())
-        free = shutil.disk_usage(folder).free
-        if total - have > free:
+        have = sum(part.stat().st_size for part in set(parts.values()) if part.exists())
+        needed, free = sum(missing.values()) - have, shutil.disk_usage(folder).free
+        if needed > free:
             raise StorageError(
-                f"{(total - have) / 1e6:,.0f} MB of '{repository.name}' are to be downloaded, {free / 1e6:,.0f} MB are"
+                f"{needed / 1e6:,.0f} MB of '{repository.name}' are to be downloaded, {free / 1e6:,.0f} MB are"
                 f" free in {folder.parent}",
                 "make room, or set HF_HOME to a folder on another disk",
             )
@@ -174,6 +176,14 @@ def settle(listing: Listing) -> None:
         set_reference(listing.repository, listing.commit)
     except OSError as error:
         raise _explained(error, listing.repository) from None
+
+
+def drop_damaged(folder: Path) -> None:
+    """Delete what is damaged in a snapshot. Raises StorageError."""
+    try:
+        hubcache.drop_damaged(folder)
+    except OSError as error:
+        raise _explained(error, None) from None
 
 
 def _metadata(repository: Repository, name: str) -> tuple[str, int]:
@@ -279,15 +289,21 @@ def _is_local(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _LOCAL_ERRORS
 
 
-def _explained(error: BaseException, repository: Repository | None) -> UserError:
-    """The client's exceptions in our words. Never the exception's own text: it may hold signed addresses."""
+def _host() -> str:
+    """The endpoint as it is shown: without the name and password that it may hold."""
+    return re.sub("//[^/]*@", "//", _endpoint())
+
+
+def _explained(error: BaseException, repository: Repository | None, *, local: bool = True) -> UserError:
+    """The client's exceptions in our words. Never the exception's own text: it may hold signed addresses. `local`:
+    files were written, and errors of the system may be about them."""
     if isinstance(error, UserError):
         return error
-    if _is_local(error):
+    if _is_local(error) and (local or getattr(error, "filename", None)):
         assert isinstance(error, OSError)
         where = f"'{error.filename}'" if error.filename else "the Hugging Face cache"
         return StorageError(f"cannot write {where}: {error.strerror}", "make room, or set HF_HOME to another folder")
-    kind, status, host = type(error).__name__, _status(error), _endpoint()
+    kind, status, host = type(error).__name__, _status(error), _host()
     again = "check the network and try again"
     if kind == "HFValidationError":
         return NetworkError(f"'{repository}' is no name that a hub can have", "names look like owner/name")

@@ -4,6 +4,7 @@ Its layout (blobs by hash, snapshots of links to them, refs from branches to com
 in its guide "Understand caching"."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
@@ -66,10 +67,15 @@ def snapshot(repository: Repository) -> Path | None:
 
 def set_reference(repository: Repository, commit: str) -> None:
     """What a branch or tag points at, for the next run without a network. Raises OSError."""
-    if repository.revision != commit:
-        reference = cache_folder(repository.name) / "refs" / repository.revision
+    reference = cache_folder(repository.name) / "refs" / repository.revision
+    known = ""
+    with contextlib.suppress(OSError, ValueError):
+        known = reference.read_text(encoding="utf-8").strip()
+    if commit not in (repository.revision, known):
         reference.parent.mkdir(parents=True, exist_ok=True)
-        reference.write_text(commit, encoding="utf-8")
+        part = reference.with_name(f"{reference.name}{PART}")
+        part.write_text(commit, encoding="utf-8")
+        part.replace(reference)
 
 
 def file_hashes(path: Path, *, git: bool = False) -> set[str]:
@@ -97,11 +103,21 @@ def damaged(folder: Path) -> list[Path]:
     return wrong
 
 
+def drop_damaged(folder: Path) -> None:
+    """Delete the damaged files of a snapshot, so that they are downloaded again. Raises OSError."""
+    for path in damaged(folder):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
 def remove(name: str, commits: Iterable[str]) -> int:
     """Delete revisions of a repository from the shared cache, never what another revision uses; returns the bytes."""
     from huggingface_hub import constants, scan_cache_dir
 
     cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    # copies of a repository have the same commits: only this one is looked at
+    mine = frozenset(repo for repo in cache.repos if repo.repo_type == "model" and repo.repo_id == name)
+    cache = dataclasses.replace(cache, repos=mine)
     known = {revision.commit_hash for repo in cache.repos for revision in repo.revisions}
     strategy = cache.delete_revisions(*(known & set(commits)))
     strategy.execute()
@@ -109,6 +125,12 @@ def remove(name: str, commits: Iterable[str]) -> int:
         for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
             part.unlink()
     return strategy.expected_freed_size
+
+
+def lock_path(name: str) -> Path:
+    """What whoever downloads files of a repository holds: beside the cache that it guards."""
+    folder = cache_folder(name)
+    return folder.parent / ".locks" / folder.name / "gpt2.lock"
 
 
 def leftovers() -> dict[Path, str]:

@@ -47,7 +47,7 @@ def contained(path: Path, folder: Path) -> Path:
         if home.parent.name == "snapshots":
             home = home.parent.parent
         inside = target.is_relative_to(home)
-    except (OSError, RuntimeError):  # links in a circle, or where nobody may look
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or where nobody may look, or no path at all
         inside = False
     if not inside:
         raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")

@@ -63,6 +63,7 @@ class ReadyEngine(Engine):
         self.facts = Facts(
             version=VERSION,
             precision=self._precision(),
+            weight_bits=8,
             layers=len(self._caches) // 2 or config.n_layer,
             heads=heads if isinstance(heads, int) else config.n_head,
             head_size=size if isinstance(size, int) else config.head_size,

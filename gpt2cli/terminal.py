@@ -34,7 +34,13 @@ def note(text: str) -> None:
 def error(message: str, hint: str) -> None:
     """One `error:` line and one `hint:` line, whatever the texts hold."""
     for kind, text in (("error", message), ("hint", hint)):
-        say(f"{kind}: {' '.join(text.splitlines())}")
+        say(f"{kind}: {_plain(' '.join(text.splitlines()))}")
+
+
+def _plain(text: str, most: int = 1000) -> str:
+    """A text that files or servers may have had a part in, without what a terminal would obey."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 class Output:

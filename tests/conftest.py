@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import make_checkpoint
+from hub import NAME, Hub
 from huggingface_hub import constants
 
 from gpt2cli import cli
@@ -43,7 +44,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def small(checkpoint):
     """The same, loaded: a fresh engine for every test."""
-    return load(str(checkpoint))
+    return load(str(checkpoint), precision="fp32")
 
 
 @dataclass
@@ -115,3 +116,51 @@ def assert_error(result, code, *words):
     assert result.stdout == ""
     for word in words:
         assert word in result.stderr
+
+
+# A hub on loopback
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with empty caches and a network."""
+
+    def point(url):
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setenv("HF_ENDPOINT", url)
+
+    monkeypatch.delenv("GPT2_MODEL")
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf/token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what a cut leaves of a chunk is lost
+    return point
+
+
+@pytest.fixture
+def hub(machine):
+    with Hub() as server:
+        machine(server.url)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def files(checkpoint):
+    """The files of a small checkpoint, and some that nobody needs."""
+    extra = {"README.md": b"# tales", "tf_model.h5": b"0" * 5000, "training_args.bin": b"1" * 100}
+    return {path.name: path.read_bytes() for path in checkpoint.iterdir()} | extra
+
+
+@pytest.fixture
+def tell(run):
+    """gpt2 generate from the hub's model."""
+
+    def call(*argv, name=NAME, **options):
+        return run("generate", "-m", name, "-n", 4, "--seed", 1, "The cat", *argv, **options)
+
+    return call

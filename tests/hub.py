@@ -22,6 +22,9 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 SMALL = (".json", ".txt", ".md")  # kept by git itself; everything else is LFS
 
 
+NAME = "someone/tales"
+
+
 @dataclass
 class Repo:
     files: dict[str, bytes]

@@ -34,7 +34,7 @@ def shell(name, script, environment):
         (["gpt2", "gen"], ["generate"]),
         (["gpt2", "generate", "--temp"], ["--temperature", "--temp"]),
         (["gpt2", "generate", "-m", "ti"], ["tiny"]),
-        (["gpt2", "generate", "--precision", ""], ["auto", "fp32", "int8"]),
+        (["gpt2", "generate", "--precision", ""], ["auto", "fp32", "int8", "int4"]),
     ],
 )
 def test_bash(words, expected, environment):

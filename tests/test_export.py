@@ -14,7 +14,8 @@ from gpt2cli.engine import Engine
 from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
 from gpt2cli.export import export
 from gpt2cli.export.graph import ACTIVATIONS
-from gpt2cli.store import Listener, ensure, resolve
+from gpt2cli.sources import resolve
+from gpt2cli.store import Listener, ensure
 
 IDS = np.random.default_rng(7).integers(0, 299, 40).tolist()
 

@@ -264,7 +264,7 @@ def test_beams_as_wide_as_the_tree_find_the_best(tmp_path):
         tmp_path, vocab_size=6, eos_token_id=None, bos_token_id=None, n_layer=1, tokenizer=False
     )
     small_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    model = load(str(tmp_path))
+    model = load(str(tmp_path), precision="fp32")
     best = best_by_enumeration((tensors, config), [1, 2], 3, 6)
     assert tuple(ids_of(generate(model, [1, 2], beams=36, max_tokens=3, ignore_eos=True))) == best
 
@@ -338,13 +338,13 @@ def test_nan_logits_are_an_error(tmp_path):
     tensors["h.1.mlp.c_proj.weight"][:] = -3e38
     make_checkpoint(tmp_path, tensors=tensors)
     with pytest.raises(CorruptFile, match="NaN"):
-        list(generate(load(str(tmp_path)), PROMPT))
+        list(generate(load(str(tmp_path), precision="fp32"), PROMPT))
 
 
 @pytest.mark.parametrize("positions", [1, 2, 3])
 def test_the_smallest_windows_slide(positions, tmp_path):
     config, tensors = make_checkpoint(tmp_path, n_positions=positions)
-    model = load(str(tmp_path))
+    model = load(str(tmp_path), precision="fp32")
     expected = slow_greedy((tensors, config), [5], 9, 0, window=positions)
     assert model.end not in expected
     assert ids_of(generate(model, [5], sampling=GREEDY, max_tokens=9)) == expected

@@ -13,59 +13,12 @@ from pathlib import Path
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
-from hub import Hub, nobody, silence
+from hub import NAME, nobody, silence
 from huggingface_hub import constants
 
 from gpt2cli import catalog, exports, hubcache
 from gpt2cli import hub as client
 from gpt2cli.errors import CorruptFile
-
-NAME = "someone/tales"
-
-
-@pytest.fixture
-def machine(monkeypatch, tmp_path):
-    """A machine with empty caches and a network."""
-
-    def point(url):
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setenv("HF_ENDPOINT", url)
-
-    monkeypatch.delenv("GPT2_MODEL")
-    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf/token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what a cut leaves of a chunk is lost
-    return point
-
-
-@pytest.fixture
-def hub(machine):
-    with Hub() as server:
-        machine(server.url)
-        yield server
-
-
-@pytest.fixture(scope="session")
-def files(checkpoint):
-    """The files of a small checkpoint, and some that nobody needs."""
-    extra = {"README.md": b"# tales", "tf_model.h5": b"0" * 5000, "training_args.bin": b"1" * 100}
-    return {path.name: path.read_bytes() for path in checkpoint.iterdir()} | extra
-
-
-@pytest.fixture
-def tell(run):
-    """gpt2 generate from the hub's model."""
-
-    def call(*argv, name=NAME, **options):
-        return run("generate", "-m", name, "-n", 4, "--seed", 1, "The cat", *argv, **options)
-
-    return call
 
 
 def tree(folder):
@@ -479,12 +432,13 @@ def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
     digest = exports.digest_of(NAME)
-    part = tmp_path / f"cache/exports/.{digest}.something-fp32-0"
+    part = tmp_path / f"cache/exports/.{digest}.something-fp32-{'0' * 16}"
     part.mkdir()
     (part / "weights.safetensors").write_bytes(b"123")
     blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{hubcache.PART}"
     blob.write_bytes(b"12345")
-    with exports.lock(NAME, lambda text: None):
+    both = exports.lock(NAME, print), exports.lock(NAME, print, hubcache.lock_path(NAME))
+    with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)
     assert would["freed"] == 8

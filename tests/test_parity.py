@@ -51,7 +51,7 @@ def test_fp32_logits_and_greedy_ids(saved, tmp_path):
         mask = torch.ones_like(ids[:, :10])
         continued = model.generate(ids[:, :10], attention_mask=mask, max_new_tokens=64, do_sample=False)
     assert abs(engine.feed(ids.tolist(), every=True) - expected).max() < 1e-4
-    opened = load(str(folder), text=False)
+    opened = load(str(folder), precision="fp32", text=False)
     pieces = generate(opened, ids[0, :10].tolist(), sampling=Sampling(temperature=0), max_tokens=64)
     assert [piece.token for piece in pieces] == continued[0, 10:].tolist()
 
@@ -77,7 +77,7 @@ def test_beams(saved, end, ngram):
             eos_token_id=end,
             pad_token_id=499,
         )[:, 10:].tolist()
-    opened = load(str(folder), text=False)
+    opened = load(str(folder), precision="fp32", text=False)
     object.__setattr__(opened.engine.facts, "end", end)
     found = [[] for _ in range(3)]
     for piece in generate(

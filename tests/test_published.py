@@ -24,7 +24,7 @@ def opened():
     def get(name):
         if name not in models:
             models.clear()
-            models[name] = load(name)
+            models[name] = load(name, precision="fp32")
         return models[name]
 
     return get

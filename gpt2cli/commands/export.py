@@ -23,18 +23,24 @@ def export(
     quiet: o.Quiet = False,
 ) -> int:
     """Write a model as a folder of ONNX that runs anywhere."""
-    from gpt2cli import exports, model, store
+    from gpt2cli import exports, model, sources, store
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
+    store.check_choices(precision, "auto")
     note = (lambda text: None) if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, note, terminal.note)
-        source = store.resolve(name)
+        source = sources.resolve(name)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
-        chosen = (exports.own_precision(checkpoint) or "fp32") if precision == "auto" else precision
-        exports.write(checkpoint, folder, precision=chosen, name=name, progress=update)
-        model.self_test(store.Runnable(folder))
+        chosen = exports.write(
+            checkpoint,
+            folder,
+            precision=precision,
+            name=name,
+            progress=update,
+            check=lambda part: model.self_test(store.Runnable(part)),
+        )
     size = sum(path.stat().st_size for path in folder.iterdir())
     if as_json:
         terminal.say_json({"name": name, "precision": chosen, "folder": str(folder), "bytes": size})

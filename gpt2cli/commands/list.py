@@ -26,7 +26,8 @@ def list(
     """List the catalogue, and the models on this machine."""
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
-    rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}" for word in words or [])]
+    asked = [word.lower() for word in words or []]
+    rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}".lower() for word in asked)]
     if as_json:
         terminal.say_json(rows)
     elif quiet:
@@ -40,10 +41,12 @@ def list(
 
 
 def _rows() -> Rows:
-    from gpt2cli import exports, hubcache
+    from gpt2cli import exports, hubcache, sources
 
     rows: dict[str, dict[str, Any]] = {}
-    for entry in map(catalog.find, catalog.names()):
+    entries = [catalog.find(name) for name in catalog.names()]
+    aliases = {entry.name: entry.repository for entry in entries if entry.repository}
+    for entry in entries:
         rows[entry.repository or str(entry.folder)] = {
             "name": entry.name,
             "repository": entry.repository,
@@ -55,9 +58,7 @@ def _rows() -> Rows:
         }
 
     def row(model: str) -> dict[str, Any]:
-        for entry in map(catalog.find, catalog.names()):
-            if model == entry.name:  # the short names that transformers knows
-                model = entry.repository or model
+        model = aliases.get(model, model)  # the short names that transformers knows
         empty: dict[str, Any] = {
             "description": "",
             "parameters": None,
@@ -69,7 +70,14 @@ def _rows() -> Rows:
         return rows.setdefault(model, {"name": model, "repository": repository} | empty)
 
     for one in hubcache.downloaded():
-        row(one.name)["downloads"].append({"revision": one.commit, "bytes": one.nbytes, "folder": str(one.folder)})
+        row(one.name)["downloads"].append(
+            {
+                "revision": one.commit,
+                "bytes": one.nbytes,
+                "folder": str(one.folder),
+                "complete": sources.whole(one.folder),
+            }
+        )
     for export in exports.cached():
         row(export.model)["exports"].append(
             {
@@ -85,7 +93,9 @@ def _rows() -> Rows:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     millions = f"{row['parameters'] / 1e6:,.0f}M" if row["parameters"] else ""
-    downloaded = " ".join(terminal.size_text(one["bytes"]) for one in row["downloads"])
+    downloaded = ", ".join(
+        f"{terminal.size_text(one['bytes'])}{'' if one['complete'] else ' (incomplete)'}" for one in row["downloads"]
+    )
     exported = ", ".join(
         f"{one['precision']} {terminal.size_text(one['bytes'])}{' (stale)' if one['stale'] else ''}"
         for one in row["exports"]

@@ -20,14 +20,14 @@ def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = F
     rows: list[dict[str, Any]] = []
     for path in (*exports.leftovers(), *(one.folder for one in exports.cached() if one.stale)):
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        rows.append({"path": str(path), "bytes": size})
-        if not dry_run:
-            exports.remove(path)
+        if dry_run or exports.sweep(path):
+            rows.append({"path": str(path), "bytes": size})
     for path, name in hubcache.leftovers().items():
-        if not exports.locked(exports.digest_of(name)):
-            rows.append({"path": str(path), "bytes": path.stat().st_size})
-            if not dry_run:
-                path.unlink()
+        with exports.unless_locked(hubcache.lock_path(name)) as free:
+            if free:
+                rows.append({"path": str(path), "bytes": path.stat().st_size})
+                if not dry_run:
+                    path.unlink()
     freed = sum(row["bytes"] for row in rows)
     if as_json:
         terminal.say_json({"dry_run": dry_run, "freed": freed, "removed": rows})

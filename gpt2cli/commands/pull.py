@@ -22,7 +22,10 @@ def pull(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Download models, check every byte, export them."""
+    """Download models, check and mend every byte, export them."""
+    from gpt2cli import store
+
+    store.check_choices(precision, source)
     rows, code = [], 0
     with terminal.progress(quiet=quiet) as update:
         for name in names:
@@ -41,12 +44,15 @@ def pull(
 
 
 def _pulled(name: str, precision: str, prefer: str, update: terminal.Update, *, quiet: bool) -> dict[str, Any]:
-    from gpt2cli import model, store
+    from gpt2cli import exports, model, sources, store
 
     note = (lambda text: None) if quiet else terminal.note
     listener = store.Listener(update, note, terminal.note)
-    source = store.resolve(name)
+    source = sources.resolve(name)
     store.refresh(source, precision, listener, prefer=prefer)
+    for one in exports.cached():
+        if one.model == source.model and exports.damaged(one):
+            exports.remove(one.folder)
     runnable = store.ensure(source, precision, listener, prefer=prefer)
     chosen = model.self_test(runnable)
     return {

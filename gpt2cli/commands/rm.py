@@ -1,8 +1,11 @@
 """gpt2 rm: remove models from this machine."""
 
+from collections.abc import Callable
+from typing import Any
+
 from gpt2cli import options as o
 from gpt2cli import terminal
-from gpt2cli.errors import UnknownModel, UsageError
+from gpt2cli.errors import UnknownModel, UsageError, UserError
 
 # \b keeps the lines as they are
 EXAMPLES = """\b
@@ -14,34 +17,47 @@ Examples:
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
     """Remove exports of models, and with --downloads the rest."""
-    from gpt2cli import exports, hubcache, store
-
     note = (lambda text: None) if quiet else terminal.note
-    rows = []
+    rows, code = [], 0
     for name in names:
-        source = store.resolve(name)
-        if source.revision is not None:
-            raise UsageError(f"'{name}' is built in", "it goes with the program: pip uninstall gpt2cli")
-        freed = 0
-        with exports.lock(source.model, note):
-            mine = [one for one in exports.cached() if one.model == source.model]
-            if "@" in name and source.repository:
-                commit = hubcache.snapshot(source.repository)
-                mine = [one for one in mine if one.revision == (commit.name if commit else source.repository.revision)]
-            here = [one for one in hubcache.downloaded() if source.repository and one.name == source.repository.name]
-            if source.repository and ("@" in name or source.entry):
-                here = [one for one in here if one.folder == hubcache.snapshot(source.repository)]
-            if not mine and not (downloads and here):
-                hint = f"its download is: gpt2 rm --downloads {name}" if here else "gpt2 list shows what is"
-                raise UnknownModel(f"no export of '{name}' is on this machine", hint)
-            for one in mine:
-                exports.remove(one.folder)
-                freed += one.nbytes
-            if downloads and source.repository:
-                freed += hubcache.remove(source.repository.name, [one.commit for one in here])
-        rows.append({"name": name, "exports": len(mine), "downloads": len(here) if downloads else 0, "freed": freed})
+        try:
+            row = _removed(name, note, downloads=downloads)
+        except UserError as error:  # the others can still go
+            terminal.error(error.message, error.hint)
+            code = code or error.exit_code
+            continue
+        rows.append(row)
         if not quiet and not as_json:
-            terminal.say_out(f"{name}: {terminal.size_text(freed)} freed")
+            terminal.say_out(f"{name}: {terminal.size_text(row['freed'])} freed")
     if as_json:
         terminal.say_json(rows)
-    return 0
+    return code
+
+
+def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
+    from gpt2cli import exports, hubcache, sources
+
+    source = sources.resolve(name)
+    if source.revision is not None:
+        raise UsageError(f"'{name}' is built in", "it goes with the program: pip uninstall gpt2cli")
+    freed, known = 0, sources.repositories(source)
+    with exports.lock(source.model, note):
+        mine = [one for one in exports.cached() if one.model == source.model]
+        if "@" in name and source.repository:
+            commit = hubcache.snapshot(source.repository)
+            mine = [one for one in mine if one.revision == (commit.name if commit else source.repository.revision)]
+        here = [one for one in hubcache.downloaded() if one.name in known]
+        if "@" in name and source.repository:
+            revision = source.repository.revision
+            snapshots = [hubcache.snapshot(hubcache.Repository(repository, revision)) for repository in known]
+            here = [one for one in here if one.folder in snapshots]
+        if not mine and not (downloads and here):
+            hint = f"its download is: gpt2 rm --downloads {name}" if here else "gpt2 list shows what is"
+            raise UnknownModel(f"no export of '{name}' is on this machine", hint)
+        for one in mine:
+            exports.remove(one.folder)
+            freed += one.nbytes
+        here = here if downloads else []
+        for repository in {one.name for one in here}:
+            freed += hubcache.remove(repository, [one.commit for one in here if one.name == repository])
+    return {"name": name, "exports": len(mine), "downloads": len(here), "freed": freed}

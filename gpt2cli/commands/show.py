@@ -1,10 +1,12 @@
 """gpt2 show: everything known about a model."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gpt2cli import options as o
 from gpt2cli import terminal
+from gpt2cli.errors import Unreachable
 
 # \b keeps the lines as they are
 EXAMPLES = """\b
@@ -38,24 +40,32 @@ def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> i
     for number, export in enumerate(facts["exports"]):
         size = terminal.size_text(export["bytes"])
         terminal.say_out(f"{'' if number else 'exports':<12} {export['precision']}  {size}  {export['folder']}")
+        if export["quality"]:
+            passed = "passes the gate" if export["quality"]["passed"] else "does not pass the gate"
+            terminal.say_out(f"{'':<12}   {passed}: {export['quality']['summary']}")
     for number, (key, value) in enumerate(facts["published"].items()):
         terminal.say_out(f"{'' if number else 'published':<12} {key.replace('_', ' ')} {value}")
     return 0
 
 
 def _facts(name: str, *, offline: bool) -> dict[str, Any]:
-    from gpt2cli import exports, hub, hubcache, store
+    from gpt2cli import exports, hub, hubcache, sources
 
-    source = store.resolve(name)
-    entry, folder = source.entry, source.folder or store.complete(source, "auto")
+    source = sources.resolve(name)
+    entry, folder = source.entry, source.folder or sources.complete(source, "auto")
+    mine = [one for one in exports.cached() if one.model == source.model]
     files: dict[str, int | None] = {}
     revision = source.repository.revision if source.repository else source.revision
     if folder is not None:
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
         revision = folder.name if source.repository else revision
     elif source.repository and not offline and not hubcache.offline():
-        listing = hub.look(source.repository)
-        files, revision = dict(listing.files), listing.commit
+        try:
+            listing = hub.look(source.repository)
+            files, revision = dict(listing.files), listing.commit
+        except Unreachable:
+            if entry is None and not mine:
+                raise
     shape, parameters = _shape(folder), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
@@ -77,9 +87,10 @@ def _facts(name: str, *, offline: bool) -> dict[str, Any]:
                 "bytes": one.nbytes,
                 "folder": str(one.folder),
                 "stale": one.stale,
+                "quality": one.quality
+                and {**asdict(one.quality), "passed": one.quality.passed, "summary": str(one.quality)},
             }
-            for one in exports.cached()
-            if one.model == source.model
+            for one in mine
         ],
         "published": dict(entry.published) if entry else {},
     }

@@ -1,5 +1,6 @@
 """gpt2 verify: are the models on this machine what they were?"""
 
+from pathlib import Path
 from typing import Any
 
 from gpt2cli import options as o
@@ -19,7 +20,7 @@ def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quie
     rows = _rows(names or [])
     for row in rows:
         if row["problem"] and not as_json:
-            terminal.error(row["problem"], f"gpt2 rm --downloads '{row['name']}' and gpt2 pull '{row['name']}' mend it")
+            terminal.error(row["problem"], f"gpt2 pull '{row['name']}' mends it")
         elif not quiet and not as_json:
             terminal.say_out(f"{row['name']}: {row['what']} is sound  {row['folder']}")
     if as_json:
@@ -28,39 +29,60 @@ def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quie
 
 
 def _rows(names: list[str]) -> list[dict[str, Any]]:
-    from gpt2cli import catalog, exports, hubcache, model, store
+    from gpt2cli import catalog, exports, hubcache, model, sources, store
 
-    sources = [store.resolve(name) for name in names]
-    wanted = {source.model: source.name for source in sources}
     rows = []
 
-    def checked(name: str, what: str, folder: object, problem: str) -> None:
+    def checked(name: str, what: str, folder: Path, problem: str) -> None:
         rows.append({"name": name, "what": what, "folder": str(folder), "problem": problem})
 
-    for one in hubcache.downloaded():
-        if not wanted or one.name in wanted:
-            wrong = [path.name for path in hubcache.damaged(one.folder)]
-            what = f"the download at {one.commit[:12]}"
-            checked(wanted.get(one.name, one.name), what, one.folder, _damage(wrong, one.folder))
-    for export in exports.cached():
-        if not wanted or export.model in wanted:
-            problem = _damage(exports.damaged(export), export.folder)
-            if not problem and not export.stale:
-                try:
-                    model.self_test(store.Runnable(export.folder))
-                except UserError as error:
-                    problem = error.message
-            checked(wanted.get(export.model, export.model), f"the {export.precision} export", export.folder, problem)
-    built_in = store.resolve(catalog.BUILT_IN)
-    if not wanted or built_in.model in wanted:
-        assert built_in.folder is not None
-        model.self_test(store.Runnable(built_in.folder))
-        checked(built_in.name, "the built-in model", built_in.folder, "")
-    missing = [source for source in sources if source.name not in {row["name"] for row in rows}]
-    if missing:
-        raise UnknownModel(f"nothing of '{missing[0].name}' is on this machine", f"gpt2 pull {missing[0].name}")
+    def check_download(name: str, one: hubcache.Downloaded) -> None:
+        problem = _damage(one.folder, [path.name for path in hubcache.damaged(one.folder)])
+        if not problem and not sources.whole(one.folder):
+            problem = f"the download in {one.folder} is incomplete"
+        checked(name, f"the download at {one.commit[:12]}", one.folder, problem)
+
+    def check_folder(name: str, what: str, folder: Path, problem: str = "") -> None:
+        if not problem:
+            try:
+                model.self_test(store.Runnable(folder))
+            except UserError as error:
+                problem = error.message
+        checked(name, what, folder, problem)
+
+    def check_export(name: str, one: exports.Export) -> None:
+        problem = _damage(one.folder, exports.damaged(one))
+        if one.stale:  # nobody will run it
+            checked(name, f"the outdated {one.precision} export", one.folder, problem)
+        else:
+            check_folder(name, f"the {one.precision} export", one.folder, problem)
+
+    for name in names:
+        source = sources.resolve(name)
+        before = len(rows)
+        if source.folder and (own := exports.own_precision(source.folder)):
+            check_folder(name, "the built-in model" if source.entry else f"the {own} export", source.folder)
+        for repository in sources.repositories(source):
+            asked = source.repository and hubcache.snapshot(hubcache.Repository(repository, source.repository.revision))
+            for one in hubcache.downloaded():
+                if one.name == repository and ("@" not in name or one.folder == asked):
+                    check_download(name, one)
+        for export in exports.cached():
+            of_revision = "@" not in name or not source.repository or source.repository.revision == export.branch
+            if export.model == source.model and of_revision:
+                check_export(name, export)
+        if len(rows) == before:
+            raise UnknownModel(f"nothing of '{name}' is on this machine", f"gpt2 pull {name}")
+    if not names:
+        for one in hubcache.downloaded():
+            check_download(one.name, one)
+        for export in exports.cached():
+            check_export(export.model, export)
+        built_in = catalog.find(catalog.BUILT_IN).folder
+        assert built_in is not None
+        check_folder(catalog.BUILT_IN, "the built-in model", built_in)
     return rows
 
 
-def _damage(names: list[str], folder: object) -> str:
+def _damage(folder: Path, names: list[str]) -> str:
     return f"{', '.join(names)} in {folder} is damaged" if names else ""

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export.quantize import BLOCK, from_int4
 from gpt2cli.export.torchfile import TorchFile
 from gpt2cli.paths import contained
 
@@ -59,7 +60,10 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.json"
     hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
     try:
-        raw = json.loads(contained(path, folder).read_text(encoding="utf-8"))
+        size = contained(path, folder).stat().st_size
+        if size > _HEADER or not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{size:,} bytes are no configuration")
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -117,8 +121,8 @@ def _refuse_others(raw: dict[str, Any], folder: Path) -> None:
 class Checkpoint:
     """Named tensors of one folder. Opening it reads headers only; each `tensor` call reads one tensor.
 
-    It takes one file or shards, of safetensors or PyTorch, names with and without `transformer.`, and the int8 weights
-    of our own exports, which it dequantises."""
+    It takes one file or shards, of safetensors or PyTorch, names with and without `transformer.`, and the int8
+    and int4 weights of our own exports, which it dequantises."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -139,8 +143,9 @@ class Checkpoint:
                 f"the weights in '{folder}' have more layers than the {self.config.n_layer} of config.json",
                 "config.json and the weights do not belong together: download both again",
             )
+        int4 = "lm_head.weight.int4" in self  # of an export, whose head is stored apart from the embedding
         stored_head = "lm_head.weight" in self or "lm_head.weight.int8" in self
-        self.tied = self.config.tie_word_embeddings or not stored_head
+        self.tied = not int4 and (self.config.tie_word_embeddings or not stored_head)
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -152,6 +157,13 @@ class Checkpoint:
             stored = shape[::-1] if name in TABLES else shape
             with np.errstate(all="ignore"):  # NaN is told below
                 value = self._read(f"{name}.int8", stored) * self._read(f"{name}.scale", stored[1:])
+            value = value.T if name in TABLES else value
+        elif name not in self and f"{name}.int4" in self:
+            inputs, outputs = shape[::-1] if name in TABLES else shape
+            blocks = outputs, -(-inputs // BLOCK)
+            packed = self._read(f"{name}.int4", (*blocks, BLOCK // 2))
+            with np.errstate(all="ignore"):
+                value = from_int4(packed, self._read(f"{name}.blocks", blocks), inputs)
             value = value.T if name in TABLES else value
         else:
             value = self._read(name, shape)

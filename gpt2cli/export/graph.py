@@ -26,10 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gpt2cli.errors import UnknownModel
 from gpt2cli.export.checkpoint import Config
+from gpt2cli.export.quantize import BLOCK
 from gpt2cli.export.weights import Stored, padded_head_size
 
 MICROSOFT = "com.microsoft"
-_ONNX_TYPES = {"F32": TensorProto.FLOAT, "I8": TensorProto.INT8}
+_ONNX_TYPES = {"F32": TensorProto.FLOAT, "I8": TensorProto.INT8, "U8": TensorProto.UINT8}
 
 # Activations of transformers' table ACT2FN that published GPT-2 configs name -> the nodes that compute them.
 _TANH_GELU = ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh")
@@ -41,9 +42,10 @@ ACTIVATIONS = (*_TANH_GELU, *_ERF_GELU, "quick_gelu", "silu", "swish", "mish", "
 class _Graph:
     """Nodes in order, and names for what lies between them."""
 
-    def __init__(self, precision: str, activation_bits: int) -> None:
+    def __init__(self, precision: str, activation_bits: int, shapes: dict[str, tuple[int, ...]]) -> None:
         self.precision = precision
         self.activation_bits = activation_bits
+        self.shapes = shapes  # of the stored arrays
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
@@ -57,16 +59,29 @@ class _Graph:
         self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
-    def matmul(self, x: str, weight: str) -> str:
-        """x [..., in] times the matrix `weight` [in, out], without bias.
+    def matmul(self, x: str, weight: str, inputs: int) -> str:
+        """x [..., inputs] times the matrix `weight` [inputs, out], without bias.
 
         int8: each row of x is mapped from its own minimum and maximum to [0, 1] and rounded to a *fixed* grid of
         1/255, so that no row depends on another; sums of integers are exact, so the same row gives the same result
         in any batch. What the minimum contributed, minimum * (sum of each column of the weight), is added back.
         With 16 activation bits what the rounding left over, within half a step of zero, is rounded in turn to 256
-        levels and multiplied by the same integers."""
+        levels and multiplied by the same integers.
+
+        int4: MatMulNBits rounds each row of x in blocks to 8 bits itself (accuracy_level 4)."""
         if self.precision == "fp32":
             return self.add("MatMul", x, weight)
+        if self.precision == "int4":
+            return self.add(
+                "MatMulNBits",
+                *(x, f"{weight}.int4", f"{weight}.blocks"),
+                domain=MICROSOFT,
+                K=inputs,
+                N=self.shapes[f"{weight}.int4"][0],
+                bits=4,
+                block_size=BLOCK,
+                accuracy_level=4,
+            )
         tiny = self.constant("tiny", np.float32(1e-30))  # a row of equal numbers divides by this
         least = self.add("ReduceMin", x, axes=[-1], keepdims=1)
         span = self.add("Sub", self.add("ReduceMax", x, axes=[-1], keepdims=1), least)
@@ -98,7 +113,7 @@ class _Graph:
         return self.add("Add", self.add("Mul", product, span), self.add("Mul", least, f"{weight}.sum"))
 
     def embedding(self, ids: str, table: str) -> str:
-        """Rows of a table [vocabulary, width] by id; in int8, columns of its transpose."""
+        """Rows of a table [vocabulary, width] by id; in int8 and int4, columns of its int8 transpose."""
         if self.precision == "fp32":
             return self.add("Gather", table, ids)
         columns = self.add("Gather", f"{table}.int8", ids, axis=1)  # [width, B, T]
@@ -107,12 +122,12 @@ class _Graph:
         scale = self.add("Unsqueeze", self.add("Gather", f"{table}.scale", ids), last)
         return self.add("Mul", columns, scale)
 
-    def head(self, rows: str, table: str) -> None:
+    def head(self, rows: str, table: str, width: int) -> None:
         """rows [M, width] -> logits [M, vocabulary]."""
         if self.precision == "fp32":
             self.add("Gemm", rows, table, outputs=["logits"], transB=1)
         else:
-            self.add("Identity", self.matmul(rows, table), outputs=["logits"])
+            self.add("Identity", self.matmul(rows, table, width), outputs=["logits"])
 
     def activation(self, x: str, bias: str, kind: str) -> str:
         """kind(x + bias)."""
@@ -151,8 +166,8 @@ def build(
     metadata: dict[str, str],
 ) -> bytes:
     """The serialised model, its initializers pointing into the file `location` beside it."""
-    graph = _Graph(precision, activation_bits)
-    heads, size = config.n_head, padded_head_size(config)
+    graph = _Graph(precision, activation_bits, {stored.name: stored.shape for stored in weights})
+    heads, size, width = config.n_head, padded_head_size(config), config.n_embd
 
     def norm(name: str) -> tuple[str, str]:
         return f"{name}.weight", f"{name}.bias"
@@ -176,7 +191,7 @@ def build(
     for layer in range(config.n_layer):
         block = f"h.{layer}"
         scale = size_scale(config) / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1)
-        qkv = graph.add("Add", graph.matmul(x, f"{block}.attn.c_attn.weight"), f"{block}.attn.c_attn.bias")
+        qkv = graph.add("Add", graph.matmul(x, f"{block}.attn.c_attn.weight", width), f"{block}.attn.c_attn.bias")
         attended = graph.add(
             "GroupQueryAttention",
             *(qkv, "", "", f"past_key_{layer}", f"past_value_{layer}", "seqlens_k", "total_sequence_length"),
@@ -187,15 +202,16 @@ def build(
             do_rotary=0,
             scale=scale,
         )
-        branch = graph.matmul(attended, f"{block}.attn.c_proj.weight")
+        branch = graph.matmul(attended, f"{block}.attn.c_proj.weight", heads * size)
         x, residual = skip_norm(branch, residual, f"{block}.ln_2", f"{block}.attn.c_proj.bias")
-        hidden = graph.matmul(x, f"{block}.mlp.c_fc.weight")
+        hidden = graph.matmul(x, f"{block}.mlp.c_fc.weight", width)
         hidden = graph.activation(hidden, f"{block}.mlp.c_fc.bias", config.activation_function)
-        branch = graph.matmul(hidden, f"{block}.mlp.c_proj.weight")
+        branch = graph.matmul(hidden, f"{block}.mlp.c_proj.weight", config.n_inner)
         following = f"h.{layer + 1}.ln_1" if layer + 1 < config.n_layer else "ln_f"
         x, residual = skip_norm(branch, residual, following, f"{block}.mlp.c_proj.bias")
-    flat = graph.add("Reshape", x, graph.constant("rows_by_width", np.array([-1, config.n_embd], np.int64)))
-    graph.head(graph.add("Gather", flat, "logit_rows"), "wte.weight" if tied else "lm_head.weight")
+    flat = graph.add("Reshape", x, graph.constant("rows_by_width", np.array([-1, width], np.int64)))
+    table = "wte.weight" if tied and precision != "int4" else "lm_head.weight"
+    graph.head(graph.add("Gather", flat, "logit_rows"), table, width)
 
     cache: list[str | int | None] = ["batch", heads, config.n_positions, size]
     inputs = [
@@ -243,3 +259,19 @@ def _external(stored: Stored, offset: int, location: str) -> onnx.TensorProto:
 def check(path: Path) -> None:
     """onnx.checker on a written model, external data included. Raises onnx's ValidationError."""
     onnx.checker.check_model(str(path))
+
+
+def saturation_probe() -> bytes:
+    """A graph that multiplies uint8 `x` [M, 64] by an int8 matrix of 127: each number of `y` is 127 * (sum of a row),
+    where the processor does not saturate."""
+    weight = numpy_helper.from_array(np.full((64, 32), 127, np.int8), "weight")
+    node = helper.make_node("MatMulInteger", ["x", "weight"], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["rows", 64])
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, ["rows", 32])
+    model = helper.make_model(
+        helper.make_graph([node], "probe", [x], [y], [weight]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    serialised: bytes = model.SerializeToString()
+    return serialised

@@ -1,28 +1,27 @@
-"""GPT-2 once more, in plain NumPy: what an export must compute, from the weights that it stores.
+"""GPT-2 once more, in plain NumPy: what an export must compute, from the weights that it stores or was made from.
 
 It shares nothing with the graph but the weights, so that a graph, a runtime or a processor that computes something else
 is found out. After Radford et al. 2019; slow, for a few tokens."""
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpt2cli.export.checkpoint import Checkpoint
-from gpt2cli.export.weights import padded_head_size
+from gpt2cli.export.weights import FILE, padded_head_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def logits(folder: Path, ids: Sequence[int]) -> Array:
-    """The logits [vocabulary] after `ids`, by the weights of an export of ours; int8 ones are multiplied out.
-
-    Raises CorruptFile."""
-    checkpoint = Checkpoint(folder)
+def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False) -> Array:
+    """The logits [vocabulary] after `ids`, or with `every` after each of them, [tokens, vocabulary], by the weights of
+    a checkpoint or an export of ours; integers are multiplied out. Raises CorruptFile."""
     config = checkpoint.config
-    width, inner, heads, padded = config.n_embd, config.n_inner, config.n_head, padded_head_size(config)
+    exported = (checkpoint.folder / FILE).exists()
+    padded = padded_head_size(config) if exported else config.head_size
+    width, inner, heads = config.n_embd, config.n_inner, config.n_head
     table = checkpoint.tensor("wte.weight", (config.vocab_size, width))
     places = checkpoint.tensor("wpe.weight", (config.n_positions, width))
 
@@ -54,9 +53,9 @@ def logits(folder: Path, ids: Sequence[int]) -> Array:
         x = x + linear(merged, f"{block}.attn.c_proj", heads * padded, width)
         hidden = activation(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc", width, inner))
         x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width)
-    last = norm(x[-1], "ln_f")
+    last = norm(x if every else x[-1], "ln_f")
     head = table if checkpoint.tied else checkpoint.tensor("lm_head.weight", (config.vocab_size, width))
-    result: Array = head @ last.astype(np.float32)
+    result: Array = last.astype(np.float32) @ head.T
     return result
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.export.checkpoint import TABLES, Checkpoint, Config
-from gpt2cli.export.quantize import column_scales, to_int8
+from gpt2cli.export.quantize import BLOCK, column_scales, to_int4, to_int8
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FILE = "weights.safetensors"
-_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
+_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 _PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
 
 
@@ -30,7 +30,7 @@ class Stored:
     `tensor` are made together."""
 
     name: str
-    dtype: str  # F32 or I8, as safetensors spells them
+    dtype: str  # F32, I8 or U8, as safetensors spells them
     shape: tuple[int, ...]
     load: Callable[[], Array]
     tensor: str
@@ -45,15 +45,17 @@ def padded_head_size(config: Config) -> int:
     return -(-config.head_size // 8) * 8
 
 
-def stored_weights(checkpoint: Checkpoint, precision: str) -> list[Stored]:
+def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int) -> list[Stored]:
     """Every array of an export, floats before integers so that all floats are aligned.
 
-    fp32 keeps each matrix as GPT-2 has it, [in, out], and the tables [vocabulary, width]. int8 replaces a matrix
-    NAME by NAME.int8 and NAME.scale [out]; tables are transposed first, so that the head is a matrix and a tied
-    embedding is one of its columns."""
+    fp32 keeps each matrix as GPT-2 has it, [in, out], and the tables [vocabulary, width]. int8 replaces a matrix NAME
+    by NAME.int8, NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that the head is a matrix and a
+    tied embedding is one of its columns. int4 replaces a matrix by NAME.int4 and NAME.blocks (see quantize.to_int4);
+    the head is one of them even where it is tied, and the embedding stays int8, of which only the rows that are needed
+    are ever read."""
     floats: list[Stored] = []
     integers: list[Stored] = []
-    quantised = _Quantised()
+    quantised = _Quantised(weight_bits if precision == "int8" else 8)
     for name, shape, load in _tensors(checkpoint):
         if precision == "fp32" or len(shape) == 1 or name == "wpe.weight":
             floats.append(Stored(name, "F32", shape, load, name))
@@ -61,9 +63,16 @@ def stored_weights(checkpoint: Checkpoint, precision: str) -> list[Stored]:
         if name in TABLES:
             shape, load = shape[::-1], partial(_transposed, load)
         part = partial(quantised.part, load)
-        floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(part, "scale"), name))
-        floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(part, "sum"), name))
-        integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
+        embedding = name == "wte.weight"
+        if precision == "int8" or embedding:
+            floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(part, "scale"), name))
+            floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(part, "sum"), name))
+            integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
+        if precision == "int4" and (not embedding or checkpoint.tied):
+            name = "lm_head.weight" if embedding else name
+            blocks = (shape[1], -(-shape[0] // BLOCK))
+            floats.append(Stored(f"{name}.blocks", "F32", blocks, partial(part, "blocks"), name))
+            integers.append(Stored(f"{name}.int4", "U8", (*blocks, BLOCK // 2), partial(part, "int4"), name))
     return floats + integers
 
 
@@ -116,22 +125,29 @@ def _transposed(load: Callable[[], Array]) -> Array:
 
 
 class _Quantised:
-    """The int8 form of one matrix, the last that was asked for."""
+    """The integers of one matrix, the last that was asked for."""
 
-    def __init__(self) -> None:
-        self._load: Callable[[], Array] | None = None
+    def __init__(self, weight_bits: int) -> None:
+        self._bits = weight_bits
+        self._wanted: tuple[Callable[[], Array], bool] | None = None
         self._parts: dict[str, Array] = {}
 
     def part(self, load: Callable[[], Array], which: str) -> Array:
-        """Of the matrix that `load` gives [in, out]: its "int8" [in, out], its "scale" [out], or the "sum" [out] of
-        its rounded columns."""
-        if load is not self._load:
+        """Of the matrix that `load` gives [in, out]: its "int8" [in, out], its "scale" [out], the "sum" [out] of its
+        rounded columns; or its "int4" and their "blocks" of scales."""
+        wanted = load, which in ("int4", "blocks")
+        if wanted != self._wanted:
             self._parts.clear()  # before the next is in memory
             weight = load()
-            scale = column_scales(weight)
-            integers = to_int8(weight, scale)
-            total = integers.sum(axis=0, dtype=np.int64) * scale
-            self._load, self._parts = load, {"int8": integers, "scale": scale, "sum": total}
+            if wanted[1]:
+                packed, scales = to_int4(weight)
+                self._parts = {"int4": packed, "blocks": scales}
+            else:
+                scale = column_scales(weight, self._bits)
+                integers = to_int8(weight, scale, self._bits)
+                total = integers.sum(axis=0, dtype=np.int64) * scale
+                self._parts = {"int8": integers, "scale": scale, "sum": total}
+            self._wanted = wanted
         return self._parts[which]
 
 

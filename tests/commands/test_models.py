@@ -13,8 +13,9 @@ import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
 
-from gpt2cli import catalog, exports, model, paths, store
+from gpt2cli import catalog, exports, model, paths, sources, store
 from gpt2cli.export import reference
+from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.graph import ACTIVATIONS
 
 
@@ -31,7 +32,7 @@ def test_list_shows_the_catalogue_and_what_is_here(run, checkpoint):
     assert run("list", "-q").stdout.split() == sizes
     run("generate", "-q", "-m", checkpoint, "-n", 1, "x")
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
-    assert [one["precision"] for one in rows[str(checkpoint)]["exports"]] == ["fp32"]
+    assert [one["precision"] for one in rows[str(checkpoint)]["exports"]] == ["int8"]
     assert rows["tiny"]["built_in"]
     assert rows["gpt2"]["parameters"] == 124_439_808
     assert run("list", "-q", "distil").stdout == "distilgpt2\n"
@@ -59,7 +60,7 @@ def test_show(run, checkpoint):
     assert facts["shape"] == {"layers": 2, "heads": 4, "width": 32, "positions": 64, "vocabulary": 300}
     tensors = make_checkpoint(checkpoint.parent / "again")[1]
     assert facts["parameters"] == sum(value.size for value in tensors.values())
-    assert facts["exports"][0]["precision"] == "fp32"
+    assert facts["exports"][0]["precision"] == "int8"
     assert facts["files"].keys() == {path.name for path in checkpoint.iterdir()}
     text = run("show", "--offline", "gpt2-xl").stdout
     for word in ("openai-community/gpt2-xl", "1,557,611,200", "48 layers, 25 heads", "lambada perplexity 8.63"):
@@ -71,7 +72,7 @@ def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
     run("pull", "-q", checkpoint)
     sound = run("verify")
     assert sound.code == 0, sound.stderr
-    assert "fp32 export is sound" in sound.stdout
+    assert "int8 export is sound" in sound.stdout
     assert "built-in" in sound.stdout
     assert_error(run("verify", "gpt2"), 3, "nothing of 'gpt2'")
     (export,) = exports.cached()
@@ -91,7 +92,7 @@ def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
 def test_rm(run, checkpoint):
     assert_error(run("rm", checkpoint), 3, "no export of")
     run("pull", "-q", checkpoint)
-    run("pull", "-q", checkpoint, "--precision", "int8")
+    run("pull", "-q", checkpoint, "--precision", "fp32")
     removed = json.loads(run("rm", checkpoint, "--json").stdout)
     assert removed[0]["exports"] == 2
     assert removed[0]["freed"] > 100_000
@@ -106,13 +107,14 @@ def test_prune_removes_what_is_stale(run, tmp_path):
     assert run("prune").stdout == "0 B freed\n"
     shutil.rmtree(tmp_path / "c")
     folder = exports.cached()[0].folder
-    broken = folder.with_name("broken")
+    broken = folder.with_name(f"broken-int8-{'0' * 16}")
     broken.mkdir()
+    (folder.parent / "thesis").mkdir()  # GPT2_CACHE may be a folder with other things in it
     dry = json.loads(run("prune", "--dry-run", "--json").stdout)
     assert {row["path"] for row in dry["removed"]} == {str(folder), str(broken)}
     assert folder.exists()
     assert json.loads(run("prune", "--json").stdout)["freed"] == dry["freed"] > 0
-    assert list((tmp_path / "cache/exports").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache/exports").iterdir()] == ["thesis"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -163,11 +165,13 @@ def test_the_reference_of_the_self_test_is_right(activation, tmp_path):
     changes = {"activation_function": activation, "n_embd": 20, "tie_word_embeddings": False}
     changes |= {"scale_attn_by_inverse_layer_idx": True}
     config, tensors = make_checkpoint(tmp_path, **changes)
-    folder = store.ensure(store.resolve(str(tmp_path)), "fp32").folder
+    folder = store.ensure(sources.resolve(str(tmp_path)), "fp32").folder
     ids = [5, 7, 250, 7, 99]
-    np.testing.assert_allclose(reference.logits(folder, ids), oracle.forward(tensors, config, ids)[-1], atol=1e-4)
-    for precision in ("fp32", "int8"):
-        assert model.self_test(store.ensure(store.resolve(str(tmp_path)), precision)) == precision
+    found = reference.logits(Checkpoint(folder), ids, every=True)
+    np.testing.assert_allclose(found, oracle.forward(tensors, config, ids), atol=1e-4)
+    np.testing.assert_allclose(reference.logits(Checkpoint(folder), ids), found[-1], atol=1e-5)
+    for precision in ("fp32", "int8", "int4"):
+        assert model.self_test(store.ensure(sources.resolve(str(tmp_path)), precision)) == precision
 
 
 def test_the_manifests_are_true():
