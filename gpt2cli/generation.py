@@ -14,7 +14,8 @@ from gpt2cli import beams as beam_search
 from gpt2cli.engine import Engine, Logits
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.model import Model
-from gpt2cli.sampling import Sampler, Sampling, all_banned, log_softmax
+from gpt2cli.sampling import Draft, Sampler, Sampling, all_banned, log_softmax
+from gpt2cli.speculation import Drafter
 from gpt2cli.stops import StopStrings
 from gpt2cli.tokenizer import TextStream, Tokenizer
 
@@ -68,17 +69,22 @@ def generate(
     ignore_eos: bool = False,
     keep: int = 0,
     logprobs: int | None = None,
+    drafter: Drafter | None = None,
 ) -> Iterator[Piece]:
     """Continue `prompt` (text or ids, made to fit as by `fit`), a piece at a time.
 
     max_tokens None goes on until the iterator is closed; max_length counts prompt and text together. With several
     samples the rows' pieces interleave; each row's own are in order. Beyond the window the text goes on from its first
-    `keep` tokens (-1: the prompt) and the recent half of the rest. The model serves one iterator at a
-    time: one that goes on after another has begun raises UsageError. Raises UsageError and CannotMeet, when called."""
+    `keep` tokens (-1: the prompt) and the recent half of the rest. A `drafter` (speculation.py) guesses ahead for a
+    single sample: greedy text is the same as without, drawn text has the same distribution. The model serves one
+    iterator at a time: one that goes on after another has begun raises UsageError. Raises UsageError and CannotMeet,
+    when called."""
     sampling = sampling or Sampling()
     ids = fit(model, prompt, keep=keep).ids
     engine = model.engine
     engine.check_ids(list(sampling.logit_bias))
+    if drafter is not None and max(samples, beams) > 1:
+        raise UsageError("drafts are for a single text", "leave out -N and --beams, or --lookup and --draft-model")
     _check(
         samples=samples,
         beams=beams,
@@ -117,6 +123,8 @@ def generate(
         limit = max_tokens
         return _beams(engine, ids, rows, sampling, beams, limit, limit if ignore_eos else min_tokens, end, logprobs)
     never_ends = min_tokens if not ignore_eos else None
+    if drafter is not None:
+        return _speculate(engine, ids, rows[0], sampling, keep, never_ends, end, logprobs, drafter)
     return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
 
 
@@ -215,7 +223,7 @@ def _sample(
             recent[row.number].append(token)
             yield row.push(token, None if logprobs is None else _logprob(logits[place], token, logprobs))
         if engine.text != ours:
-            raise UsageError("another text was begun on this model", "finish one text before the next, or load twice")
+            raise _another_text()
         going = [place for place, row in enumerate(rows) if not row.finished]
         if not going:
             return
@@ -231,6 +239,55 @@ def _sample(
             logits = engine.feed(fed)
         else:
             logits = engine.feed([[tokens[place]] for place in going])
+
+
+def _speculate(
+    engine: Engine,
+    ids: list[int],
+    row: "_Row",
+    sampling: Sampling,
+    keep: int,
+    never_ends: int | None,
+    end: int | None,
+    logprobs: int | None,
+    drafter: Drafter,
+) -> Iterator[Piece]:
+    """One row, several tokens a call where the drafts agree. Otherwise as `_sample`."""
+    logits = _prefill(engine, ids)
+    ours = engine.text
+    sampler = Sampler(sampling, ids, 1)
+    drafter.begin(sampler.sampling)
+    context, drafts, count = list(ids), list[Draft](), 0
+    while True:  # logits[i] follow the context and the first i drafts
+        taken = 0
+        for place, values in enumerate(logits):
+            banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
+            agreed = False
+            if place < len(drafts):
+                token, agreed = sampler.judge(values[None], drafts[place], banned)
+            else:
+                (token,) = sampler.choose(values[None], [0], banned)
+            context.append(token)
+            count, taken = count + 1, taken + agreed
+            yield row.push(token, None if logprobs is None else _logprob(values, token, logprobs))
+            if engine.text != ours:
+                raise _another_text()
+            if row.finished or not agreed:
+                break
+        if drafts:
+            drafter.judged(len(drafts), taken)
+        if row.finished:
+            return
+        engine.rewind(len(context) - 1)
+        if engine.lengths[0] == engine.window:
+            half = max(1, (engine.window - keep) // 2)
+            engine.rewind(keep)
+            fed, drafts = context[-half:], []
+            context = context[:keep] + fed
+            logits = engine.feed([fed])
+        else:
+            drafts = drafter.propose(context, engine.window - len(context))
+            logits = engine.feed([[token, *(draft.token for draft in drafts)]], every=True)
 
 
 def _beams(
@@ -265,6 +322,10 @@ def _beams(
             yield row.push(token, None if logprobs is None else _logprob(beam.logits[place], token, logprobs))
             if row.finished:
                 break
+
+
+def _another_text() -> UsageError:
+    return UsageError("another text was begun on this model", "finish one text before the next, or load twice")
 
 
 def _prefill(engine: Engine, ids: list[int]) -> Logits:

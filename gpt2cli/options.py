@@ -53,7 +53,7 @@ ModelSource = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 Precision = Annotated[
     str,
-    typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32 or int8.", autocompletion=_precisions),
+    typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32, int8 or int4.", autocompletion=_precisions),
 ]
 Threads = Annotated[
     int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores.")
@@ -144,6 +144,24 @@ LogitBias = Annotated[
     typer.Option(
         metavar="TOKEN=X",
         help="Add X to the logit of TOKEN, an id or a text; -inf bans it. May be repeated.",
+        show_default=False,
+    ),
+]
+Lookup = Annotated[
+    bool | None,
+    typer.Option(
+        "--lookup/--no-lookup",
+        help="Greedy: guess ahead from what the text has said before. Default: on at fp32.",
+        show_default=False,
+    ),
+]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER",
+        envvar="GPT2_DRAFT_MODEL",
+        help="A smaller model with the same tokenizer that guesses ahead.",
+        autocompletion=_models,
         show_default=False,
     ),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 from gpt2cli.generation import Logprob, Piece
 from gpt2cli.model import Model
 from gpt2cli.sampling import Sampling
+from gpt2cli.speculation import Drafter
 from gpt2cli.tokenizer import Tokenizer
 
 
@@ -39,6 +40,7 @@ class Record:
         logprobs: bool,
         keep: bool,
         started: float,
+        drafter: Drafter | None = None,
     ) -> None:
         """`settings` are the options beside the sampling. With `keep` false nothing but counts is remembered, so that
         endless text needs no memory. `started` is when loading began (time.monotonic)."""
@@ -50,6 +52,7 @@ class Record:
         self._begun = time.monotonic()
         self._load_s = self._begun - started
         self._first_token_s: float | None = None
+        self._drafter = drafter
         self.tokens = 0
 
     @property
@@ -92,6 +95,7 @@ class Record:
             f" {len(self._prompt_ids)} prompt + {self.tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
             f" load {timings['load_s']:.2f} s, first token {timings['first_token_s']:.2f} s,"
             f" total {timings['total_s']:.2f} s"
+            + (f" · {self._drafter.accepted} of {self._drafter.drafted} drafts taken" if self._drafter else "")
         )
 
     def _common(self) -> dict[str, Any]:
@@ -136,13 +140,15 @@ class Record:
         first = total if self._first_token_s is None else self._first_token_s
         later = self.tokens - len(self._samples)
         streams = self._settings["beams"] == 1 and later > 0 and total > first
+        drafter = self._drafter
+        drafts = {"drafted": drafter.drafted, "accepted": drafter.accepted} if drafter else {}
         speed = later / (total - first) if streams else self.tokens / max(total, 1e-9)
         return {
             "load_s": round(self._load_s, 4),
             "first_token_s": round(first, 4),
             "total_s": round(total, 4),
             "tokens_per_second": round(speed, 2),
-        }
+        } | drafts
 
 
 def _logprob(tokenizer: Tokenizer, token: int, logprob: Logprob) -> dict[str, Any]:

@@ -86,6 +86,24 @@ class Sampling:
         return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A guessed token, and the distribution that it was drawn from: ids and probabilities, None where it is certain."""
+
+    token: int
+    ids: Array | None = None
+    probabilities: Array | None = None
+
+    def probability(self, tokens: Array) -> Array:
+        """q of each of `tokens`."""
+        if self.ids is None or self.probabilities is None:
+            return np.asarray(tokens == self.token, np.float64)
+        order = np.argsort(self.ids)
+        places = order[np.searchsorted(self.ids, tokens, sorter=order).clip(max=len(order) - 1)]
+        found: Array = np.where(self.ids[places] == tokens, self.probabilities[places], 0.0)
+        return found
+
+
 class Sampler:
     """Chooses tokens for rows that share a prompt, and remembers what each row has said.
 
@@ -100,21 +118,49 @@ class Sampler:
     def choose(self, logits: Array, rows: Sequence[int], banned: Sequence[int] = ()) -> list[int]:
         """The next tokens of `rows`, from logits [len(rows), vocabulary]. Raises CannotMeet where every token is
         banned."""
+        logits = self._adjusted(logits, rows, banned)
+        if self.sampling.greedy:
+            tokens: list[int] = logits.argmax(axis=1).tolist()
+        else:
+            uniforms = [uniform(self._streams[row]) for row in rows]
+            tokens = draw(*survivors(logits, self.sampling), np.array(uniforms))
+        for row, token in zip(rows, tokens, strict=True):
+            self._histories[row].append(token)
+        return tokens
+
+    def judge(self, logits: Array, draft: Draft, banned: Sequence[int] = ()) -> tuple[int, bool]:
+        """The next token of row 0, from logits [1, vocabulary], and whether it is the draft. Greedy: what `choose`
+        gives. Otherwise a token distributed as what `choose` gives. Raises CannotMeet."""
+        logits = self._adjusted(logits, [0], banned)
+        if self.sampling.greedy:
+            token = int(logits[0].argmax())
+            taken = token == draft.token
+        else:
+            ids, p = survivors(logits, self.sampling)
+            ours = p[0, ids[0] == draft.token].sum()
+            theirs = draft.probability(np.array([draft.token]))[0]
+            taken = bool(uniform(self._streams[0]) * theirs < ours)
+            token = draft.token
+            if not taken:
+                rest = np.maximum(p - draft.probability(ids[0]), 0)
+                token = draw(ids, rest, np.array([uniform(self._streams[0])]))[0]
+        self._histories[0].append(token)
+        return token, taken
+
+    def _adjusted(self, logits: Array, rows: Sequence[int], banned: Sequence[int]) -> Array:
+        """A copy after steps 1 to 3."""
         logits = logits.copy()
         for values, row in zip(logits, rows, strict=True):
             self._histories[row].adjust(values)
         logits[:, list(banned)] = -inf
         if np.isneginf(logits.max(axis=1)).any():
             raise all_banned()
-        if self.sampling.greedy:
-            tokens: list[int] = logits.argmax(axis=1).tolist()
-        else:
-            # the raw stream is stable across NumPy versions (NEP 19); 53 bits make a double in [0, 1)
-            uniforms = [(self._streams[row].random_raw() >> 11) * 2.0**-53 for row in rows]
-            tokens = draw(*survivors(logits, self.sampling), np.array(uniforms))
-        for row, token in zip(rows, tokens, strict=True):
-            self._histories[row].append(token)
-        return tokens
+        return logits
+
+
+def uniform(stream: np.random.PCG64) -> float:
+    """A double in [0, 1) of 53 bits; the raw stream is stable across NumPy versions (NEP 19)."""
+    return float((stream.random_raw() >> 11) * 2.0**-53)
 
 
 def all_banned() -> CannotMeet:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,6 +13,8 @@ from gpt2cli import options as o
 from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.model import Model
+    from gpt2cli.sampling import Sampling
     from gpt2cli.tokenizer import Tokenizer
 
 # \b keeps the lines as they are
@@ -58,6 +61,8 @@ def generate(
     no_repeat_ngram: o.NoRepeatNgram = 0,
     logit_bias: o.LogitBias = None,
     seed: o.Seed = None,
+    lookup: o.Lookup = None,
+    draft_model: o.DraftModel = None,
     echo: o.Echo = None,
     output_file: o.OutputFile = None,
     null: o.Null = False,
@@ -82,7 +87,7 @@ def generate(
 
     started = time.monotonic()
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-    from gpt2cli import generation
+    from gpt2cli import generation, speculation
     from gpt2cli.model import load
     from gpt2cli.record import Record
     from gpt2cli.sampling import Sampling
@@ -109,13 +114,14 @@ def generate(
         "stop": stops,
         "ignore_eos": ignore_eos,
         "keep": keep,
+        "draft_model": draft_model,
     }
     structured = as_json or as_jsonl
     to_stdout = output_file is None or str(output_file) == "-"
     with terminal.Output(None if to_stdout else output_file) as output:
         with terminal.progress(quiet=quiet) as update:
-            opened = load(
-                model,
+            opening = partial(
+                load,
                 precision=precision,
                 source=source,
                 threads=threads,
@@ -123,6 +129,13 @@ def generate(
                 offline=offline,
                 listener=Listener(update, note, terminal.note),
             )
+            opened = opening(model)
+            small = opening(draft_model) if draft_model else None
+        drafter: speculation.Drafter | None = None
+        if small:
+            drafter = speculation.DraftModel(small, opened)
+        elif lookup or (lookup is None and _lookup_pays(opened, sampling, num_samples, beams)):
+            drafter = speculation.Lookup()
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
         if logit_bias:
@@ -143,6 +156,7 @@ def generate(
             logprobs=logprobs is not None,
             keep=structured,
             started=started,
+            drafter=drafter,
         )
         pieces = record.watch(
             generation.generate(
@@ -158,6 +172,7 @@ def generate(
                 ignore_eos=ignore_eos,
                 keep=keep,
                 logprobs=logprobs,
+                drafter=drafter,
             )
         )
         if echo is None:
@@ -187,6 +202,12 @@ def generate(
         if cut_short is not None:
             raise cut_short
     return 0
+
+
+def _lookup_pays(model: "Model", sampling: "Sampling", samples: int, beams: int) -> bool:
+    """Where lookup is on by itself: where the text is the same token for token. With int8 activations a last bit of
+    attention, which differs between one token and several at a time, is now and then rounded to another text."""
+    return sampling.greedy and samples == beams == 1 and model.precision == "fp32"
 
 
 def _silent(text: str) -> None:
@@ -220,6 +241,10 @@ def _refuse_contradictions(context: typer.Context) -> None:
         ):
             if present:
                 refuse("-n -1", what, "say how many tokens: -n 500")
+    if values["lookup"] and values["draft_model"]:
+        refuse("--lookup", "--draft-model", "choose one of them")
+    if values["lookup"] and not (values["greedy"] or values["temperature"] == 0):
+        raise UsageError("--lookup guesses greedy text only", "add --greedy, or use --draft-model")
     if values["beams"] > 1:
         drawn = o.given(context, "temperature", "top_k", "top_p", "min_p", "typical", "seed")
         if drawn:
