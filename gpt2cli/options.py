@@ -190,6 +190,19 @@ Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="With --r
 Downloads = Annotated[bool, typer.Option("--downloads", help="Remove the downloaded files too.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
 
+_LIST = "; several with commas."
+BenchPrompts = Annotated[
+    str, typer.Option("-p", "--n-prompt", metavar="N", help=f"Tokens of a prompt (pp){_LIST} 0: none.")
+]
+BenchGenerated = Annotated[
+    str, typer.Option("-n", "--n-gen", metavar="N", help=f"Tokens generated (tg){_LIST} 0: none.")
+]
+BenchDepths = Annotated[str, typer.Option("-d", "--depth", metavar="N", help=f"Tokens in the cache before{_LIST}")]
+BenchBatches = Annotated[str, typer.Option("-b", "--batch", metavar="N", help=f"Rows generated at once{_LIST}")]
+Repetitions = Annotated[int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="Of each test.")]
+Start = Annotated[bool, typer.Option("--start/--no-start", help="Time to the first token too, cold and warm.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+
 Echo = Annotated[
     bool | None,
     typer.Option(
