@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 import gpt2cli
-from gpt2cli import inputs, terminal
-from gpt2cli.commands import export, generate, prune, pull, rm, show, verify
+from gpt2cli import inputs, settings, terminal
+from gpt2cli.commands import completion, config, export, generate, prune, pull, rm, show, verify
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -31,14 +31,14 @@ Examples:
   gpt2 generate "Once upon a time"
   cat notes.txt | gpt2 generate - "And then"
 """
-COMMANDS = (generate, pull, list_, show, verify, rm, prune, export)
+COMMANDS = (generate, pull, list_, show, verify, rm, prune, export, config, completion)
 
 app = typer.Typer(
     name="gpt2",
     help="The command line for GPT-2, on ONNX Runtime, without PyTorch.",
     epilog=_EXAMPLES,
     rich_markup_mode=None,
-    add_completion=True,
+    add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,14 +63,19 @@ def _root(
 _NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
 for _name, _module in zip(_NAMES, COMMANDS, strict=True):
-    app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
+    if _group := getattr(_module, "app", None):
+        app.add_typer(_group, name=_name)
+    else:
+        app.command(_name, cls=settings.Command, epilog=_module.EXAMPLES)(getattr(_module, _name))
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
-    arguments = list(argv) or _bare()
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, _terminate)
+    if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
+        return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
+    arguments = list(argv) or _bare()
     try:
         return int(app(arguments, prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
@@ -137,8 +142,16 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
         hint = f"{hint}; text that begins with a dash goes after --: {command} -- TEXT"
     elif message.startswith("No such command"):
         message = message.partition(". Did")[0]
-        word = next((argument for argument in arguments if not argument.startswith("-")), "")
-        close = difflib.get_close_matches(word, _NAMES, n=1)
-        hint = f"did you mean gpt2 {close[0]}?" if close else f'to continue a text: gpt2 generate "{word}"'
+        word = message.partition("'")[2].rstrip("'")
+        close = difflib.get_close_matches(word, _subcommands(error), n=1)
+        if close:
+            hint = f"did you mean {command} {close[0]}?"
+        elif command == "gpt2":
+            hint = f'to continue a text: gpt2 generate "{word}"'
     terminal.error(f"{message[:1].lower()}{message[1:]}", hint)
     return int(getattr(error, "exit_code", 2))
+
+
+def _subcommands(error: typer.TyperException) -> list[str]:
+    """The commands among which the unknown one was looked for."""
+    return list(getattr(getattr(error, "cmd", None), "commands", _NAMES))
