@@ -27,9 +27,7 @@ from gpt2cli.errors import (
 
 # \b keeps the lines as they are
 _EXAMPLES = """\b
-Examples:
-  gpt2 generate "Once upon a time"
-  cat notes.txt | gpt2 generate - "And then"
+Example: gpt2 generate "Once upon a time"        (each command's --help has more)
 """
 COMMANDS = (generate, pull, list_, show, verify, rm, prune, export, config, completion)
 
@@ -73,10 +71,11 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, _terminate)
-    if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
-        return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
-    arguments = list(argv) or _bare()
+    completing = "_GPT2_COMPLETE" in os.environ  # a script of completions/ asks
+    arguments = list(argv) or ([] if completing else _bare())
     try:
+        if completing:
+            return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
         return int(app(arguments, prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):

@@ -21,6 +21,11 @@ Examples:
   gpt2 config get temperature
   gpt2 config unset model
 """
+_LIST = """\b
+Examples:
+  gpt2 config list
+  gpt2 config list --json | jq -r '.[] | select(.origin != "default") | .key'
+"""
 _GET = """\b
 Examples:
   gpt2 config get model
@@ -46,18 +51,25 @@ Examples:
   EDITOR="code --wait" gpt2 config edit
 """
 
-app = typer.Typer(help="Show and change settings.", epilog=EXAMPLES)
+app = typer.Typer(epilog=EXAMPLES)
 
 
 @app.callback(invoke_without_command=True)
 def config(context: typer.Context, as_json: o.Json = False) -> int:
-    """Show and change settings: without a command, each value and where it came from.
+    """Show and change settings.
 
-    A flag wins over its environment variable, that over the file, and the file over the default."""
-    if context.invoked_subcommand is not None:
-        if as_json:
-            raise UsageError("--json before the command", f"write: gpt2 config {context.invoked_subcommand} ... --json")
-        return 0
+    Without a command: each value and where it came from. A flag wins over its environment variable, that over the file,
+    and the file over the default."""
+    if context.invoked_subcommand is None:
+        return list_(context, as_json=as_json)
+    if as_json:
+        raise UsageError("--json before the command", f"write: gpt2 config {context.invoked_subcommand} ... --json")
+    return 0
+
+
+@app.command("list", epilog=_LIST)
+def list_(context: typer.Context, as_json: o.Json = False) -> int:
+    """Show each value and where it came from."""
     current = settings.current(context)
     if as_json:
         terminal.say_json([_row(setting) for setting in current])
