@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperOption
 
+
 def settings(context: typer.Context) -> dict[str, TyperOption]:
     """Every option with an environment variable, of any command, by its parameter's name; in the order of the help."""
     found: dict[str, TyperOption] = {}

@@ -71,7 +71,7 @@ class _File(dict[str, Any]):
 def find(context: typer.Context, key: str) -> TyperOption:
     """The option of a key, which may be written like the flag, with dashes. Raises UsageError with the nearest key."""
     known = options.settings(context)
-    name = key.removeprefix("--").replace("-", "_")
+    name = key.replace("-", "_")
     if name not in known:
         raise UsageError(f"no setting '{key}'", _nearest(name, known) or "gpt2 config lists the settings")
     return known[name]
@@ -124,4 +124,3 @@ def _check_meaning(key: str, value: Any) -> None:
 def _nearest(word: str, known: Any) -> str:
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else ""
-

@@ -106,7 +106,8 @@ def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
 @app.command("unset", epilog=_UNSET)
 def unset(context: typer.Context, key: o.Key) -> int:
     """Take a setting out of the file."""
-    file.change(str(settings.find(context, key).name), None)
+    name = key if key in file.read() else settings.find(context, key).name  # also a key that is no setting
+    file.change(str(name), None)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gpt2cli import catalog, terminal
+from gpt2cli import terminal
 from gpt2cli import options as o
 
 Rows = list[dict[str, Any]]
@@ -40,7 +40,7 @@ def list(
 
 
 def _rows() -> Rows:
-    from gpt2cli import exports, hubcache
+    from gpt2cli import catalog, exports, hubcache
 
     rows: dict[str, dict[str, Any]] = {}
     for entry in map(catalog.find, catalog.names()):
