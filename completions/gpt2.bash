@@ -13,6 +13,7 @@ _gpt2() {
         words[last]+=$piece
         rest=${rest#"$piece"}
     done
+    words[last]=${words[last]#[\"\']}  # an open quote
     prefix=${words[last]%"${words[last]##*[=:@]}"}
     COMPREPLY=()
     while IFS=$'\t' read -r value _; do

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 from typing import NoReturn
 
 from gpt2cli import paths
@@ -40,7 +39,7 @@ def place(key: str) -> str:
 
 
 def change(key: str, value: str | float | None) -> None:
-    """Give a setting a value, or (None) take it out. Raises CorruptFile and StorageError; then the file is as it was."""
+    """Give a setting a value, or (None) take it out. Raises CorruptFile and StorageError, and the file is as it was."""
     text = _text()
     settings = _parse(text)
     if value is None and key not in settings:

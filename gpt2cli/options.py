@@ -36,7 +36,7 @@ def _models(incomplete: str) -> Values:
 def _precisions(incomplete: str) -> Values:
     from gpt2cli.export import PRECISIONS
 
-    said = {"auto": "the best that there is", **{name: "" for name in PRECISIONS}}
+    said = {"auto": "the default"} | dict.fromkeys(PRECISIONS, "")
     return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
 
 
@@ -46,7 +46,7 @@ def _sources(incomplete: str) -> Values:
 
 
 def _keys(context: typer.Context, incomplete: str) -> Values:
-    return [(name, option.help) for name, option in settings(context).items() if name.startswith(incomplete)]
+    return [(name, option.help or "") for name, option in settings(context).items() if name.startswith(incomplete)]
 
 
 def _values(context: typer.Context, incomplete: str) -> Values:

@@ -1,5 +1,6 @@
 """gpt2 config: the settings, and the file that keeps them."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -144,7 +145,7 @@ def _shown(context: typer.Context, setting: Setting) -> str:
     """A value for people; where it is None, what the option's help says: gpt2, drawn."""
     if setting.value is None:
         return str(settings.find(context, setting.key).help).rpartition("Default: ")[2].rstrip(".")
-    return str(setting.value)
+    return str(setting.value).lower() if isinstance(setting.value, bool) else str(setting.value)
 
 
 def _model(name: str) -> str:
@@ -163,7 +164,6 @@ def _template(context: typer.Context) -> str:
     lines = ["# Settings of gpt2. A flag or an environment variable wins over them.", ""]
     for key, option in o.settings(context).items():
         lines.append(f"# {option.help}")
-        default = option.default
-        lines.append(f"# {key} = {default!r}" if isinstance(default, int | float) else f'# {key} = "{default or ""}"')
+        lines.append(f"# {key} = {json.dumps('' if option.default is None else option.default)}")
         lines.append("")
     return "\n".join(lines)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gpt2cli import terminal
 from gpt2cli import options as o
+from gpt2cli import terminal
 
 Rows = list[dict[str, Any]]
 
