@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import assert_error
@@ -230,8 +231,7 @@ def test_install_changes_two_files_once_and_works(name, rc, environment, tmp_pat
     assert (home / rc).read_text().count("gpt2") == added.count("gpt2")
     assert at_the_prompt(name, f". ~/{rc}", "gpt2 gen<Tab>-m ti<Tab>", environment) == "gpt2 generate -m tiny"
     # an older script is replaced, and the line stays one
-    with open(wrote, "w") as file:
-        file.write("old")
+    Path(wrote).write_text("old")
     assert shell(name, "gpt2 completion --install; true", environment).splitlines() == [said[0], said[2]]
 
 
