@@ -71,19 +71,17 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, _terminate)
-    completing = "_GPT2_COMPLETE" in os.environ  # a script of completions/ asks
-    arguments = list(argv) or ([] if completing else _bare())
     try:
-        if completing:
+        if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
             return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
-        return int(app(arguments, prog_name="gpt2", standalone_mode=False) or 0)
+        return int(app(list(argv) or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
         terminal.error(error.message, error.hint)
         return error.exit_code
     except typer.TyperException as error:
-        return _usage_error(error, arguments)
+        return _usage_error(error)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipe:
@@ -127,12 +125,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
+def _usage_error(error: typer.TyperException) -> int:
     """Typer's own complaint (an unknown option or command, a value of the wrong type) in our two lines."""
     render = getattr(error, "format_message", None)
     message = (render() if render else str(error)).rstrip(".")
     near = getattr(error, "possibilities", None)
-    command = "gpt2" if not arguments or arguments[0] not in _NAMES else f"gpt2 {arguments[0]}"
+    command = str(getattr(getattr(error, "ctx", None), "command_path", "gpt2"))
     hint = f"{command} --help lists the options"
     if near:
         message = str(error)

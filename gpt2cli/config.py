@@ -28,7 +28,8 @@ def read() -> dict[str, object]:
 
 def broken(key: str, reason: str, hint: str) -> NoReturn:
     """Raise CorruptFile for a setting of the file that cannot be: with its line."""
-    raise CorruptFile(f"{place(key)}: {reason}", f"{hint}; {_EDIT}" if hint else _EDIT)
+    join = " " if hint.endswith("?") else "; " if hint else ""
+    raise CorruptFile(f"{place(key)}: {reason}", f"{hint.rstrip('.')}{join}{_EDIT}")
 
 
 def place(key: str) -> str:
@@ -112,5 +113,6 @@ def _parse(text: str) -> dict[str, object]:
     except tomllib.TOMLDecodeError as error:
         reason, _, where = str(error).rpartition(" (at ")
         line = re.match(r"line (\d+)", where)
-        number = int(line[1]) if line else text.count("\n") + 1
-        raise CorruptFile(f"{paths.config()}:{number}: {reason}", _EDIT) from None
+        lines = text.rstrip().split("\n")
+        number = int(line[1]) if line else len(lines)
+        raise CorruptFile(f"{paths.config()}:{number}: {reason}: {lines[number - 1].strip()}", _EDIT) from None

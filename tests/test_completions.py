@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import assert_error
+from huggingface_hub import constants
 
 from gpt2cli import paths
 from gpt2cli.commands.completion import FILES
@@ -36,19 +37,26 @@ def environment(tmp_path):
 def hub(tmp_path, monkeypatch):
     """A shared cache with a GPT-2 that is in no catalogue, one that is, and another architecture."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))  # in this process
     for name, kind in (("poet/tarot", "gpt2"), ("openai-community/gpt2", "gpt2"), ("poet/other", "bert")):
         folder = tmp_path / "hf/hub" / f"models--{name.replace('/', '--')}" / "snapshots" / ("0" * 40)
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"model_type": kind}))
 
 
-def answers(*words):
-    """What the program offers for the last of the words: value -> help."""
-    command = [sys.executable, "-m", "gpt2cli", *words[:-1]]
-    environment = os.environ | {"_GPT2_COMPLETE": "1", "_GPT2_WORD": words[-1]}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
-    assert (result.returncode, result.stderr) == (0, "")
-    return dict(line.split("\t") for line in result.stdout.splitlines())
+@pytest.fixture
+def answers(run, monkeypatch):
+    """answers(*words): what the program offers for the last of the words: value -> help."""
+
+    def call(*words):
+        monkeypatch.setenv("_GPT2_COMPLETE", "1")
+        monkeypatch.setenv("_GPT2_WORD", words[-1])
+        result = run(*words[:-1])
+        monkeypatch.delenv("_GPT2_COMPLETE")
+        assert (result.code, result.stderr) == (0, "")
+        return dict(line.split("\t") for line in result.stdout.splitlines())
+
+    return call
 
 
 def shell(name, script, environment):
@@ -94,7 +102,7 @@ def at_the_prompt(name, start, line, environment):
 # What the program answers
 
 
-def test_commands_options_and_subcommands():
+def test_commands_options_and_subcommands(answers):
     assert "generate" in answers("")
     assert answers("gen")["generate"].startswith("Continue a text")
     assert set(answers("generate", "--temp")) == {"--temperature", "--temp"}
@@ -102,7 +110,7 @@ def test_commands_options_and_subcommands():
     assert answers("no-such-command", "--no-such") == {}
 
 
-def test_models_of_the_catalogue_of_the_hub_and_exported_folders(hub, run, checkpoint):
+def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, run, checkpoint):
     from gpt2cli import catalog
 
     assert run("generate", "-m", checkpoint, "x", "-n", 1).code == 0
@@ -116,7 +124,7 @@ def test_models_of_the_catalogue_of_the_hub_and_exported_folders(hub, run, check
     assert set(answers("generate", "--model=gpt2-")) == {"--model=gpt2-large", "--model=gpt2-medium", "--model=gpt2-xl"}
 
 
-def test_precisions_sources_shells_and_settings():
+def test_precisions_sources_shells_and_settings(answers):
     assert set(answers("generate", "--precision", "")) == {"auto", "fp32", "int8"}
     assert set(answers("generate", "--source", "")) == {"auto", "checkpoint", "onnx"}
     assert set(answers("completion", "")) == set(FILES)
@@ -128,7 +136,7 @@ def test_precisions_sources_shells_and_settings():
     assert answers("config", "set", "top_k", "") == {}
 
 
-def test_a_broken_config_file_does_not_matter(tmp_path, monkeypatch):
+def test_a_broken_config_file_does_not_matter(answers, tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text("broken")
     monkeypatch.setenv("GPT2_CONFIG", str(tmp_path / "c.toml"))
     assert set(answers("generate", "-m", "ti")) == {"tiny"}

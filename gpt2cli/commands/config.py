@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 from typing import Any
 
@@ -126,11 +127,14 @@ def edit(context: typer.Context) -> int:
     if not where.exists():
         file.write(_template(context))
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    previous = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
     try:
         code = subprocess.run([*shlex.split(editor, posix=os.name != "nt"), str(where)]).returncode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"the editor '{editor}': {reason}", f"set EDITOR, or open {where}") from None
+    finally:
+        signal.signal(signal.SIGINT, previous)
     if code:
         raise UsageError(f"the editor '{editor}' ended with {code}", f"set EDITOR, or open {where}")
     settings.current(context)  # complain now, not when a text is wanted
