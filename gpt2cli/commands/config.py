@@ -127,9 +127,10 @@ def edit(context: typer.Context) -> int:
     if not where.exists():
         file.write(_template(context))
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    windows = os.name == "nt"  # where a command line is one text
     previous = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
     try:
-        code = subprocess.run([*shlex.split(editor, posix=os.name != "nt"), str(where)]).returncode
+        code = subprocess.run(f'{editor} "{where}"' if windows else [*shlex.split(editor), str(where)]).returncode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"the editor '{editor}': {reason}", f"set EDITOR, or open {where}") from None
