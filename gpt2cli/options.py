@@ -52,7 +52,11 @@ def _keys(context: typer.Context, incomplete: str) -> Values:
 def _values(context: typer.Context, incomplete: str) -> Values:
     """Of the setting that the word before names."""
     option = settings(context).get(str(context.params.get("key")).replace("-", "_"))
-    return [(one.value, one.help or "") for one in option.shell_complete(context, incomplete)] if option else []
+    if option is None:
+        return []
+    if option.is_flag:
+        return [(word, "") for word in ("true", "false") if word.startswith(incomplete)]
+    return [(one.value, one.help or "") for one in option.shell_complete(context, incomplete)]
 
 
 def _shells(incomplete: str) -> list[str]:
