@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 import gpt2cli
-from gpt2cli import inputs, terminal
-from gpt2cli.commands import bench, export, generate, prune, pull, rm, show, verify
+from gpt2cli import inputs, settings, terminal
+from gpt2cli.commands import bench, completion, config, export, generate, prune, pull, rm, show, verify
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -27,18 +27,16 @@ from gpt2cli.errors import (
 
 # \b keeps the lines as they are
 _EXAMPLES = """\b
-Examples:
-  gpt2 generate "Once upon a time"
-  cat notes.txt | gpt2 generate - "And then"
+Example: gpt2 generate "Once upon a time"        (each command's --help has more)
 """
-COMMANDS = (generate, pull, list_, show, verify, rm, prune, export, bench)
+COMMANDS = (generate, pull, list_, show, verify, rm, prune, export, bench, config, completion)
 
 app = typer.Typer(
     name="gpt2",
     help="The command line for GPT-2, on ONNX Runtime, without PyTorch.",
     epilog=_EXAMPLES,
     rich_markup_mode=None,
-    add_completion=True,
+    add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,23 +61,27 @@ def _root(
 _NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
 for _name, _module in zip(_NAMES, COMMANDS, strict=True):
-    app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
+    if _group := getattr(_module, "app", None):
+        app.add_typer(_group, name=_name)
+    else:
+        app.command(_name, cls=settings.Command, epilog=_module.EXAMPLES)(getattr(_module, _name))
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
-    arguments = list(argv) or _bare()
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        return int(app(arguments, prog_name="gpt2", standalone_mode=False) or 0)
+        if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
+            return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
+        return int(app(list(argv) or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
         terminal.error(error.message, error.hint)
         return error.exit_code
     except typer.TyperException as error:
-        return _usage_error(error, arguments)
+        return _usage_error(error)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipe:
@@ -123,12 +125,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
+def _usage_error(error: typer.TyperException) -> int:
     """Typer's own complaint (an unknown option or command, a value of the wrong type) in our two lines."""
     render = getattr(error, "format_message", None)
     message = (render() if render else str(error)).rstrip(".")
     near = getattr(error, "possibilities", None)
-    command = "gpt2" if not arguments or arguments[0] not in _NAMES else f"gpt2 {arguments[0]}"
+    command = str(getattr(getattr(error, "ctx", None), "command_path", "gpt2"))
     hint = f"{command} --help lists the options"
     if near:
         message = str(error)
@@ -137,8 +139,16 @@ def _usage_error(error: typer.TyperException, arguments: Sequence[str]) -> int:
         hint = f"{hint}; text that begins with a dash goes after --: {command} -- TEXT"
     elif message.startswith("No such command"):
         message = message.partition(". Did")[0]
-        word = next((argument for argument in arguments if not argument.startswith("-")), "")
-        close = difflib.get_close_matches(word, _NAMES, n=1)
-        hint = f"did you mean gpt2 {close[0]}?" if close else f'to continue a text: gpt2 generate "{word}"'
+        word = message.partition("'")[2].rstrip("'")
+        close = difflib.get_close_matches(word, _subcommands(error), n=1)
+        if close:
+            hint = f"did you mean {command} {close[0]}?"
+        elif command == "gpt2":
+            hint = f'to continue a text: gpt2 generate "{word}"'
     terminal.error(f"{message[:1].lower()}{message[1:]}", hint)
     return int(getattr(error, "exit_code", 2))
+
+
+def _subcommands(error: typer.TyperException) -> list[str]:
+    """The commands among which the unknown one was looked for."""
+    return list(getattr(getattr(error, "cmd", None), "commands", _NAMES))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import engine, paths
+from gpt2cli import paths
 from gpt2cli.errors import StorageError, UserError
 from gpt2cli.export import TOKENIZER_FILES, VERSION, export
 from gpt2cli.paths import contained
@@ -150,6 +150,8 @@ def make(
 def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
     """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
     returns its quality."""
+    from gpt2cli import engine  # 120 ms that reading manifests does not pay
+
     if precision == "fp32":
         forms = [(8, 8)]
     elif precision == "int4":

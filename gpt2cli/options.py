@@ -4,17 +4,63 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from gpt2cli import catalog
-from gpt2cli.export import PRECISIONS
+from typer.core import TyperOption
 
 
-def _models(incomplete: str) -> list[str]:
-    return [name for name in catalog.names() if name.startswith(incomplete)]
+def settings(context: typer.Context) -> dict[str, TyperOption]:
+    """Every option with an environment variable, of any command, by its parameter's name; in the order of the help."""
+    found: dict[str, TyperOption] = {}
+    for command in getattr(context.find_root().command, "commands", {}).values():
+        for option in command.params:
+            if option.name and str(option.envvar).startswith("GPT2_"):
+                found.setdefault(option.name, option)
+    return found
 
 
-def _precisions(incomplete: str) -> list[str]:
-    return [name for name in ("auto", *PRECISIONS) if name.startswith(incomplete)]
+Values = list[tuple[str, str]]  # what could be completed, and what to say of it
+
+
+def _models(incomplete: str) -> Values:
+    # all of these read small files, and none of them imports a library
+    from gpt2cli import catalog, exports, hubcache
+
+    known = {name: catalog.find(name) for name in catalog.names()}
+    repositories = {entry.repository for entry in known.values()}
+    cached = {one.model: "exported" for one in exports.cached() if not one.stale}
+    cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
+    others = {name: said for name, said in sorted(cached.items()) if name not in known and name not in repositories}
+    said = {name: entry.description for name, entry in known.items()} | others
+    return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
+
+
+def _precisions(incomplete: str) -> Values:
+    from gpt2cli.export import PRECISIONS
+
+    said = {"auto": "the default"} | dict.fromkeys(PRECISIONS, "")
+    return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
+
+
+def _sources(incomplete: str) -> Values:
+    said = {"auto": "", "checkpoint": "export it", "onnx": "prefer a ready-made ONNX export"}
+    return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
+
+
+def _keys(context: typer.Context, incomplete: str) -> Values:
+    return [(name, option.help or "") for name, option in settings(context).items() if name.startswith(incomplete)]
+
+
+def _values(context: typer.Context, incomplete: str) -> Values:
+    """Of the setting that the word before names."""
+    option = settings(context).get(str(context.params.get("key")).replace("-", "_"))
+    if option is None:
+        return []
+    if option.is_flag:
+        return [(word, "") for word in ("true", "false") if word.startswith(incomplete)]
+    return [(one.value, one.help or "") for one in option.shell_complete(context, incomplete)]
+
+
+def _shells(incomplete: str) -> list[str]:
+    return [name for name in ("bash", "zsh", "fish", "powershell") if name.startswith(incomplete)]
 
 
 Prompt = Annotated[
@@ -48,7 +94,12 @@ ModelName = Annotated[
 ]
 ModelSource = Annotated[
     str,
-    typer.Option("--source", metavar="S", help="auto, checkpoint, or onnx: prefer a ready-made ONNX export."),
+    typer.Option(
+        "--source",
+        metavar="S",
+        help="auto, checkpoint, or onnx: prefer a ready-made ONNX export.",
+        autocompletion=_sources,
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 Precision = Annotated[
@@ -202,6 +253,18 @@ BenchBatches = Annotated[str, typer.Option("-b", "--batch", metavar="N", help=f"
 Repetitions = Annotated[int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="Of each test.")]
 Start = Annotated[bool, typer.Option("--start/--no-start", help="Time to the first token too, cold and warm.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting of `gpt2 config`.", autocompletion=_keys)]
+Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", autocompletion=_values)]
+Shell = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SHELL]",
+        help="bash, zsh, fish or powershell. Default: the one this runs in.",
+        autocompletion=_shells,
+        show_default=False,
+    ),
+]
+Install = Annotated[bool, typer.Option("--install", help="Put it where the shell looks, and say what was done.")]
 
 Echo = Annotated[
     bool | None,

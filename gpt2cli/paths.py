@@ -1,4 +1,4 @@
-"""Where things live on this machine: the package's own data, and the cache."""
+"""Where things live on this machine: the package's own data, the cache, and the config file."""
 
 import os
 from pathlib import Path
@@ -22,6 +22,16 @@ def cache() -> Path:
     import platformdirs  # 15 ms, and the built-in model never needs it
 
     return Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False))
+
+
+def config() -> Path:
+    """The config file, $GPT2_CONFIG or in the platform's config folder. It may not exist."""
+    override = os.environ.get("GPT2_CONFIG")
+    if override:
+        return user_path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("gpt2cli", appauthor=False)) / "config.toml"
 
 
 def user_path(name: str) -> Path:

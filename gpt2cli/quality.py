@@ -5,12 +5,15 @@ models/calibration.txt: story, report, explanation, code, list, questions."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from gpt2cli import paths
 
-from gpt2cli import paths, tokenizer
-from gpt2cli.engine import Engine
-from gpt2cli.tokenizer import Tokenizer
+# the records of cached exports are read where nothing is measured: what is heavy is imported by who measures
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gpt2cli.engine import Engine
 
 # Of calibration text. All of it is one context, from the first position on, where GPT-2's activations are largest.
 TOKENS = 256
@@ -45,7 +48,10 @@ class Quality:
 
 def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits: int) -> Quality:
     """Run both. Raises CorruptFile."""
-    from gpt2cli.export import reference  # imports safetensors, which a cached model does not need
+    import numpy as np
+
+    from gpt2cli.engine import Engine
+    from gpt2cli.export import reference
     from gpt2cli.export.checkpoint import Checkpoint
 
     engine = Engine(export)
@@ -58,9 +64,11 @@ def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits
 
 
 def compare(
-    expected: np.ndarray, got: np.ndarray, targets: list[int], *, weight_bits: int, activation_bits: int
+    expected: "np.ndarray", got: "np.ndarray", targets: list[int], *, weight_bits: int, activation_bits: int
 ) -> Quality:
     """Of two tables of logits [tokens, vocabulary] and the tokens that follow."""
+    import numpy as np
+
     places = np.arange(len(targets))
     kl, top1 = 0.0, 0
     losses = [0.0, 0.0]
@@ -82,18 +90,22 @@ def compare(
     )
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def _log_softmax(logits: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
     shifted = logits.astype(np.float64) - logits.max()
     result: np.ndarray = shifted - np.log(np.exp(shifted).sum())
     return result
 
 
-def _calibration(folder: Path, engine: Engine) -> list[int]:
+def _calibration(folder: Path, engine: "Engine") -> list[int]:
     """The tokens of the calibration text; without a tokenizer, tokens spread over the vocabulary by a fixed rule."""
+    from gpt2cli import tokenizer
+
     count = min(TOKENS + 1, engine.window)
     if tokenizer.present(folder):
         text = (paths.data("models") / "calibration.txt").read_text(encoding="utf-8")
-        ids = [token for token in Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
+        ids = [token for token in tokenizer.Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
         if len(ids) > 1:
             return ids
     return [(7919 * number + 13) % engine.vocabulary for number in range(max(count, 2))]

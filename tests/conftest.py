@@ -18,13 +18,14 @@ from gpt2cli.model import load
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
-    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no network; the built-in
-    model where a test names none."""
+    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no config file, no network;
+    the built-in model where a test names none."""
     for name in list(os.environ):
         if name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
+    monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
     monkeypatch.setenv("GPT2_MODEL", "tiny")
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -17,7 +17,18 @@ from gpt2cli import paths
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and shells")
 GPT2 = f"{sys.executable} -m gpt2cli"
-HEAVY = {"onnxruntime", "numpy", "tokenizers", "huggingface_hub", "onnx", "safetensors", "pydantic", "rich"}
+HEAVY = {
+    "onnxruntime",
+    "numpy",
+    "tokenizers",
+    "huggingface_hub",
+    "onnx",
+    "safetensors",
+    "pydantic",
+    "rich",
+    "tomllib",
+    "platformdirs",
+}
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["generate", "--help"], ["generate", "--topk", "1"], []])
@@ -37,21 +48,38 @@ def test_help_and_version(run):
     assert "GPT2_TEMPERATURE" in text
 
 
-def test_every_option_has_help(run):
+def every_command():
+    """("generate", its Typer command), ("config set", ...) and so on."""
     import typer
 
     from gpt2cli import cli
 
-    command = typer.main.get_command(cli.app)
-    for name, child in command.commands.items():
-        for parameter in child.params:
+    def below(name, command):
+        if name:
+            yield name, command
+        for child, one in getattr(command, "commands", {}).items():
+            yield from below(f"{name} {child}".strip(), one)
+
+    return list(below("", typer.main.get_command(cli.app)))
+
+
+def test_every_option_has_help():
+    for name, command in every_command():
+        for parameter in command.params:
             assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_the_help_of_every_command_has_examples(run):
+    for name, _ in every_command():
+        assert re.search(rf"Examples?:\n.*\bgpt2 {name}", run(*name.split(), "--help").stdout, re.DOTALL), name
 
 
 def test_unknown_commands_and_options(run):
     assert_error(run("generat", "x"), 2, "generat", "did you mean gpt2 generate?")
     assert_error(run("Once upon a time"), 2, 'gpt2 generate "Once upon a time"')
     assert_error(run("--nope"), 2, "--nope")
+    assert_error(run("config", "ste"), 2, "'ste'", "did you mean gpt2 config set?")
+    assert_error(run("config", "xyzzy"), 2, "'xyzzy'", "gpt2 config --help")
 
 
 def test_text_on_a_pipe_and_no_arguments_generate(run):

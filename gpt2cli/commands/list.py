@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gpt2cli import catalog, terminal
 from gpt2cli import options as o
+from gpt2cli import terminal
 
 Rows = list[dict[str, Any]]
 
@@ -41,7 +41,7 @@ def list(
 
 
 def _rows() -> Rows:
-    from gpt2cli import exports, hubcache, sources
+    from gpt2cli import catalog, exports, hubcache, sources
 
     rows: dict[str, dict[str, Any]] = {}
     entries = [catalog.find(name) for name in catalog.names()]

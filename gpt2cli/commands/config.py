@@ -1,0 +1,174 @@
+"""gpt2 config: the settings, and the file that keeps them."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+from typing import Any
+
+import typer
+
+from gpt2cli import config as file
+from gpt2cli import options as o
+from gpt2cli import paths, settings, terminal
+from gpt2cli.errors import UnknownModel, UsageError
+from gpt2cli.settings import Setting
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 config
+  gpt2 config set model distilgpt2
+  gpt2 config get temperature
+  gpt2 config unset model
+"""
+_LIST = """\b
+Examples:
+  gpt2 config list
+  gpt2 config list --json | jq -r '.[] | select(.origin != "default") | .key'
+"""
+_GET = """\b
+Examples:
+  gpt2 config get model
+  GPT2_TOP_K=5 gpt2 config get top_k --json
+"""
+_SET = """\b
+Examples:
+  gpt2 config set model distilgpt2
+  gpt2 config set max_tokens -1
+"""
+_UNSET = """\b
+Example:
+  gpt2 config unset model
+"""
+_PATH = """\b
+Examples:
+  gpt2 config path
+  cp "$(gpt2 config path)" backup.toml
+"""
+_EDIT = """\b
+Examples:
+  gpt2 config edit
+  EDITOR="code --wait" gpt2 config edit
+"""
+
+app = typer.Typer(epilog=EXAMPLES)
+
+
+@app.callback(invoke_without_command=True)
+def config(context: typer.Context, as_json: o.Json = False) -> int:
+    """Show and change settings.
+
+    Without a command: each value and where it came from. A flag wins over its environment variable, that over the file,
+    and the file over the default."""
+    if context.invoked_subcommand is None:
+        return list_(context, as_json=as_json)
+    if as_json:
+        raise UsageError("--json before the command", f"write: gpt2 config {context.invoked_subcommand} ... --json")
+    return 0
+
+
+@app.command("list", epilog=_LIST)
+def list_(context: typer.Context, as_json: o.Json = False) -> int:
+    """Show each value and where it came from."""
+    current = settings.current(context)
+    if as_json:
+        terminal.say_json([_row(setting) for setting in current])
+    else:
+        rows = [(one.key, _shown(context, one), one.place or one.origin) for one in current]
+        terminal.say_table(("SETTING", "VALUE", "FROM"), rows)
+    return 0
+
+
+@app.command("get", epilog=_GET)
+def get(context: typer.Context, key: o.Key, as_json: o.Json = False) -> int:
+    """Print the value that commands take now."""
+    name = settings.find(context, key).name
+    setting = next(one for one in settings.current(context) if one.key == name)
+    if as_json:
+        terminal.say_json(_row(setting))
+    else:
+        terminal.say_out(_shown(context, setting))
+    return 0
+
+
+# a value may be -1
+@app.command("set", epilog=_SET, context_settings={"ignore_unknown_options": True})
+def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
+    """Write a setting into the file."""
+    option = settings.find(context, key)
+    name = str(option.name)
+    file.change(name, _model(value) if name == "model" else settings.checked(option, value))
+    if os.environ.get(str(option.envvar)):
+        terminal.note(f"{option.envvar}={os.environ[str(option.envvar)]} in the environment wins over it")
+    return 0
+
+
+@app.command("unset", epilog=_UNSET)
+def unset(context: typer.Context, key: o.Key) -> int:
+    """Take a setting out of the file."""
+    name = key if key in file.read() else settings.find(context, key).name  # also a key that is no setting
+    file.change(str(name), None)
+    return 0
+
+
+@app.command("path", epilog=_PATH)
+def path() -> int:
+    """Print where the file is, or would be."""
+    terminal.say_out(str(paths.config()))
+    return 0
+
+
+@app.command("edit", epilog=_EDIT)
+def edit(context: typer.Context) -> int:
+    """Open the file in $VISUAL or $EDITOR."""
+    where = paths.config()
+    if not where.exists():
+        file.write(_template(context))
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    windows = os.name == "nt"  # where a command line is one text
+    previous = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
+    try:
+        code = subprocess.run(f'{editor} "{where}"' if windows else [*shlex.split(editor), str(where)]).returncode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"the editor '{editor}': {reason}", f"set EDITOR, or open {where}") from None
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if code:
+        raise UsageError(f"the editor '{editor}' ended with {code}", f"set EDITOR, or open {where}")
+    settings.current(context)  # complain now, not when a text is wanted
+    return 0
+
+
+def _row(setting: Setting) -> dict[str, Any]:
+    return {"key": setting.key, "value": setting.value, "origin": setting.origin, "place": setting.place or None}
+
+
+def _shown(context: typer.Context, setting: Setting) -> str:
+    """A value for people; where it is None, what the option's help says: gpt2, drawn."""
+    if setting.value is None:
+        return str(settings.find(context, setting.key).help).rpartition("Default: ")[2].rstrip(".")
+    return str(setting.value).lower() if isinstance(setting.value, bool) else str(setting.value)
+
+
+def _model(name: str) -> str:
+    """The model's name, as it has to be in the file: a folder from the root. Raises UsageError."""
+    from gpt2cli import sources
+
+    try:
+        source = sources.resolve(name)
+    except UnknownModel as error:
+        raise UsageError(error.message, error.hint) from None
+    return name if source.repository or source.entry else source.model
+
+
+def _template(context: typer.Context) -> str:
+    """A file that changes nothing, with every setting as a comment."""
+    lines = ["# Settings of gpt2. A flag or an environment variable wins over them.", ""]
+    for key, option in o.settings(context).items():
+        lines.append(f"# {option.help}")
+        lines.append(f"# {key} = {json.dumps('' if option.default is None else option.default)}")
+        lines.append("")
+    return "\n".join(lines)
