@@ -13,7 +13,7 @@ import typer
 
 import gpt2cli
 from gpt2cli import inputs, terminal
-from gpt2cli.commands import export, generate, prune, pull, rm, show, verify
+from gpt2cli.commands import export, generate, prune, pull, rm, score, show, tokens, verify
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -31,7 +31,7 @@ Examples:
   gpt2 generate "Once upon a time"
   cat notes.txt | gpt2 generate - "And then"
 """
-COMMANDS = (generate, pull, list_, show, verify, rm, prune, export)
+COMMANDS = (generate, tokens, score, pull, list_, show, verify, rm, prune, export)
 
 app = typer.Typer(
     name="gpt2",

@@ -1,19 +1,22 @@
 """Arguments, stdin and files -> the prompt. Decides when stdin is read, which is rarely: a shell loop's stdin is never
 eaten, and an inherited pipe that stays open never hangs a command that has its prompt."""
 
+import codecs
 import contextlib
 import os
 import re
 import select
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2cli.errors import CannotMeet, UsageError
 
 # More than any prompt: what comes from a pipe that never ends stops here.
 MAX_BYTES = 64 << 20
+# What is read at a time where the whole is not needed.
+BLOCK = 1 << 16
 
 _ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
@@ -48,6 +51,62 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
     if "-" not in arguments:
         note_unused(note)
     return text
+
+
+def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None]) -> Iterator[str]:
+    """The text of a file, or of stdin where `file` is None or `-`, a block at a time and of any size: `read_prompt`'s
+    text of the same file. Raises UsageError, also at once where there is nothing to read, and CannotMeet."""
+    how = f'give a text: gpt2 {command} "Once upon a time", or -f FILE'
+    if file is not None and str(file) != "-":
+        if not file.exists():
+            raise UsageError(f"cannot read '{file}': no such file", "check the path given to -f")
+        return _blocks(file)
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise UsageError("no text", how)
+    note_silence(note)
+    return _blocks(None)
+
+
+def _blocks(file: Path | None) -> Iterator[str]:
+    source = "stdin" if file is None else f"'{file}'"
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    offset, held = 0, ""
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = sys.stdin.buffer if file is None else stack.enter_context(file.open("rb"))
+            more = True
+            while more:
+                # what is there, not a full block: somebody may be typing on the other end of the pipe
+                data = stream.read1(BLOCK)  # type: ignore[union-attr]
+                more = bool(data)
+                waiting = len(decoder.getstate()[0])
+                try:
+                    text = held + decoder.decode(data, final=not more)
+                except UnicodeDecodeError as reason:
+                    place = offset - waiting + reason.start
+                    raise _not_utf8(source, reason.object[reason.start], place) from None
+                offset += len(data)
+                # a newline may prove the last one
+                ends = 2 if text.endswith("\r\n") else 1 if text.endswith(("\r", "\n")) else 0
+                text, held = text[: len(text) - ends], text[len(text) - ends :]
+                if text:
+                    yield text
+        except OSError as reason:
+            raise UsageError(f"cannot read {source}: {reason.strerror}", "check the path given to -f") from None
+    if held == "\r":
+        yield held
+
+
+def lines(blocks: Iterator[str]) -> Iterator[str]:
+    """The lines of a text that comes in blocks, without their newlines."""
+    held: list[str] = []
+    for block in blocks:
+        first, *others = block.split("\n")
+        held.append(first)
+        for other in others:
+            yield "".join(held).removesuffix("\r")
+            held = [other]
+    yield "".join(held).removesuffix("\r")
 
 
 def note_unused(note: Callable[[str], None]) -> None:
@@ -126,11 +185,14 @@ def _decoded(data: bytes, source: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
-        raise CannotMeet(
-            f"{source} is not UTF-8: byte {data[reason.start]:#04x} at offset {reason.start}",
-            "convert it: iconv -f LATIN1 -t UTF-8",
-        ) from None
+        raise _not_utf8(source, data[reason.start], reason.start) from None
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _not_utf8(source: str, byte: int, offset: int) -> CannotMeet:
+    return CannotMeet(
+        f"{source} is not UTF-8: byte {byte:#04x} at offset {offset}", "convert it: iconv -f LATIN1 -t UTF-8"
+    )
 
 
 def note_silence(note: Callable[[str], None]) -> None:

@@ -112,7 +112,7 @@ class Tokenizer:
         self._tokenizer.encode_special_tokens = not special
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
-        words: list[int] = encoding.word_ids
+        words: list[int | None] = encoding.word_ids
         reach = max(map(len, self._added.values()), default=0)
         place, seen, tail = len(ids), 0, b""
         while place > 0 and (seen < 4 * _TAIL or len(tail) < 4096):
