@@ -3,12 +3,14 @@ eaten, and an inherited pipe that stays open never hangs a command that has its 
 
 import codecs
 import contextlib
+import itertools
 import os
 import re
 import select
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2cli.errors import CannotMeet, UsageError
@@ -20,6 +22,16 @@ BLOCK = 1 << 16
 
 _ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is scored: an argument, a line, or all that a file has, and where it stands."""
+
+    file: str | None
+    line: int | None
+    blocks: Iterable[str]
+    shown: str | None  # the text itself, where it is a line
 
 
 def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]) -> str:
@@ -97,16 +109,58 @@ def _blocks(file: Path | None) -> Iterator[str]:
         yield held
 
 
-def lines(blocks: Iterator[str]) -> Iterator[str]:
-    """The lines of a text that comes in blocks, without their newlines."""
+def lines(blocks: Iterable[str]) -> Iterator[list[str]]:
+    """The lines of a text that comes in blocks, without their newlines: those that end in each block, together."""
     held: list[str] = []
     for block in blocks:
-        first, *others = block.split("\n")
-        held.append(first)
-        for other in others:
-            yield "".join(held).removesuffix("\r")
-            held = [other]
-    yield "".join(held).removesuffix("\r")
+        *ended, rest = block.split("\n")
+        if ended:
+            ended[0] = "".join([*held, ended[0]])
+            held = []
+            yield [line.removesuffix("\r") for line in ended]
+        held.append(rest)
+    yield ["".join(held).removesuffix("\r")]
+
+
+def read_texts(
+    arguments: list[str], files: list[Path], *, whole: bool, escapes: bool, note: Callable[[str], None]
+) -> Iterator[list[Text]]:
+    """Each argument, each line that is not empty of the files, of stdin where a `-` stands, or where nothing else is
+    given; with `whole` each file. In order, in groups of what is there together. Raises UsageError, also at once where
+    that can be known, and CannotMeet."""
+    if arguments and files:
+        raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
+    if arguments.count("-") > 1:
+        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
+    if arguments and "-" not in arguments:
+        note_unused(note)
+
+    def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
+        return str(file) if file else None, read_blocks(file, command="score", note=note)
+
+    sources = [source(file) for file in files]
+    if "-" in arguments or not (arguments or files):
+        sources.append(source(None))
+    spoken = [argument if argument == "-" else argument_text(argument, escapes=escapes) for argument in arguments]
+
+    def from_sources() -> Iterator[list[Text]]:
+        for file, blocks in sources:
+            if whole:
+                yield [Text(file, None, blocks, None)]
+                continue
+            number = 0
+            for group in lines(blocks):
+                yield [Text(file, number + place, [line], line) for place, line in enumerate(group, 1) if line]
+                number += len(group)
+
+    def from_arguments() -> Iterator[list[Text]]:
+        for dash, group in itertools.groupby(enumerate(spoken, 1), key=lambda item: item[1] == "-"):
+            if dash:
+                yield from from_sources()
+            else:
+                yield [Text(None, number, [said], said) for number, said in group]
+
+    return from_arguments() if spoken else from_sources()
 
 
 def note_unused(note: Callable[[str], None]) -> None:

@@ -16,6 +16,11 @@ import numpy as np
 from gpt2cli.engine import CHUNK, Logits
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
+from gpt2cli.tokenizer import Tokenizer
+
+# Texts, and tokens with padding, that are computed together.
+_ROWS = 16
+_BATCH = 2 * CHUNK  # and at most two windows
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,17 @@ class Scored:
     rank: int | None = None
     top: tuple[tuple[int, float], ...] = ()
 
+    def plain(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """For JSON, as `generate` writes its log-probabilities."""
+        return {
+            "id": self.token,
+            "token": tokenizer.decode([self.token]),
+            "bytes": list(tokenizer.bytes_of(self.token)),
+            "logprob": self.logprob,
+            "rank": self.rank,
+            "top": [{"id": i, "token": tokenizer.decode([i]), "logprob": logprob} for i, logprob in self.top],
+        }
+
 
 @dataclass
 class Score:
@@ -37,10 +53,11 @@ class Score:
     nbytes: int = 0  # of the scored tokens
     logprob: float = 0.0  # in nats
 
-    def add(self, other: "Score") -> None:
-        self.tokens += other.tokens
-        self.nbytes += other.nbytes
-        self.logprob += other.logprob
+    def add(self, logprob: float | None, nbytes: int) -> None:
+        if logprob is not None:
+            self.tokens += 1
+            self.nbytes += nbytes
+            self.logprob += logprob
 
     @property
     def perplexity(self) -> float | None:
@@ -53,6 +70,17 @@ class Score:
     @property
     def bits_per_byte(self) -> float | None:
         return -self.logprob / math.log(2) / self.nbytes if self.nbytes else None
+
+    def plain(self) -> dict[str, float | None]:
+        """For JSON, which knows no infinity."""
+        perplexity = self.perplexity
+        return {
+            "tokens": self.tokens,
+            "bytes": self.nbytes,
+            "logprob": self.logprob,
+            "perplexity": None if perplexity == math.inf else perplexity,
+            "bits_per_byte": self.bits_per_byte,
+        }
 
 
 class Scorer:
@@ -86,16 +114,34 @@ class Scorer:
         self._before = [*before, *context]
         self._ready: int | None = None  # engine.text while the cache begins with self._before
 
-    def tokens(self, ids: Iterable[int], score: Score | None = None) -> Iterator[Scored]:
-        """The tokens of a text, scored as they come and added to `score`. One text at a time."""
-        for one in self._tokens(ids):
-            if score is not None and one.logprob is not None:
-                score.tokens += 1
-                score.nbytes += len(self._model.tokenizer.bytes_of(one.token))
-                score.logprob += one.logprob
-            yield one
+    def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[list[Scored]]:
+        """The tokens of several texts, in order; short ones are computed together, with the same results."""
+        batch: list[Sequence[int]] = []
+        longest, most = 0, min(_BATCH, 2 * self._engine.window)
+        for ids in texts:
+            new = max(longest, len(ids) + 1)
+            if batch and (len(batch) == _ROWS or new * (len(batch) + 1) > most):
+                yield from self._together(batch)
+                batch, new = [], len(ids) + 1
+            batch.append(ids)
+            longest = new
+        yield from self._together(batch)
 
-    def _tokens(self, ids: Iterable[int]) -> Iterator[Scored]:
+    def _together(self, texts: list[Sequence[int]]) -> Iterator[list[Scored]]:
+        # a context is computed once and shared, which pays more than a batch
+        if len(texts) < 2 or len(self._before) > 1:
+            yield from (list(self.tokens(ids)) for ids in texts)
+            return
+        self._engine.check_ids([token for ids in texts for token in ids])
+        fed = [[*self._before, *ids][:-1] for ids in texts]
+        logits = iter(self._engine.each([row for row in fed if row]) if any(fed) else ())
+        for ids, row in zip(texts, fed, strict=True):
+            unscored = 0 if self._before else 1
+            first = [Scored(token, None) for token in ids[:unscored]]
+            yield first + (list(scored(next(logits), ids[unscored:], top=self._top)) if row else [])
+
+    def tokens(self, ids: Iterable[int]) -> Iterator[Scored]:
+        """The tokens of a text, scored as they come. One text at a time."""
         engine, window = self._engine, self._engine.window
         recent = deque(self._before, maxlen=window)  # the window's tokens; all but the last are in the cache
         self._prepare()

@@ -3,9 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -31,21 +30,11 @@ HEADER = ("perplexity", "tokens", "logprob", "bits/byte", "line", "text")
 _WIDTHS = (12, 7, 11, 9, 6, 0)
 
 
-@dataclass(frozen=True)
-class Text:
-    """What is scored: an argument, a line, or all that a file has, and where it stands."""
-
-    file: str | None
-    line: int | None
-    blocks: Iterable[str]
-    shown: str | None  # the text itself, where it is a line
-
-
 @dataclass
 class Row:
     """A text and its score, which is complete when the tokens have been consumed."""
 
-    text: Text
+    text: inputs.Text
     score: "Score"
     tokens: "Iterable[Scored]"
 
@@ -88,7 +77,7 @@ def score(
     Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text."""
     _refuse_contradictions(context_)
     note = _silent if quiet else terminal.note
-    texts = _texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
+    texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
     before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=_silent)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
@@ -109,16 +98,29 @@ def score(
 
     total, count, above, begun = Score(), 0, 0, time.monotonic()
 
+    def added(found: Iterable["Scored"], result: Score) -> Iterator["Scored"]:
+        for one in found:
+            nbytes = len(tokenizer.bytes_of(one.token))
+            result.add(one.logprob, nbytes)
+            total.add(one.logprob, nbytes)
+            yield one
+
     def rows() -> Iterator[Row]:
         nonlocal count, above
-        for one in texts:
-            result = Score()
-            row = Row(one, result, scorer.tokens(_ids(tokenizer, one.blocks, special=special), result))
-            yield row if tokens else row.finish()
-            row.finish()  # whatever the reader left
-            total.add(result)
-            count += 1
-            above += fail_above is not None and (result.perplexity or 0) > fail_above
+        for group in texts:
+            if whole:
+                streams: Iterable[Iterable[Scored]] = (
+                    scorer.tokens(_ids(tokenizer, one.blocks, special=special)) for one in group
+                )
+            else:
+                streams = scorer.texts(tokenizer.encode("".join(one.blocks), special=special) for one in group)
+            for one, stream in zip(group, streams, strict=True):
+                result = Score()
+                row = Row(one, result, added(stream, result))
+                yield row if tokens else row.finish()
+                row.finish()  # whatever the reader left
+                count += 1
+                above += fail_above is not None and (result.perplexity or 0) > fail_above
 
     found = rows()
     if sort is not None or top is not None:
@@ -173,47 +175,6 @@ def _refuse_contradictions(context: typer.Context) -> None:
         raise UsageError(f"--fail-above {values['fail_above']} is no perplexity", "give a number such as 1000")
     if values["whole"] and values["text"]:
         raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
-
-
-def _texts(
-    arguments: list[str], files: list[Path], *, whole: bool, escapes: bool, note: Callable[[str], None]
-) -> Iterator[Text]:
-    """In order; errors that can be known are raised at once."""
-    if arguments and files:
-        raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
-    if arguments.count("-") > 1:
-        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
-    if arguments and "-" not in arguments:
-        inputs.note_unused(note)
-
-    def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
-        return str(file) if file else None, inputs.read_blocks(file, command="score", note=note)
-
-    sources = [source(file) for file in files]
-    if "-" in arguments or not (arguments or files):
-        sources.append(source(None))
-    spoken: list[Text | None] = []
-    for number, argument in enumerate(arguments, 1):
-        if argument == "-":
-            spoken.append(None)
-        else:
-            said = inputs.argument_text(argument, escapes=escapes)
-            spoken.append(Text(None, number, [said], said))
-
-    def iterate() -> Iterator[Text]:
-        for one in spoken or [None]:
-            if one is not None:
-                yield one
-                continue
-            for file, blocks in sources:
-                if whole:
-                    yield Text(file, None, blocks, None)
-                    continue
-                for number, line in enumerate(inputs.lines(iter(blocks)), 1):
-                    if line:
-                        yield Text(file, number, [line], line)
-
-    return iterate()
 
 
 def _ids(tokenizer: "Tokenizer", blocks: Iterable[str], *, special: bool) -> Iterator[int]:
@@ -318,36 +279,15 @@ def _json(
     except (KeyboardInterrupt, Terminated, UserError) as error:
         reason = error
     if some or reason is None:
-        output.write(("" if some else unwritten) + '], "total": ' + _line(_sums(total))[:-1] + "}\n")
+        output.write(("" if some else unwritten) + '], "total": ' + _line(total.plain())[:-1] + "}\n")
     if reason is not None:
         raise reason
 
 
 def _plain(row: Row, tokenizer: "Tokenizer", *, tokens: bool) -> dict[str, Any]:
-    logprobs = [  # before the sums: consuming completes them
-        {
-            "id": one.token,
-            "token": tokenizer.decode([one.token]),
-            "bytes": list(tokenizer.bytes_of(one.token)),
-            "logprob": one.logprob,
-            "rank": one.rank,
-            "top": [{"id": i, "token": tokenizer.decode([i]), "logprob": logprob} for i, logprob in one.top],
-        }
-        for one in row.tokens
-    ]
+    logprobs = [one.plain(tokenizer) for one in row.tokens]  # before the sums: consuming completes them
     where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}
-    return where | _sums(row.score) | {"logprobs": logprobs if tokens else None}
-
-
-def _sums(score: "Score") -> dict[str, Any]:
-    perplexity = score.perplexity
-    return {
-        "tokens": score.tokens,
-        "bytes": score.nbytes,
-        "logprob": score.logprob,
-        "perplexity": perplexity if perplexity is not None and math.isfinite(perplexity) else None,
-        "bits_per_byte": score.bits_per_byte,
-    }
+    return where | row.score.plain() | {"logprobs": logprobs if tokens else None}
 
 
 def _line(value: dict[str, Any]) -> str:
