@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2cli.errors import CannotMeet, UsageError
 
@@ -65,48 +66,51 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
     return text
 
 
-def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None]) -> Iterator[str]:
-    """The text of a file, or of stdin where `file` is None or `-`, a block at a time and of any size: `read_prompt`'s
-    text of the same file. Raises UsageError, also at once where there is nothing to read, and CannotMeet."""
-    how = f'give a text: gpt2 {command} "Once upon a time", or -f FILE'
+def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None], trimmed: bool = True) -> Iterator[str]:
+    """The text of a file, or of stdin where `file` is None or `-`, a block at a time and of any size. `trimmed` drops
+    one newline at its end, as `read_prompt` does. Raises UsageError, also at once where there is nothing to read, and
+    CannotMeet."""
     if file is not None and str(file) != "-":
         if not file.exists():
             raise UsageError(f"cannot read '{file}': no such file", "check the path given to -f")
-        return _blocks(file)
-    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
-        raise UsageError("no text", how)
-    note_silence(note)
-    return _blocks(None)
+        blocks = _blocks(file)
+    elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise UsageError("no text", f'give a text: gpt2 {command} "Once upon a time", or a file: -f FILE')
+    else:
+        note_silence(note)
+        blocks = _blocks(None)
+    return _trimmed(blocks) if trimmed else blocks
 
 
 def _blocks(file: Path | None) -> Iterator[str]:
     source = "stdin" if file is None else f"'{file}'"
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    offset, held = 0, ""
+    offset, more = 0, True
     with contextlib.ExitStack() as stack:
         try:
-            stream = sys.stdin.buffer if file is None else stack.enter_context(file.open("rb"))
-            more = True
+            stream: Any = sys.stdin.buffer if file is None else stack.enter_context(file.open("rb"))
             while more:
-                # what is there, not a full block: somebody may be typing on the other end of the pipe
-                data = stream.read1(BLOCK)  # type: ignore[union-attr]
+                data = stream.read1(BLOCK)  # what is there: the rest may be a long time coming
                 more = bool(data)
-                waiting = len(decoder.getstate()[0])
+                place = offset - len(decoder.getstate()[0])
                 try:
-                    text = held + decoder.decode(data, final=not more)
+                    yield decoder.decode(data, final=not more)
                 except UnicodeDecodeError as reason:
-                    place = offset - waiting + reason.start
+                    place += reason.start
                     raise _not_utf8(source, reason.object[reason.start], place) from None
                 offset += len(data)
-                # a newline may prove the last one
-                ends = 2 if text.endswith("\r\n") else 1 if text.endswith(("\r", "\n")) else 0
-                text, held = text[: len(text) - ends], text[len(text) - ends :]
-                if text:
-                    yield text
         except OSError as reason:
             raise UsageError(f"cannot read {source}: {reason.strerror}", "check the path given to -f") from None
-    if held == "\r":
-        yield held
+
+
+def _trimmed(blocks: Iterator[str]) -> Iterator[str]:
+    held = ""
+    for block in blocks:
+        text = held + block
+        end = 2 if text.endswith("\r\n") else 1 if text.endswith(("\r", "\n")) else 0
+        text, held = text[: len(text) - end], text[len(text) - end :]
+        yield text
+    yield held if held == "\r" else ""
 
 
 def lines(blocks: Iterable[str]) -> Iterator[list[str]]:
@@ -136,7 +140,7 @@ def read_texts(
         note_unused(note)
 
     def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
-        return str(file) if file else None, read_blocks(file, command="score", note=note)
+        return str(file) if file else None, read_blocks(file, command="score", note=note, trimmed=whole)
 
     sources = [source(file) for file in files]
     if "-" in arguments or not (arguments or files):
