@@ -246,6 +246,18 @@ def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, checkpoin
         assert encoded(tokenizer, text, 40) == tokenizer.encode(text)
 
 
+def test_a_long_added_token_is_not_torn(monkeypatch, tmp_path):
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 150)
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["<a-1-b-2-c-3-d-4-e-5-f-6-g-7-h-8>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer(tmp_path)
+    text = "the cat <a-1-b-2-c-3-d-4-e-5-f-6-g-7-h-8>" * 20
+    assert tokenizer.encode(text).count(300) == 20
+    for size in range(1, 60):
+        assert encoded(tokenizer, text, size) == tokenizer.encode(text)
+
+
 def test_little_of_a_stream_is_held(monkeypatch, checkpoint):
     monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 300)
     for text in ("the cat and " * 1000, "日本語。" * 3000, "cat\n" * 3000, "a1" * 6000):

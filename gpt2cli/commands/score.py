@@ -269,17 +269,17 @@ def _json(
     *,
     tokens: bool,
 ) -> None:
-    """One object, written as the rows come; whole also where they end early."""
-    unwritten = _line(common)[:-2] + ', "texts": [\n'
-    some, reason = False, None
+    """One object, with what there is also where the rows end early."""
+    plain: list[str] = []
+    reason: BaseException | None = None
     try:
         for row in rows:
-            output.write(unwritten + _line(_plain(row, tokenizer, tokens=tokens))[:-1])
-            unwritten, some = ",\n", True
+            plain.append(_line(_plain(row, tokenizer, tokens=tokens)).rstrip())
     except (KeyboardInterrupt, Terminated, UserError) as error:
         reason = error
-    if some or reason is None:
-        output.write(("" if some else unwritten) + '], "total": ' + _line(total.plain())[:-1] + "}\n")
+    if plain or reason is None:
+        head, texts, sums = _line(common)[:-2], ",\n".join(plain), _line(total.plain())[:-1]
+        output.write(f'{head}, "texts": [\n{texts}], "total": {sums}}}\n')
     if reason is not None:
         raise reason
 

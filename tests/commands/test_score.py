@@ -2,10 +2,10 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import assert_error
@@ -207,26 +207,27 @@ def test_lines_arrive_while_the_pipe_is_open(spawn):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("options", [["--json"], ["--sort", "tokens"], []])
-def test_an_interruption_keeps_what_there_is(spawn, options, tmp_path):
-    process = spawn("score", "-m", "tiny", "-v", *options, stdin=subprocess.PIPE)
-    process.stdin.write(b"The cat\nThe")
-    process.stdin.flush()
-    process.stderr.readline()  # -v: the model is loaded
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+@pytest.mark.parametrize("options", [["--json"], ["--sort", "tokens", "--jsonl"], ["--jsonl"]])
+def test_an_interruption_keeps_what_there_is(spawn, options, story, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = spawn("score", "-m", "tiny", *options, "-f", story, "-f", fifo)
+    with fifo.open("wb"):  # as soon as it is read, and the story is done
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=30)[0]
     assert process.returncode == 130
-    assert out.count(b"The cat") == 1
-    if options == ["--json"]:
-        assert json.loads(out)["total"]["tokens"] == json.loads(out)["texts"][0]["tokens"]
+    lines = out.decode().splitlines()
+    texts = json.loads(out)["texts"] if options == ["--json"] else [json.loads(line) for line in lines]
+    assert {text["line"] for text in texts} == {1, 2, 4, 5}
 
 
-def test_an_error_in_the_middle_keeps_what_there_is(score):
-    result = score("--json", stdin=b"the cat\n" + b"\n" * 70_000 + b"\xff")
+@pytest.mark.parametrize("options", [["--json"], ["--jsonl"], ["--sort", "tokens", "--jsonl"], ["--top", 2, "--json"]])
+def test_an_error_in_the_middle_keeps_what_there_is(score, options):
+    result = score(*options, stdin=b"the cat\n" + b"\n" * 70_000 + b"\xff")
     assert result.code == 6
     assert "0xff" in result.stderr
-    assert json.loads(result.stdout)["texts"][0]["text"] == "the cat"
+    value = json.loads(result.stdout)
+    assert value.get("texts", [value])[0]["text"] == "the cat"
 
 
 def test_errors(score, run, tmp_path, story):
