@@ -273,8 +273,7 @@ def _json(
     plain: list[str] = []
     reason: BaseException | None = None
     try:
-        for row in rows:
-            plain.append(_line(_plain(row, tokenizer, tokens=tokens)).rstrip())
+        plain.extend(_line(_plain(row, tokenizer, tokens=tokens)).rstrip() for row in rows)
     except (KeyboardInterrupt, Terminated, UserError) as error:
         reason = error
     if plain or reason is None:
