@@ -103,6 +103,7 @@ class ReadyEngine(Engine):
         for row in ids:
             self.reset()
             found.append(self.feed([row], every=True))
+        self.reset()
         return found
 
     def _append(self, rows: list[int], ids: Sequence[Ids], every: bool) -> Logits:

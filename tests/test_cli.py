@@ -20,7 +20,18 @@ GPT2 = f"{sys.executable} -m gpt2cli"
 HEAVY = {"onnxruntime", "numpy", "tokenizers", "huggingface_hub", "onnx", "safetensors", "pydantic", "rich"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["generate", "--help"], ["tokens", "-h"], ["score", "-h"], ["generate", "--topk", "1"], []])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["--version"],
+        ["generate", "--help"],
+        ["tokens", "-h"],
+        ["score", "-h"],
+        ["generate", "--topk", "1"],
+        [],
+    ],
+)
 def test_help_imports_nothing_heavy(argv):
     code = f"import sys; from gpt2cli.cli import main; main({argv!r}); print(*sys.modules, file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
