@@ -13,7 +13,7 @@ import typer
 
 import gpt2cli
 from gpt2cli import inputs, settings, terminal
-from gpt2cli.commands import bench, completion, config, export, generate, prune, pull, rm, show, verify
+from gpt2cli.commands import bench, completion, config, export, generate, prune, pull, rm, score, show, tokens, verify
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -29,7 +29,7 @@ from gpt2cli.errors import (
 _EXAMPLES = """\b
 Example: gpt2 generate "Once upon a time"        (each command's --help has more)
 """
-COMMANDS = (generate, pull, list_, show, verify, rm, prune, export, bench, config, completion)
+COMMANDS = (generate, tokens, score, pull, list_, show, verify, rm, prune, export, bench, config, completion)
 
 app = typer.Typer(
     name="gpt2",

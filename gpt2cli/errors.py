@@ -12,6 +12,7 @@
 They are raised where the mistake is understood and become words in `cli.main`, nowhere else.
 """
 
+EXIT_ABOVE = 8  # gpt2 score --fail-above: no failure, an answer
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143

@@ -1,22 +1,38 @@
 """Arguments, stdin and files -> the prompt. Decides when stdin is read, which is rarely: a shell loop's stdin is never
 eaten, and an inherited pipe that stays open never hangs a command that has its prompt."""
 
+import codecs
 import contextlib
+import itertools
 import os
 import re
 import select
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2cli.errors import CannotMeet, UsageError
 
 # More than any prompt: what comes from a pipe that never ends stops here.
 MAX_BYTES = 64 << 20
+# What is read at a time where the whole is not needed.
+BLOCK = 1 << 16
 
 _ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is scored: an argument, a line, or all that a file has, and where it stands."""
+
+    file: str | None
+    line: int | None
+    blocks: Iterable[str]
+    shown: str | None  # the text itself, where it is a line
 
 
 def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]) -> str:
@@ -48,6 +64,107 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
     if "-" not in arguments:
         note_unused(note)
     return text
+
+
+def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None], trimmed: bool = True) -> Iterator[str]:
+    """The text of a file, or of stdin where `file` is None or `-`, a block at a time and of any size. `trimmed` drops
+    one newline at its end, as `read_prompt` does. Raises UsageError, also at once where there is nothing to read, and
+    CannotMeet."""
+    if file is not None and str(file) != "-":
+        if not file.exists():
+            raise UsageError(f"cannot read '{file}': no such file", "check the path given to -f")
+        blocks = _blocks(file)
+    elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise UsageError("no text", f'give a text: gpt2 {command} "Once upon a time", or a file: -f FILE')
+    else:
+        note_silence(note)
+        blocks = _blocks(None)
+    return _trimmed(blocks) if trimmed else blocks
+
+
+def _blocks(file: Path | None) -> Iterator[str]:
+    source = "stdin" if file is None else f"'{file}'"
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    offset, more = 0, True
+    with contextlib.ExitStack() as stack:
+        try:
+            stream: Any = sys.stdin.buffer if file is None else stack.enter_context(file.open("rb"))
+            while more:
+                data = stream.read1(BLOCK)  # what is there: the rest may be a long time coming
+                more = bool(data)
+                place = offset - len(decoder.getstate()[0])
+                try:
+                    yield decoder.decode(data, final=not more)
+                except UnicodeDecodeError as reason:
+                    place += reason.start
+                    raise _not_utf8(source, reason.object[reason.start], place) from None
+                offset += len(data)
+        except OSError as reason:
+            raise UsageError(f"cannot read {source}: {reason.strerror}", "check the path given to -f") from None
+
+
+def _trimmed(blocks: Iterator[str]) -> Iterator[str]:
+    held = ""
+    for block in blocks:
+        text = held + block
+        end = 2 if text.endswith("\r\n") else 1 if text.endswith(("\r", "\n")) else 0
+        text, held = text[: len(text) - end], text[len(text) - end :]
+        yield text
+    yield held if held == "\r" else ""
+
+
+def lines(blocks: Iterable[str]) -> Iterator[list[str]]:
+    """The lines of a text that comes in blocks, without their newlines: those that end in each block, together."""
+    held: list[str] = []
+    for block in blocks:
+        *ended, rest = block.split("\n")
+        if ended:
+            ended[0] = "".join([*held, ended[0]])
+            held = []
+            yield [line.removesuffix("\r") for line in ended]
+        held.append(rest)
+    yield ["".join(held).removesuffix("\r")]
+
+
+def read_texts(
+    arguments: list[str], files: list[Path], *, whole: bool, escapes: bool, note: Callable[[str], None]
+) -> Iterator[list[Text]]:
+    """Each argument, each line that is not empty of the files, of stdin where a `-` stands, or where nothing else is
+    given; with `whole` each file. In order, in groups of what is there together. Raises UsageError, also at once where
+    that can be known, and CannotMeet."""
+    if arguments and files:
+        raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
+    if arguments.count("-") > 1:
+        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
+    if arguments and "-" not in arguments:
+        note_unused(note)
+
+    def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
+        return str(file) if file else None, read_blocks(file, command="score", note=note, trimmed=whole)
+
+    sources = [source(file) for file in files]
+    if "-" in arguments or not (arguments or files):
+        sources.append(source(None))
+    spoken = [argument if argument == "-" else argument_text(argument, escapes=escapes) for argument in arguments]
+
+    def from_sources() -> Iterator[list[Text]]:
+        for file, blocks in sources:
+            if whole:
+                yield [Text(file, None, blocks, None)]
+                continue
+            number = 0
+            for group in lines(blocks):
+                yield [Text(file, number + place, [line], line) for place, line in enumerate(group, 1) if line]
+                number += len(group)
+
+    def from_arguments() -> Iterator[list[Text]]:
+        for dash, group in itertools.groupby(enumerate(spoken, 1), key=lambda item: item[1] == "-"):
+            if dash:
+                yield from from_sources()
+            else:
+                yield [Text(None, number, [said], said) for number, said in group]
+
+    return from_arguments() if spoken else from_sources()
 
 
 def note_unused(note: Callable[[str], None]) -> None:
@@ -126,11 +243,14 @@ def _decoded(data: bytes, source: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
-        raise CannotMeet(
-            f"{source} is not UTF-8: byte {data[reason.start]:#04x} at offset {reason.start}",
-            "convert it: iconv -f LATIN1 -t UTF-8",
-        ) from None
+        raise _not_utf8(source, data[reason.start], reason.start) from None
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _not_utf8(source: str, byte: int, offset: int) -> CannotMeet:
+    return CannotMeet(
+        f"{source} is not UTF-8: byte {byte:#04x} at offset {offset}", "convert it: iconv -f LATIN1 -t UTF-8"
+    )
 
 
 def note_silence(note: Callable[[str], None]) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperOption
 
+SORT_KEYS = ("perplexity", "bits_per_byte", "logprob", "tokens")
+
 
 def settings(context: typer.Context) -> dict[str, TyperOption]:
     """Every option with an environment variable, of any command, by its parameter's name; in the order of the help."""
@@ -80,6 +82,73 @@ Ids = Annotated[
 Escapes = Annotated[bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in arguments and --stop.")]
 Special = Annotated[bool, typer.Option("--special", help="<|endoftext|> in the prompt is the token, not text.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")]
+
+Text = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TEXT]...", help="Joined by spaces; - is stdin's text. Default: stdin.", show_default=False
+    ),
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TEXT]...", help="A text each; - is stdin's lines. Default: stdin.", show_default=False),
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(*("-f", "--file"), metavar="FILE", help="Read FILE; may be repeated.", show_default=False),
+]
+SpecialText = Annotated[bool, typer.Option("--special", help="<|endoftext|> in a text is the token, not text.")]
+
+Decode = Annotated[bool, typer.Option("--decode", "-d", help="The other way: token ids to text.")]
+OnlyIds = Annotated[bool, typer.Option("--ids", help="Print the ids alone, on one line.")]
+Count = Annotated[bool, typer.Option("--count", "-c", help="Print how many tokens there are.")]
+CutTo = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=0, help="Cut the text to N tokens, and print it.", show_default=False),
+]
+TokenLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a token, each on a line.")]
+
+Whole = Annotated[bool, typer.Option("--whole", help="Score each file, or stdin, as one text, not by lines.")]
+Context = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Text that precedes each and is not scored.", show_default=False),
+]
+Start = Annotated[
+    bool,
+    typer.Option("--start/--no-start", help="Score the first token, given <|endoftext|> where the model has it."),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Tokens by which the window moves on in a longer text. Default: half of it.",
+        show_default=False,
+    ),
+]
+EachToken = Annotated[bool, typer.Option("--tokens", help="Each token: log-probability, rank, and what was likelier.")]
+Alternatives = Annotated[int, typer.Option(metavar="K", min=0, help="With --tokens: the K most probable tokens.")]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Highest first, by perplexity, bits_per_byte, logprob or tokens.",
+        autocompletion=lambda incomplete: [key for key in SORT_KEYS if key.startswith(incomplete)],
+        show_default=False,
+    ),
+]
+Reverse = Annotated[bool, typer.Option("--reverse", help="With --sort or --top: lowest first.")]
+Top = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Only the first N, by perplexity unless --sort.", show_default=False),
+]
+FailAbove = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Exit with code 8 where a perplexity is above X.", show_default=False),
+]
+Tsv = Annotated[bool, typer.Option("--tsv", help="Tab-separated and without header, on a terminal too.")]
+TextLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a text, each on a line.")]
+Totals = Annotated[bool, typer.Option("--stats", help="Print totals and speed to stderr.")]
 
 ModelName = Annotated[
     str | None,

@@ -99,6 +99,14 @@ class ReadyEngine(Engine):
             return self._append(list(range(len(ids))), ids, every)
         return np.concatenate([self._append([row], [new], every) for row, new in enumerate(ids)])
 
+    def each(self, ids: Sequence[Ids]) -> list[Logits]:
+        found = []
+        for row in ids:
+            self.reset()
+            found.append(self.feed([row], every=True))
+        self.reset()
+        return found
+
     def _append(self, rows: list[int], ids: Sequence[Ids], every: bool) -> Logits:
         """Equally many new tokens for equally long rows."""
         pieces, start, count = [], 0, len(ids[0])

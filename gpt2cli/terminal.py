@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -58,7 +59,7 @@ class Output:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or write to a file: -o FILE")
             self._file: IO[Any] = sys.stdout.buffer
-            self._dim = _dim_codes() if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
+            self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
             return
         try:
             if path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
@@ -137,6 +138,21 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say_out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def visible(octets: bytes) -> str:
+    """Bytes on one line of text, as `-e` reads them back: \\n, \\t, \\xHH for what is no character or a control one."""
+    text = octets.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return "".join(_CONTROL.get(character) or _control(character) for character in text)
+
+
+_CONTROL = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _control(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Zl", "Zp"):
+        return character
+    return "".join(f"\\x{octet:02x}" for octet in character.encode())
+
+
 def size_text(nbytes: float) -> str:
     """548105171 -> 548 MB."""
     for unit in ("B", "kB", "MB"):
@@ -202,8 +218,21 @@ class Texts:
         self._output.write(text, dim=dim)
 
 
-def _dim_codes() -> tuple[str, str] | None:
-    """What to write before and after the prompt on this terminal; None where escapes are unwelcome."""
+def rank_colours() -> Callable[[str, int | None], str]:
+    """Colours a text by the rank of its token, as GLTR does: green to 10, yellow to 100, red to 1000, magenta beyond;
+    not where stdout is no terminal, or escapes are unwelcome."""
+    wanted = stdout_is_terminal() or os.environ.get("FORCE_COLOR")
+    codes = [_codes(color=name) if wanted else None for name in ("green", "yellow", "red", "magenta")]
+
+    def coloured(text: str, rank: int | None) -> str:
+        found = codes[sum(rank > most for most in (10, 100, 1000))] if rank else None
+        return text.join(found) if found else text
+
+    return coloured
+
+
+def _codes(**style: Any) -> tuple[str, str] | None:
+    """What to write before and after a text of this style on this terminal; None where escapes are unwelcome."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return None
     from rich.console import Console
@@ -212,7 +241,7 @@ def _dim_codes() -> tuple[str, str] | None:
     console = Console(file=sys.stdout)
     if not console.is_terminal or console.legacy_windows:
         return None
-    before, after = Style(dim=True).render("\0").split("\0")
+    before, after = Style(**style).render("\0").split("\0")
     return before, after
 
 

@@ -25,6 +25,9 @@ def _byte_alphabet() -> dict[str, int]:
 
 _BYTES = _byte_alphabet()
 _WORD_GAP = re.compile(r"\S(?= \S)")
+# Characters that IdStream encodes at a time, and the words at their end that wait for what follows.
+_BLOCK = 1 << 16
+_TAIL = 8
 
 
 class Tokenizer:
@@ -100,9 +103,37 @@ class Tokenizer:
         splitter = self._tokenizer.pre_tokenizer
         return splitter is not None and [place for _, place in splitter.pre_tokenize_str("ab cd")][-1] == (2, 5)
 
+    def encode_start(self, text: str, *, special: bool = False) -> tuple[list[int], str]:
+        """The ids of the beginning of `text` that stay the same whatever text follows it, and the rest of the text.
+
+        That needs no knowledge of the tokenizer but this: how it splits text into words depends on a few words
+        around, and on no more characters than its longest added token has. The cut lies before the last words, where
+        the rest by itself gets the ids that it got here."""
+        self._tokenizer.encode_special_tokens = not special
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        words: list[int | None] = encoding.word_ids
+        reach = max(map(len, self._added.values()), default=0)
+        place, seen, tail = len(ids), 0, b""
+        while place > 0 and (seen < 4 * _TAIL or len(tail) < 4096):
+            before = place
+            while place > 0 and words[place - 1] == words[before - 1]:
+                place -= 1
+            tail = b"".join(map(self.bytes_of, ids[place:before])) + tail
+            seen += 1
+            if place and seen >= _TAIL and len(tail) >= reach + 4:
+                rest = tail.decode("utf-8", errors="replace")
+                if text.endswith(rest) and self.encode(rest, special=special) == ids[place:]:
+                    return ids[:place], rest
+        return [], text
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
+
+    def knows(self, token: int) -> bool:
+        """Whether the id has a piece."""
+        return token in self._added or (0 <= token < 1 << 32 and self._tokenizer.id_to_token(token) is not None)
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes a token stands for; none for an id that has no piece (a padded vocabulary)."""
@@ -175,6 +206,35 @@ def _add_tokens(tokenizer: _Tokenizer, path: Path) -> None:
                 f"{path}: '{text}' has the id {token}, after the vocabulary comes {tokenizer.token_to_id(text)}",
                 "added_tokens.json and vocab.json do not belong together: copy both from one checkpoint",
             )
+
+
+class IdStream:
+    """Text -> ids, a piece of the text at a time, in bounded memory where the text has words of bounded length.
+
+    The pushed ids and the finish joined equal `encode` of the whole text."""
+
+    def __init__(self, tokenizer: Tokenizer, *, special: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._held: list[str] = []
+        self._length = 0
+        self._enough = _BLOCK
+
+    def push(self, text: str) -> list[int]:
+        self._held.append(text)
+        self._length += len(text)
+        if self._length < self._enough:
+            return []
+        ids, rest = self._tokenizer.encode_start("".join(self._held), special=self._special)
+        self._held, self._length = [rest], len(rest)
+        # where nothing could be cut off, the next attempt waits for twice the text: the work stays linear
+        self._enough = max(_BLOCK, 2 * len(rest))
+        return ids
+
+    def finish(self) -> list[int]:
+        """The ids of what is left."""
+        held, self._held, self._length = "".join(self._held), [], 0
+        return self._tokenizer.encode(held, special=self._special)
 
 
 class TextStream:

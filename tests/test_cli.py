@@ -31,7 +31,18 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["generate", "--help"], ["generate", "--topk", "1"], []])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["--version"],
+        ["generate", "--help"],
+        ["tokens", "-h"],
+        ["score", "-h"],
+        ["generate", "--topk", "1"],
+        [],
+    ],
+)
 def test_help_imports_nothing_heavy(argv):
     code = f"import sys; from gpt2cli.cli import main; main({argv!r}); print(*sys.modules, file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)

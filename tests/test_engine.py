@@ -55,6 +55,16 @@ def test_every_position_ends_with_the_last(engine):
     assert whole.shape == (64, 300)
 
 
+def test_every_logit_of_several_texts_as_of_each_alone(engine):
+    engine.feed([IDS[:9]])
+    rows = [IDS[:5], IDS[10:30], IDS[3:4], IDS]
+    together = engine.each(rows)
+    assert engine.lengths == [0]
+    for row, logits in zip(rows, together, strict=True):
+        engine.reset()
+        assert np.array_equal(logits, engine.feed([row], every=True))
+
+
 @pytest.mark.parametrize("size", [2, 3, 8, 32, 63])
 def test_chunks_equal_the_whole(engine, size, monkeypatch):
     whole = engine.feed([IDS], every=True)

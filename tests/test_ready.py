@@ -56,6 +56,15 @@ def test_rows_of_different_lengths(made, engine):
         np.testing.assert_allclose(result, oracle.forward(tensors, config, [*row, token])[-1], atol=tolerance)
 
 
+def test_every_logit_of_several_texts(made, engine):
+    _, tensors, config, tolerance = made
+    engine.feed([IDS[:9]])
+    rows = [IDS[:5], IDS[10:30], IDS[3:4]]
+    for row, result in zip(rows, engine.each(rows), strict=True):
+        np.testing.assert_allclose(result, oracle.forward(tensors, config, row), atol=tolerance)
+    assert engine.lengths == [0]
+
+
 def test_rewinding_and_selecting(made, engine):
     _, tensors, config, tolerance = made
     engine.feed([IDS[:20]])

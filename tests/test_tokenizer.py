@@ -1,14 +1,17 @@
 """Text -> ids -> text, whole characters, and the real GPT-2 files where they are at hand."""
 
+import itertools
 import json
+import random
 
 import pytest
 from checkpoints import END, small_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2cli import paths
 from gpt2cli.errors import CorruptFile
-from gpt2cli.tokenizer import TextStream, Tokenizer
+from gpt2cli.tokenizer import IdStream, TextStream, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +208,60 @@ def test_held_is_what_finish_returns(tokenizer):
         for token in ids[:count]:
             stream.push(token)
         assert stream.held == stream.finish()
+
+
+# IdStream
+
+
+PIECES = [*"abc  \n\n'sred.,!12\t\r", "日本", "é", "😀", "e\u0301", "\u3000", "\xa0", "\x1c", END, "<|endof", "text|>"]
+
+
+def encoded(tokenizer, text, size, *, special=False):
+    stream = IdStream(tokenizer, special=special)
+    ids = [token for start in range(0, len(text), size) for token in stream.push(text[start : start + size])]
+    return ids + stream.finish()
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_streamed_ids_are_those_of_the_whole_text(monkeypatch, checkpoint, special):
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 150)
+    rng = random.Random(1)
+    for folder in (checkpoint, paths.data("models") / "tiny"):
+        tokenizer = Tokenizer(folder)
+        for _ in range(150):
+            text = "".join(rng.choices(PIECES, k=rng.randint(0, 900)))
+            assert encoded(tokenizer, text, rng.randint(1, 200), special=special) == tokenizer.encode(
+                text, special=special
+            )
+
+
+def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, checkpoint, tmp_path):
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 150)
+    value = json.loads((checkpoint / "tokenizer.json").read_text())
+    value["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    tokenizer = Tokenizer(tmp_path)
+    assert tokenizer.encode("ab") == tokenizer.encode(" ab")
+    for text in ("the cat, 'tis said;\nand the dog " * 60, "cat\n" * 300, "the-cat-and " + "cat-" * 200 + " dog" * 200):
+        assert encoded(tokenizer, text, 40) == tokenizer.encode(text)
+
+
+def test_a_long_added_token_is_not_torn(monkeypatch, tmp_path):
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 150)
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["<a-1-b-2-c-3-d-4-e-5-f-6-g-7-h-8>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer(tmp_path)
+    text = "the cat <a-1-b-2-c-3-d-4-e-5-f-6-g-7-h-8>" * 20
+    assert tokenizer.encode(text).count(300) == 20
+    for size in range(1, 60):
+        assert encoded(tokenizer, text, size) == tokenizer.encode(text)
+
+
+def test_little_of_a_stream_is_held(monkeypatch, checkpoint):
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 300)
+    for text in ("the cat and " * 1000, "日本語。" * 3000, "cat\n" * 3000, "a1" * 6000):
+        stream = IdStream(Tokenizer(checkpoint))
+        given = [len(stream.push(text[start : start + 100])) for start in range(0, len(text), 100)]
+        longest_wait = max(len(list(group)) for empty, group in itertools.groupby(given, key=lambda n: n == 0) if empty)
+        assert longest_wait <= 8, text[:8]

@@ -1,0 +1,224 @@
+"""gpt2 tokens: what a model sees of a text, and back."""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2cli import inputs, terminal
+from gpt2cli import options as o
+from gpt2cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.tokenizer import Tokenizer
+
+# Of each text its name (None but for files), and its ids as they come.
+Stream = tuple[str | None, Iterator[list[int]]]
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 tokens "Once upon a time"                a token a line: id, piece
+  gpt2 tokens --count -f story.txt -f notes.txt
+  gpt2 tokens --limit 900 < book.txt | gpt2     the first 900 tokens
+  gpt2 tokens --ids "The cat" | gpt2 tokens --decode
+  gpt2 tokens --jsonl "naïve 猫" | jq -c '[.id, .bytes]'
+"""
+
+_ID = re.compile(r"[\s,\[\]]+")
+
+
+def tokens(
+    text: o.Text = None,
+    file: o.Files = None,
+    escapes: o.Escapes = False,
+    special: o.SpecialText = False,
+    decode: o.Decode = False,
+    ids: o.OnlyIds = False,
+    count: o.Count = False,
+    limit: o.CutTo = None,
+    model: o.ModelName = None,
+    offline: o.Offline = False,
+    as_json: o.Json = False,
+    as_jsonl: o.TokenLines = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Split text into tokens, count them, or put ids together again. Text of any size streams."""
+    if as_jsonl and (as_json or ids or count):
+        raise UsageError(
+            "--jsonl contradicts " + ("--json" if as_json else "--ids" if ids else "--count"), "choose one of them"
+        )
+    if ids and count:
+        raise UsageError("--ids contradicts --count", "choose one of them; --json has both")
+    texts = _texts(text or [], file or [], escapes=escapes, note=_silent if quiet else terminal.note)
+    name, revision, tokenizer = _open(model, offline=offline, quiet=quiet)
+    streams = [(place, _limited(_encoded(tokenizer, blocks, decode, special), limit)) for place, blocks in texts]
+    with terminal.Output() as output:
+        if as_json:
+            _json(output, tokenizer, streams, {"model": name, "revision": revision}, ids=ids, count=count)
+        elif as_jsonl:
+            _jsonl(output, tokenizer, streams)
+        elif count:
+            _counts(output, streams)
+        elif ids:
+            _ids(output, streams)
+        elif decode or limit is not None:
+            _text(output, tokenizer, streams, limited=limit is not None)
+        else:
+            for _, blocks in streams:
+                for block in blocks:
+                    output.write(
+                        "".join(f"{token}\t{terminal.visible(tokenizer.bytes_of(token))}\n" for token in block)
+                    )
+    return 0
+
+
+def _silent(text: str) -> None:
+    """--quiet."""
+
+
+def _texts(
+    arguments: list[str], files: list[Path], *, escapes: bool, note: Callable[[str], None]
+) -> list[tuple[str | None, Iterable[str]]]:
+    if arguments and files:
+        raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
+    if arguments:
+        return [(None, [inputs.read_prompt(arguments, None, escapes=escapes, note=note)])]
+    if files:
+        return [(str(file), inputs.read_blocks(file, command="tokens", note=note)) for file in files]
+    return [(None, inputs.read_blocks(None, command="tokens", note=note))]
+
+
+def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
+    """The model's name and revision, and its tokenizer; the weights are not opened."""
+    from gpt2cli import store
+    from gpt2cli.tokenizer import Tokenizer, present
+
+    with terminal.progress(quiet=quiet) as update:
+        listener = store.Listener(update, _silent if quiet else terminal.note, terminal.note)
+        listing = None
+        if name is None:
+            name, listing = store.default("auto", listener, offline=offline)
+        source = store.resolve(name)
+        if source.folder and present(source.folder):
+            return name, source.revision, Tokenizer(source.folder)
+        runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)
+    beside = runnable.graph is not None and not present(runnable.folder)
+    return name, runnable.revision, Tokenizer(runnable.graph.parent if beside and runnable.graph else runnable.folder)
+
+
+def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], decode: bool, special: bool) -> Iterator[list[int]]:
+    from gpt2cli.tokenizer import IdStream
+
+    if decode:
+        yield from _parsed(tokenizer, blocks)
+        return
+    stream = IdStream(tokenizer, special=special)
+    for block in blocks:
+        yield stream.push(block)
+    yield stream.finish()
+
+
+def _parsed(tokenizer: "Tokenizer", blocks: Iterable[str]) -> Iterator[list[int]]:
+    """Numbers between white space, commas or brackets."""
+    held = ""
+    for block in itertools.chain(blocks, [" "]):
+        *words, held = _ID.split(held + block)
+        found = []
+        for word in filter(None, words):
+            token = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
+            if not tokenizer.knows(token):
+                raise UsageError(
+                    f"'{word[:40]}' is not a token id of this model",
+                    "--decode takes ids: gpt2 tokens --decode 464 3290",
+                )
+            found.append(token)
+        yield found
+
+
+def _limited(blocks: Iterator[list[int]], limit: int | None) -> Iterator[list[int]]:
+    """The first `limit` ids; the text behind them is not read."""
+    left = limit
+    while left is None or left > 0:
+        block = next(blocks, None)
+        if block is None:
+            return
+        yield block if left is None else block[:left]
+        left = None if left is None else left - len(block)
+
+
+def _counts(output: terminal.Output, streams: list[Stream]) -> None:
+    """A number; with several files a line each, and the total."""
+    total = 0
+    for place, blocks in streams:
+        number = sum(map(len, blocks))
+        total += number
+        output.write(f"{number}\n" if len(streams) == 1 else f"{number}\t{place}\n")
+    if len(streams) > 1:
+        output.write(f"{total}\ttotal\n")
+
+
+def _ids(output: terminal.Output, streams: list[Stream]) -> None:
+    for _, blocks in streams:
+        space = ""
+        for block in filter(None, blocks):
+            output.write(space + " ".join(map(str, block)))
+            space = " "
+        output.write("\n")
+
+
+def _text(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
+    """Whole characters: `limit` leaves out one that it would cut in two."""
+    from gpt2cli.tokenizer import TextStream
+
+    writer = terminal.Texts(output, 1, prompt="", null=False)
+    for _, blocks in streams:
+        stream = TextStream(tokenizer)
+        for block in blocks:
+            writer.push(0, "".join(map(stream.push, block)), done=False)
+        if not limited:
+            writer.push(0, stream.finish(), done=False)
+    writer.push(0, "", done=True)
+
+
+def _piece(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
+    octets = tokenizer.bytes_of(token)
+    return {"id": token, "token": octets.decode(errors="replace"), "bytes": list(octets)}
+
+
+def _jsonl(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
+    for place, blocks in streams:
+        numbers = itertools.count()
+        for block in blocks:
+            rows = ({"file": place, "index": next(numbers)} | _piece(tokenizer, token) for token in block)
+            output.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _json(
+    output: terminal.Output,
+    tokenizer: "Tokenizer",
+    streams: list[Stream],
+    common: dict[str, Any],
+    *,
+    ids: bool,
+    count: bool,
+) -> None:
+    """One object, written as the text is read: {..., "texts": [{"file", "tokens" or "ids", "count"}]}."""
+    unwritten = json.dumps(common, ensure_ascii=False)[:-1] + ', "texts": ['  # until there is something to show
+    for place, blocks in streams:
+        unwritten += f'\n{{"file": {json.dumps(place, ensure_ascii=False)}, '
+        unwritten += "" if count else '"ids": [' if ids else '"tokens": ['
+        number, comma = 0, ""
+        for block in filter(None, blocks):
+            number += len(block)
+            if not count:
+                rows = [
+                    str(one) if ids else f"\n{json.dumps(_piece(tokenizer, one), ensure_ascii=False)}" for one in block
+                ]
+                output.write(unwritten + comma + ", ".join(rows))
+                unwritten, comma = "", ", "
+        output.write(f'{unwritten}{"" if count else "], "}"count": {number}}}')
+        unwritten = ","
+    output.write("]}\n")

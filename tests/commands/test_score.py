@@ -1,0 +1,249 @@
+"""gpt2 score as people and scripts use it: rows, order, formats, exit codes."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import assert_error
+
+from gpt2cli.scoring import Scorer
+
+LINES = ["the cat sat down", "zzz qqq", "", "the old man", "a"]
+
+
+@pytest.fixture
+def score(run, checkpoint):
+    """gpt2 score with the small random checkpoint."""
+
+    def call(*argv, **options):
+        return run("score", "-m", checkpoint, *argv, **options)
+
+    return call
+
+
+@pytest.fixture
+def story(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("\n".join(LINES) + "\n")
+    return path
+
+
+def rows(result):
+    assert result.code == 0, result.stderr
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def objects(result):
+    assert result.code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def logprob(model, text, **options):
+    found = Scorer(model, **options).tokens(model.tokenizer.encode(text))
+    return [one.logprob for one in found if one.logprob is not None]
+
+
+def test_a_row_a_line_that_is_not_empty(score, story, small):
+    found = objects(score("--jsonl", "-f", story))
+    assert [(one["line"], one["text"]) for one in found] == [(n, t) for n, t in enumerate(LINES, 1) if t]
+    for one in found:
+        logprobs = logprob(small, one["text"])
+        assert one["logprob"] == pytest.approx(sum(logprobs), abs=1e-3)
+        assert one["tokens"] == len(logprobs)
+        assert one["bytes"] == len(one["text"].encode())
+        assert one["perplexity"] == pytest.approx(math.exp(-one["logprob"] / one["tokens"]))
+        assert one["bits_per_byte"] == pytest.approx(-one["logprob"] / one["bytes"] / math.log(2))
+        assert one["logprobs"] is None
+        assert (one["file"], one["precision"], one["start"]) == (str(story), "fp32", True)
+
+
+def test_columns_are_those_of_json(score, story):
+    for row, one in zip(rows(score("-f", story)), objects(score("--jsonl", "-f", story)), strict=True):
+        assert [float(cell) for cell in row[:4]] == pytest.approx(
+            [one["perplexity"], one["tokens"], one["logprob"], one["bits_per_byte"]], rel=1e-3
+        )
+        assert row[4:] == [f"{story}:{one['line']}", one["text"]]
+
+
+def test_every_way_in_is_the_same(score, story):
+    expected = [row[:4] for row in rows(score("-f", story))]
+    text = "\n".join(LINES)
+    assert [row[:4] for row in rows(score(*filter(None, LINES)))] == expected
+    for argv, stdin in [((), text), (("-f", "-"), text + "\n"), (("-",), text.replace("\n", "\r\n"))]:
+        found = rows(score(*argv, stdin=stdin))
+        assert [row[:4] for row in found] == expected
+        assert [row[4] for row in found] == ["1", "2", "4", "5"] if not argv or argv == ("-",) else True
+    mixed = rows(score("the cat sat down", "-", "a", stdin="zzz qqq\n\nthe old man"))
+    assert [row[:4] for row in mixed] == expected
+    assert rows(score("-e", r"a\tb"))[0][5] != r"a\tb"
+
+
+def test_order(score, story):
+    found = objects(score("--jsonl", "-f", story))
+    for key in ("perplexity", "bits_per_byte", "logprob", "tokens"):
+        high = sorted(found, key=lambda one: -one[key])
+        assert [one["line"] for one in objects(score("--jsonl", "--sort", key, "-f", story))] == [
+            o["line"] for o in high
+        ]
+        low = sorted(found, key=lambda one: one[key])
+        reverse = objects(score("--jsonl", "--sort", key, "--reverse", "--top", 3, "-f", story))
+        assert [one["line"] for one in reverse] == [one["line"] for one in low[:3]]
+    top = objects(score("--jsonl", "--top", 1, "-f", story))
+    assert [one["perplexity"] for one in top] == [max(one["perplexity"] for one in found)]
+
+
+def test_top_of_many_lines(score):
+    lines = [f"{number} the" for number in range(300)]
+    everything = objects(score("--jsonl", stdin="\n".join(lines)))
+    best = sorted(everything, key=lambda one: -one["perplexity"])[:2]
+    found = objects(score("--jsonl", "--top", 2, stdin="\n".join(lines)))
+    assert [one["line"] for one in found] == [one["line"] for one in best]
+
+
+def test_whole_files_longer_than_the_window(score, tmp_path, small):
+    text = "the cat and the old man\n\nwent to the sea, " * 20
+    (tmp_path / "long.txt").write_text(text + "\n")
+    (tmp_path / "empty.txt").write_text("")
+    long, empty = objects(
+        score("--whole", "--jsonl", "--stride", 10, "-f", tmp_path / "long.txt", "-f", tmp_path / "empty.txt")
+    )
+    logprobs = logprob(small, text, stride=10)
+    assert len(logprobs) > 3 * small.engine.window
+    assert (long["tokens"], long["bytes"], long["stride"]) == (len(logprobs), len(text), 10)
+    assert long["logprob"] == pytest.approx(sum(logprobs), abs=1e-2)
+    assert (long["line"], long["text"]) == (None, None)
+    assert (empty["tokens"], empty["logprob"], empty["perplexity"], empty["bits_per_byte"]) == (0, 0, None, None)
+    assert rows(score("--whole", stdin=text))[0][4:] == ["-", ""]
+
+
+def test_context_precedes_and_is_not_scored(score, tmp_path, small):
+    (tmp_path / "context.txt").write_text("the old man\n")
+    (found,) = objects(score("--jsonl", "--context", tmp_path / "context.txt", " went"))
+    context = small.tokenizer.encode("the old man")
+    assert found["logprob"] == pytest.approx(sum(logprob(small, " went", context=context)), abs=1e-4)
+    assert found["context_tokens"] == len(context)
+    assert found["bytes"] == 5
+    (tmp_path / "context.txt").write_text("the old man " * 99)
+    result = score("--context", tmp_path / "context.txt", " went", "--stride", 40)
+    assert (
+        result.stderr
+        == f"note: of the context's {len(small.tokenizer.encode('the old man ' * 99))} tokens the last 23 count\n"
+    )
+    assert score("-q", "--context", tmp_path / "context.txt", " went").stderr == ""
+
+
+def test_without_the_first_token(score, small):
+    (found,) = objects(score("--jsonl", "--no-start", "--tokens", "the old man"))
+    logprobs = logprob(small, "the old man", start=False)
+    assert found["logprob"] == pytest.approx(sum(logprobs), abs=1e-4)
+    assert found["tokens"] == len(logprobs) == len(found["logprobs"]) - 1
+    assert found["logprobs"][0]["logprob"] is None
+    assert found["bytes"] == len("the old man") - len(found["logprobs"][0]["bytes"])
+    assert rows(score("--no-start", "a"))[0][:4] == ["-", "0", "0.0000", "-"]
+
+
+def test_each_token(score, small):
+    (found,) = objects(score("--jsonl", "--tokens", "--alternatives", 2, "the old man"))
+    assert [one["id"] for one in found["logprobs"]] == small.tokenizer.encode("the old man")
+    assert sum(one["logprob"] for one in found["logprobs"]) == pytest.approx(found["logprob"])
+    for one in found["logprobs"]:
+        assert len(one["top"]) == 2
+        assert one["top"][0]["logprob"] >= max(one["logprob"], one["top"][1]["logprob"])
+        assert (one["rank"] == 1) == (one["top"][0]["id"] == one["id"])
+    *tokens, text, empty = score("--tokens", "the old man").stdout.splitlines()
+    assert [line.split("\t")[:4] for line in tokens] == [
+        [f"{one['logprob']:.4f}", str(one["rank"]), str(one["id"]), one["token"]] for one in found["logprobs"]
+    ]
+    assert text.endswith("\t1\tthe old man")
+    assert empty == ""
+    # in order or not, as one text or a line
+    assert score("--tokens", "--top", 1, "the old man").stdout == score("--tokens", "the old man").stdout
+    assert len(rows(score("--tokens", "--whole", stdin="the old man"))) == len(tokens) + 2
+
+
+def test_json_is_one_object(score, story):
+    value = json.loads(score("--json", "-f", story).stdout)
+    assert list(value) == [
+        *("model", "revision", "precision", "device", "window", "stride", "start", "context_tokens"),
+        *("texts", "total"),
+    ]
+    assert (value["window"], value["stride"]) == (64, 32)
+    for key in ("tokens", "bytes", "logprob"):
+        assert value["total"][key] == pytest.approx(sum(text[key] for text in value["texts"]))
+    lines = objects(score("--jsonl", "-f", story))
+    assert [text["logprob"] for text in value["texts"]] == [line["logprob"] for line in lines]
+    assert json.loads(score("--json", stdin="").stdout)["texts"] == []
+
+
+def test_fail_above(score, story):
+    found = objects(score("--jsonl", "-f", story))
+    highest = max(one["perplexity"] for one in found)
+    lowest = min(one["perplexity"] for one in found)
+    fine = score("--fail-above", highest + 1, "-f", story)
+    assert (fine.code, fine.stderr) == (0, "")
+    result = score("--fail-above", lowest, "-f", story)
+    assert (result.code, result.stderr.count("\n")) == (8, 1)
+    assert "3 of 4" in result.stderr
+    assert result.stdout == fine.stdout
+    assert score("-q", "--fail-above", lowest, "--json", "--top", 1, "-f", story).stderr == ""
+
+
+def test_stats(score, story):
+    result = score("--stats", "-f", story)
+    assert result.stderr.startswith("4 texts · ")
+    assert result.stderr.endswith(" tokens/s\n")
+
+
+def test_lines_arrive_while_the_pipe_is_open(spawn):
+    process = spawn("score", "-m", "tiny", stdin=subprocess.PIPE)
+    process.stdin.write(b"The cat\nThe dog\n")
+    process.stdin.flush()
+    assert process.stdout.readline().endswith(b"\t1\tThe cat\n")
+    assert process.stdout.readline().endswith(b"\t2\tThe dog\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("options", [["--json"], ["--sort", "tokens", "--jsonl"], ["--jsonl"]])
+def test_an_interruption_keeps_what_there_is(spawn, options, story, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = spawn("score", "-m", "tiny", *options, "-f", story, "-f", fifo)
+    with fifo.open("wb"):  # as soon as it is read, and the story is done
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=30)[0]
+    assert process.returncode == 130
+    lines = out.decode().splitlines()
+    texts = json.loads(out)["texts"] if options == ["--json"] else [json.loads(line) for line in lines]
+    assert {text["line"] for text in texts} == {1, 2, 4, 5}
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--jsonl"], ["--sort", "tokens", "--jsonl"], ["--top", 2, "--json"]])
+def test_an_error_in_the_middle_keeps_what_there_is(score, options):
+    result = score(*options, stdin=b"the cat\n" + b"\n" * 70_000 + b"\xff")
+    assert result.code == 6
+    assert "0xff" in result.stderr
+    value = json.loads(result.stdout)
+    assert value.get("texts", [value])[0]["text"] == "the cat"
+
+
+def test_errors(score, run, tmp_path, story):
+    assert_error(score(), 2, "no text", "gpt2 score")
+    assert_error(score("-f", tmp_path / "none"), 2, "none")
+    assert_error(score("--context", tmp_path / "none", "x"), 2, "none")
+    assert_error(score("x", "-f", story), 2, str(story))
+    assert_error(score("-", "-", stdin="x"), 2, "twice")
+    assert_error(score("--sort", "size", "x"), 2, "size", "perplexity")
+    assert_error(score("--reverse", "x"), 2, "--reverse", "--sort")
+    assert_error(score("--stride", 64, "x"), 2, "64", "63")
+    assert_error(score("--alternatives", 2, "x"), 2, "--tokens")
+    assert_error(score("--json", "--tsv", "x"), 2, "--json", "--tsv")
+    assert_error(score("--fail-above", -1, "x"), 2, "--fail-above")
+    assert_error(score("--fail-above", "nan", "x"), 2, "--fail-above")
+    assert_error(score("--whole", "x"), 2, "--whole")
+    assert_error(score("-q", "-v", "x"), 2, "--quiet")
+    assert_error(score(stdin=b"\xff"), 6, "0xff")
+    assert_error(run("score", "-m", "nope", "x"), 3, "nope")
