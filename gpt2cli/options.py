@@ -320,7 +320,9 @@ BenchGenerated = Annotated[
 BenchDepths = Annotated[str, typer.Option("-d", "--depth", metavar="N", help=f"Tokens in the cache before{_LIST}")]
 BenchBatches = Annotated[str, typer.Option("-b", "--batch", metavar="N", help=f"Rows generated at once{_LIST}")]
 Repetitions = Annotated[int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="Of each test.")]
-Start = Annotated[bool, typer.Option("--start/--no-start", help="Time to the first token too, cold and warm.")]
+FirstToken = Annotated[
+    bool, typer.Option("--first-token/--no-first-token", help="Time to the first token too, cold and warm.")
+]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting of `gpt2 config`.", autocompletion=_keys)]
 Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", autocompletion=_values)]

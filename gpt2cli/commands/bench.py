@@ -26,7 +26,7 @@ def bench(
     depths: o.BenchDepths = "0",
     batches: o.BenchBatches = "1",
     repetitions: o.Repetitions = 5,
-    start: o.Start = True,
+    first_token: o.FirstToken = True,
     precision: o.Precision = "auto",
     source: o.ModelSource = "auto",
     threads: o.Threads = 0,
@@ -66,7 +66,7 @@ def bench(
     if not (quiet or as_csv or as_json or as_jsonl):
         terminal.say_out(f"{opened.name}, {opened.precision} on {opened.device}: {machine}")
     rows = []
-    steps, done = len(fitting) * repetitions + 2 * start * repetitions, 0
+    steps, done = len(fitting) * repetitions + 2 * first_token * repetitions, 0
     with terminal.progress(quiet=quiet, counted=True) as update:
 
         def measure(test: benchmark.Test, name: str, speeds: Iterable[float]) -> None:
@@ -94,7 +94,7 @@ def bench(
             )
 
         update("measuring", 0, steps)
-        if start:
+        if first_token:
             one = benchmark.Test(8, 1)
             arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", "1 2 3 4 5 6 7 8", "-m", opened.name]
             arguments += ["--precision", precision, "--source", source, "--threads", str(threads), "--offline"]

@@ -93,7 +93,7 @@ def _texts(
 
 def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
-    from gpt2cli import store
+    from gpt2cli import sources, store
     from gpt2cli.tokenizer import Tokenizer, present
 
     with terminal.progress(quiet=quiet) as update:
@@ -101,7 +101,7 @@ def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | 
         listing = None
         if name is None:
             name, listing = store.default("auto", listener, offline=offline)
-        source = store.resolve(name)
+        source = sources.resolve(name)
         if source.folder and present(source.folder):
             return name, source.revision, Tokenizer(source.folder)
         runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)

@@ -42,9 +42,9 @@ def test_json_has_the_documented_shape(run, checkpoint):
         assert row["threads"] == 1
         assert row["precision"] == "int8"
         assert row["tokens_per_second"]["median"] > 0
-    lines = run(*argv, "--jsonl", "-q", "--no-start").stdout.splitlines()
+    lines = run(*argv, "--jsonl", "-q", "--no-first-token").stdout.splitlines()
     assert [json.loads(line)["test"] for line in lines] == [row["test"] for row in rows[2:]]
-    table = list(csv.DictReader(io.StringIO(run(*argv, "--csv", "-q", "--no-start").stdout)))
+    table = list(csv.DictReader(io.StringIO(run(*argv, "--csv", "-q", "--no-first-token").stdout)))
     assert [row["test"] for row in table] == [row["test"] for row in rows[2:]]
     assert float(table[0]["tokens_per_second_median"]) > 0
 
@@ -58,17 +58,17 @@ def test_the_rate_counts_all_rows_and_the_tokens_of_the_loop(monkeypatch, small)
 
 
 def test_the_table_names_the_machine(run, checkpoint):
-    lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1, "--no-start").stdout.splitlines()
+    lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1, "--no-first-token").stdout.splitlines()
     assert "onnxruntime" in lines[0]
     assert lines[1].split() == ["TEST", "TOKENS/S", "MEAN", "STDEV"]
     assert [line.split()[0] for line in lines[2:4]] == ["pp4", "tg4"]
 
 
 def test_what_does_not_fit_is_left_out_and_said(run, checkpoint):
-    result = run("bench", "-m", checkpoint, "-p", "4,200", "-n", 0, "-r", 1, "--no-start", "--jsonl")
+    result = run("bench", "-m", checkpoint, "-p", "4,200", "-n", 0, "-r", 1, "--no-first-token", "--jsonl")
     assert [json.loads(line)["test"] for line in result.stdout.splitlines()] == ["pp4"]
     assert "pp200 does not fit into the window of 64 tokens" in result.stderr
-    assert_error(run("bench", "-q", "-m", checkpoint, "-p", "200", "-n", 0, "--no-start"), 6, "no test fits")
+    assert_error(run("bench", "-q", "-m", checkpoint, "-p", "200", "-n", 0, "--no-first-token"), 6, "no test fits")
 
 
 def test_wrong_arguments(run, checkpoint):
