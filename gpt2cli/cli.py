@@ -13,7 +13,7 @@ import typer
 
 import gpt2cli
 from gpt2cli import inputs, terminal
-from gpt2cli.commands import export, generate, prune, pull, rm, show, verify
+from gpt2cli.commands import export, generate, prune, pull, repl, rm, show, verify
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -31,7 +31,7 @@ Examples:
   gpt2 generate "Once upon a time"
   cat notes.txt | gpt2 generate - "And then"
 """
-COMMANDS = (generate, pull, list_, show, verify, rm, prune, export)
+COMMANDS = (generate, repl, pull, list_, show, verify, rm, prune, export)
 
 app = typer.Typer(
     name="gpt2",

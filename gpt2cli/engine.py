@@ -181,14 +181,21 @@ class Engine:
         self.text += 1
 
     def resume(self, ids: Ids) -> int:
-        """Back to one row, for a text that begins with `ids`: the row that shares the longest beginning with them stays,
-        as far as it does, but never the last of `ids`, whose logits are wanted. Returns how many tokens stay."""
-        shared = [_shared(row, ids[:-1]) for row in self.said]
-        best = max(range(len(shared)), key=shared.__getitem__)
-        self.select([best])
-        self.rewind(shared[best])
+        """Back to one row, for a text that begins with `ids`: the row that shares most of them stays, as far as
+        it does, but never the last of `ids`, whose logits are wanted. Returns how many tokens stay."""
+        shared, row = self._longest_shared(ids)
+        self.select([row])
+        self.rewind(shared)
         self.text += 1
-        return shared[best]
+        return shared
+
+    def shared(self, ids: Ids) -> int:
+        """How many tokens `resume` would keep."""
+        return self._longest_shared(ids)[0]
+
+    def _longest_shared(self, ids: Ids) -> tuple[int, int]:
+        shared = [_shared(said, ids[:-1]) for said in self.said]
+        return max(shared), shared.index(max(shared))
 
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
@@ -215,7 +222,9 @@ class Engine:
 
 def _shared(first: Ids, second: Ids) -> int:
     """The length of their common beginning."""
-    return next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    return next(
+        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def open_session(path: Path, threads: int) -> Any:

@@ -9,8 +9,12 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt2cli.errors import CannotMeet, UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.tokenizer import Tokenizer
 
 # More than any prompt: what comes from a pipe that never ends stops here.
 MAX_BYTES = 64 << 20
@@ -35,7 +39,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         )
     if file is not None and str(file) != "-":
         note_unused(note)
-        return _read_file(file)
+        return read_file(file)
     if not arguments:
         return _read_stdin(note)
     if arguments.count("-") > 1:
@@ -59,6 +63,34 @@ def note_unused(note: Callable[[str], None]) -> None:
 def argument_text(text: str, *, escapes: bool) -> str:
     """An argument as text, with `escapes` read. Raises UsageError where it is not UTF-8."""
     return _unescaped(_checked(text)) if escapes else _checked(text)
+
+
+def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
+    """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id).
+    Raises UsageError."""
+    biases: dict[int, float] = {}
+    for entry in entries:
+        key, equals, value = entry.rpartition("=")
+        try:
+            bias = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key:
+            raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
+        if key.isascii() and key.isdigit():
+            token = int(key)
+        else:
+            quoted = len(key) > 2 and key[0] == key[-1] == '"'
+            ids = tokenizer.encode(argument_text(key[1:-1] if quoted else key, escapes=escapes))
+            if len(ids) != 1:
+                shown = " ".join(map(str, ids))
+                raise UsageError(
+                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one",
+                    "bias each id by itself: ID=X",
+                )
+            token = ids[0]
+        biases[token] = bias
+    return biases
 
 
 def _unescaped(text: str) -> str:
@@ -92,12 +124,18 @@ def _checked(text: str) -> str:
     return text
 
 
-def _read_file(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of a file, one newline at its end dropped. Raises UsageError and CannotMeet."""
+    return _without_newline(file_text(path))
+
+
+def file_text(path: Path) -> str:
+    """All of it. Raises UsageError and CannotMeet."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as reason:
-        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path given to -f") from None
+        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path") from None
     return _decoded(data, f"'{path}'")
 
 
@@ -114,7 +152,7 @@ def _read_stdin(note: Callable[[str], None]) -> str:
         raise UsageError(f"cannot read stdin: {reason.strerror}", how) from None
     if not data:
         raise UsageError("no prompt: stdin is empty", how)
-    return _decoded(data, "stdin")
+    return _without_newline(_decoded(data, "stdin"))
 
 
 def _decoded(data: bytes, source: str) -> str:
@@ -124,12 +162,15 @@ def _decoded(data: bytes, source: str) -> str:
             "only the end can be used: tail -c 10000 FILE | gpt2",
         )
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise CannotMeet(
             f"{source} is not UTF-8: byte {data[reason.start]:#04x} at offset {reason.start}",
             "convert it: iconv -f LATIN1 -t UTF-8",
         ) from None
+
+
+def _without_newline(text: str) -> str:
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
 
 
