@@ -25,31 +25,31 @@ def retry(repl: "Repl", rest: str) -> None:
     node = document.nodes[document.current]
     if node.author == "model" and node.parent is not None:
         document.goto(node.parent)
-    repl.show("again", most=3)
+    repl.show(most=3)
     repl.go_on()
 
 
 def undo(repl: "Repl", rest: str) -> None:
     for _ in range(_number(rest, 1, "/undo 2")):
         repl.session.document.undo()
-    repl.show("undone")
+    repl.show()
 
 
 def redo(repl: "Repl", rest: str) -> None:
     for _ in range(_number(rest, 1, "/redo 2")):
         repl.session.document.redo()
-    repl.show("redone")
+    repl.show()
 
 
 def edit(repl: "Repl", rest: str) -> None:
     before = repl.session.document.text
-    after = _edited(before)
+    after = _edited(repl, before)
     if after == f"{before}\n":  # editors end the last line
         after = before
     elif not before.endswith("\n"):
         after = after.removesuffix("\n")
     repl.session.document.rewrite(after)
-    repl.show("edited" if after != before else "unchanged")
+    repl.show()
 
 
 def set_(repl: "Repl", rest: str) -> None:
@@ -134,7 +134,7 @@ def goto(repl: "Repl", rest: str) -> None:
     if not rest:
         raise UsageError("/goto needs a place", "/branches lists them; 0 is the beginning")
     repl.session.document.goto(repl.session.document.find(rest))
-    repl.show(f"at {rest}")
+    repl.show()
 
 
 def save(repl: "Repl", rest: str) -> None:
@@ -159,7 +159,7 @@ def load(repl: "Repl", rest: str) -> None:
         raise UsageError("the document is not saved", f"/save FILE first, or drop it: /load -f {name}")
     path = paths.user_path(name)
     repl.opened(files.load(path), path)
-    repl.show(str(path))
+    repl.show()
 
 
 def read(repl: "Repl", rest: str) -> None:
@@ -168,7 +168,7 @@ def read(repl: "Repl", rest: str) -> None:
     text = inputs.read_file(paths.user_path(rest))
     if text:
         repl.session.document.append("you", text)
-    repl.show(rest)
+    repl.show()
 
 
 def tokens(repl: "Repl", rest: str) -> None:
@@ -211,7 +211,7 @@ def why(repl: "Repl", rest: str) -> None:
     if not 0 <= choice < len(top):
         raise UsageError(f"there is no choice {words[1]}", f"choices go from 1 to {len(top)}")
     session.choose_instead(place, top[choice][0])
-    repl.show("instead", most=3)
+    repl.show(most=3)
     repl.go_on()
 
 
@@ -224,14 +224,15 @@ def stats(repl: "Repl", rest: str) -> None:
     repl.screen.say(f"{len(document.nodes) - 1} texts in the tree, {len(document.path())} on this branch")
     if done:
         repl.screen.say(
-            f"last: {done.tokens} tokens in {done.total_s:.2f} s ({done.speed:.1f}/s), seed {done.seed};"
-            f" {done.fed} tokens fed before the first, {done.reused} from the cache"
+            f"last: seed {done.seed}, {done.tokens} tokens in {done.total_s:.2f} s ({done.speed:.1f}/s);"
+            f" of {done.fed + done.reused} before them {done.reused} were in the cache"
         )
 
 
 def clear(repl: "Repl", rest: str) -> None:
     repl.session.document.goto(0)
-    repl.show("an empty page; /redo goes back, /branches lists what there was")
+    repl.screen.say("an empty page; /redo goes back, /branches lists what there was")
+    repl.show()
 
 
 def exit_(repl: "Repl", rest: str) -> None:
@@ -254,7 +255,7 @@ def _ending(text: str, room: int) -> str:
     return flat
 
 
-def _edited(text: str) -> str:
+def _edited(repl: "Repl", text: str) -> str:
     """What the user's editor made of a text. Raises UsageError and StorageError."""
     wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     found = next(filter(shutil.which, ("nano", "vi", "notepad")), None)
@@ -265,7 +266,8 @@ def _edited(text: str) -> str:
         path = Path(folder) / "document.txt"
         path.write_text(text, encoding="utf-8", newline="")
         try:
-            code = subprocess.run([*command, str(path)], check=False).returncode
+            with repl.screen.aside():
+                code = subprocess.run([*command, str(path)], check=False).returncode
         except OSError as reason:
             raise UsageError(f"cannot run '{command[0]}': {reason.strerror}", "set $EDITOR") from None
         if code:

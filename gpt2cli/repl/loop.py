@@ -8,7 +8,7 @@ from gpt2cli.errors import UserError
 from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
 from gpt2cli.repl.document import Document
-from gpt2cli.repl.screen import BLOCK, Screen, is_closed, silent_keys
+from gpt2cli.repl.screen import BLOCK, Screen, echo, is_closed
 from gpt2cli.repl.session import Session
 
 
@@ -36,7 +36,18 @@ class Repl:
         """Until the user leaves. What is not saved then goes to the file `draft`."""
         self.screen.say("Write, and the model goes on. /help lists the commands, Ctrl-D leaves.")
         if self.file:
-            self.show(str(self.file))
+            self.screen.rule(str(self.file))
+            self.show()
+        with echo(False):
+            self._converse()
+        self.screen.end()
+        if self.changed and draft:
+            with contextlib.suppress(OSError):
+                draft.parent.mkdir(parents=True, exist_ok=True)
+            files.save(self.session.document, draft)
+            self.screen.say(f"not saved; until you next leave it is kept: gpt2 repl --load {draft}")
+
+    def _converse(self) -> None:
         while True:
             try:
                 self.answer(self.screen.read())
@@ -46,16 +57,11 @@ class Repl:
                 self.screen.say("Ctrl-D or /exit leaves; /help lists the commands")
             except UserError as error:
                 self.screen.error(error.message, error.hint)
-        self.screen.end()
-        if self.changed and draft:
-            with contextlib.suppress(OSError):
-                draft.parent.mkdir(parents=True, exist_ok=True)
-            files.save(self.session.document, draft)
-            self.screen.say(f"not saved; until you next leave it is kept: gpt2 repl --load {draft}")
 
     def answer(self, line: str) -> None:
         """A command, or text for the document, after which the model goes on."""
         if line.startswith("/") and not line.startswith("//") and "\n" not in line:
+            self.screen.rule(line)
             return commands.run(self, line)
         if line.startswith(BLOCK) and is_closed(line):
             text = line.rstrip()[len(BLOCK) : -len(BLOCK)].removeprefix("\n").removesuffix("\n")
@@ -81,7 +87,6 @@ class Repl:
         document, printed, finish = self.session.document, 0, None
         known = len(document.nodes)
         with (
-            silent_keys(),
             contextlib.suppress(KeyboardInterrupt),
             contextlib.closing(self.session.write(samples)) as pieces,
         ):
@@ -94,9 +99,10 @@ class Repl:
             self.screen.text(document.nodes[document.current].text[printed:], yours=False)
         return finish
 
-    def show(self, heading: str, *, most: int | None = None) -> None:
+    def show(self, *, most: int | None = None) -> None:
+        """The end of the document."""
         path = self.session.document.path()
-        self.screen.show([(node.author == "you", node.text) for node in path], heading, most=most)
+        self.screen.show([(node.author == "you", node.text) for node in path], most=most)
 
     def _status(self, columns: int) -> str:
         session = self.session

@@ -8,6 +8,7 @@ which cannot go back in a row, gets a `> ` on a row of its own."""
 import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -77,9 +78,9 @@ class Screen:
         last = text.rpartition("\n")
         self._line = [*([] if last[1] else self._line), (yours, last[2])]
 
-    def show(self, runs: Sequence[Run], heading: str, *, most: int | None = None) -> None:
-        """Another text, or another place in it: a heading, and the last `most` rows (None: half a screen)."""
-        self.say(f"── {heading} ".ljust(self.columns, "─")[: self.columns])
+    def show(self, runs: Sequence[Run], *, most: int | None = None) -> None:
+        """Another text, or another place in it: the last `most` rows (None: half a screen)."""
+        self._leave_row()
         rows: list[list[Run]] = [[]]
         line: list[Run] = []
         for yours, text in runs:
@@ -97,10 +98,18 @@ class Screen:
             self._drawn = True
         self._output.flush()
 
+    def rule(self, heading: str) -> None:
+        """A line across the screen: what follows is not the document."""
+        heading = f"── {_visible(heading)} "[: self.columns]
+        self.say(heading + "─" * (self.columns - _width(heading)))
+
     def say(self, text: str) -> None:
         """Something that is not the document, on stderr, in rows of its own."""
         self._leave_row()
-        terminal.say(text)
+        for line in text.split("\n"):
+            fits = _width(line) <= self.columns
+            for part in [line] if fits else textwrap.wrap(line, self.columns, subsequent_indent="  "):
+                terminal.say(part)
 
     def error(self, message: str, hint: str) -> None:
         self._leave_row()
@@ -114,6 +123,11 @@ class Screen:
         bold = "" if self._plain else "bold"
         row = [(bold if yours else "", text) for yours, text in self._last_row()]
         return self._session.prompt(FormattedText(row))
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """While another program has the terminal."""
+        self._leave_row()
+        return echo(True)
 
     def end(self) -> None:
         """Leave the whole text on the screen, and the cursor in a row of its own."""
@@ -256,8 +270,8 @@ def _history(path: Path | None) -> History:
 
 
 @contextlib.contextmanager
-def silent_keys() -> Iterator[None]:
-    """While text streams, keys are not echoed into it; they wait for the line editor."""
+def echo(wanted: bool) -> Iterator[None]:
+    """Whether the terminal shows keys while nobody reads them; they wait either way. Without effect on Windows."""
     try:
         import termios
 
@@ -266,9 +280,9 @@ def silent_keys() -> Iterator[None]:
     except (ImportError, OSError, ValueError):
         yield
         return
-    quiet = [*before]
-    quiet[3] = before[3] & ~termios.ECHO
-    termios.tcsetattr(number, termios.TCSANOW, quiet)
+    changed = [*before]
+    changed[3] = before[3] | termios.ECHO if wanted else before[3] & ~termios.ECHO
+    termios.tcsetattr(number, termios.TCSANOW, changed)
     try:
         yield
     finally:

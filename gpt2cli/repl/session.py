@@ -83,12 +83,12 @@ class Session:
         )
 
     def context(self) -> list[int]:
-        """The tokens that are fed: all, or the first `keep` and the recent ones. These begin in steps of half
-        a window, so that the cache serves several continuations of a long text. Raises CannotMeet."""
+        """The tokens that are fed: all, or the first `keep` and the recent ones. Where these begin moves in steps of
+        a quarter of the window, so that the cache serves several continuations of a long text. Raises CannotMeet."""
         ids, window, keep = self.ids(), self.model.engine.window, self.settings.keep
         if not 0 <= keep <= window // 2:
             raise CannotMeet(f"keep {keep} leaves too little of the window of {window}", f"/set keep {window // 2}")
-        step = max(1, (window - keep) // 2)
+        step = max(1, (window - keep) // 4)
         room = step if self.settings.max_tokens is None else min(self.settings.max_tokens, step)
         start = keep
         while keep + len(ids) - start + room > window and start + step < len(ids):
