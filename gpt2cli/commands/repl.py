@@ -1,6 +1,7 @@
 """gpt2 repl: write a text together with a model."""
 
 import contextlib
+import signal
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -115,6 +116,8 @@ def repl(
 
     from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
 
+    if hasattr(signal, "SIGHUP"):  # a closed terminal ends it as kill does, with time to keep the text
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     state = None if no_history else paths.state()
     repl = Repl(session, open_model, state / "history" if state else None)
     if load_file:

@@ -56,7 +56,7 @@ COMMANDS = {
     "tokens": Command(actions.tokens, "", "the text as the model sees it"),
     "why": Command(actions.why, "[TOKEN CHOICE]", "how probable each token was; take another one"),
     "stats": Command(actions.stats, "", "context, speed and cache"),
-    "clear": Command(actions.clear, "", "begin another text; this one stays a branch"),
+    "clear": Command(actions.clear, "", "a new text; this one stays a branch"),
     "exit": Command(actions.exit_, "", "leave"),
 }
 _ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "q": "exit", "regen": "retry", "alt": "alternatives"}
@@ -68,16 +68,19 @@ Ctrl-C  stops the model and keeps the text; Ctrl-R  searches; Ctrl-D  leaves"""
 
 def run(repl: "Repl", line: str) -> None:
     """Run a line that begins with a slash. Raises UserError, and EOFError to leave."""
-    name, _, rest = line[1:].partition(" ")
-    COMMANDS[_find(name)].run(repl, rest.lstrip() if name == "set" else rest.strip())
+    typed, _, rest = line[1:].partition(" ")
+    name = _find(typed)
+    if name != "exit":
+        repl.screen.rule(line.strip())
+    COMMANDS[name].run(repl, rest.lstrip() if name == "set" else rest.strip())
 
 
 def _find(name: str) -> str:
     name = _ALIASES.get(name.strip(), name.strip())
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, [*COMMANDS, *_ALIASES], n=1)
-        hint = f"did you mean /{near[0]}?" if near else "/help lists the commands"
-        raise UsageError(f"there is no command /{name}", f"{hint} A text that begins with a slash begins with //")
+        hint = f"did you mean /{near[0]}?" if near else "/help lists them;"
+        raise UsageError(f"there is no command /{name}", f"{hint} a text that begins with a slash begins with //")
     return name
 
 

@@ -21,6 +21,7 @@ class Repl:
         self.screen = Screen(lambda line: commands.complete(self, line), self._status, history)
         self.file: Path | None = None
         self.saved = session.document.to_json()
+        self._told = False  # of spaces
 
     @property
     def changed(self) -> bool:
@@ -38,14 +39,19 @@ class Repl:
         if self.file:
             self.screen.rule(str(self.file))
             self.show()
-        with echo(False):
-            self._converse()
-        self.screen.end()
-        if self.changed and draft:
-            with contextlib.suppress(OSError):
-                draft.parent.mkdir(parents=True, exist_ok=True)
-            files.save(self.session.document, draft)
-            self.screen.say(f"not saved; until you next leave it is kept: gpt2 repl --load {draft}")
+        try:
+            with echo(False):
+                self._converse()
+        finally:  # nobody loses a text because a terminal was closed
+            self.screen.end()
+            if self.changed and draft:
+                self._keep(draft)
+
+    def _keep(self, draft: Path) -> None:
+        with contextlib.suppress(OSError):
+            draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.save(self.session.document, draft)
+        self.screen.say(f"not saved, but kept until you next leave: gpt2 repl --load {draft}")
 
     def _converse(self) -> None:
         while True:
@@ -61,7 +67,6 @@ class Repl:
     def answer(self, line: str) -> None:
         """A command, or text for the document, after which the model goes on."""
         if line.startswith("/") and not line.startswith("//") and "\n" not in line:
-            self.screen.rule(line)
             return commands.run(self, line)
         if line.startswith(BLOCK) and is_closed(line):
             text = line.rstrip()[len(BLOCK) : -len(BLOCK)].removeprefix("\n").removesuffix("\n")
@@ -70,7 +75,11 @@ class Repl:
         if text:
             self.session.document.append("you", text)
             self.screen.text(text, yours=True)
-        return self.go_on()
+        self.go_on()
+        if text.endswith(" ") and not self._told:
+            self._told = True
+            self.screen.say("note: your text ended in a space; the model's words bring their own")
+        return None
 
     def go_on(self) -> None:
         """The model's next text, streaming."""

@@ -99,9 +99,8 @@ class Screen:
         self._output.flush()
 
     def rule(self, heading: str) -> None:
-        """A line across the screen: what follows is not the document."""
-        heading = f"── {_visible(heading)} "[: self.columns]
-        self.say(heading + "─" * (self.columns - _width(heading)))
+        """What follows is not the document."""
+        self.say(f"── {_visible(heading)} ──")
 
     def say(self, text: str) -> None:
         """Something that is not the document, on stderr, in rows of its own."""
@@ -261,7 +260,7 @@ def _history(path: Path | None) -> History:
     if path is None:
         return InMemoryHistory()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as reason:
         terminal.note(f"no history: {path}: {reason.strerror}")

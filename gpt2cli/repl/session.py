@@ -84,10 +84,9 @@ class Session:
 
     def context(self) -> list[int]:
         """The tokens that are fed: all, or the first `keep` and the recent ones. Where these begin moves in steps of
-        a quarter of the window, so that the cache serves several continuations of a long text. Raises CannotMeet."""
-        ids, window, keep = self.ids(), self.model.engine.window, self.settings.keep
-        if not 0 <= keep <= window // 2:
-            raise CannotMeet(f"keep {keep} leaves too little of the window of {window}", f"/set keep {window // 2}")
+        a quarter of the window, so that the cache serves several continuations of a long text."""
+        ids, window = self.ids(), self.model.engine.window
+        keep = min(self.settings.keep, window // 2)
         step = max(1, (window - keep) // 4)
         room = step if self.settings.max_tokens is None else min(self.settings.max_tokens, step)
         start = keep
@@ -101,6 +100,11 @@ class Session:
 
         The text of a piece with `finish` may hold half a character, which its node does not. Raises UserError."""
         settings, engine = self.settings, self.model.engine
+        if settings.keep > engine.window // 2:
+            raise CannotMeet(
+                f"keep {settings.keep} leaves too little of the window of {engine.window} tokens",
+                f"keep at most {engine.window // 2}",
+            )
         context = self.context()
         pieces = generation.generate(
             self.model,
