@@ -8,16 +8,50 @@ from collections.abc import Sequence
 from gpt2cli.generation import Logprob
 from gpt2cli.tokenizer import Tokenizer
 
+Run = tuple[bool, str]  # whether it is yours, and its text
+
 _NARROWEST = 28  # cells, below which a column of prose is hard to read
 _GAP = 2
 
 
 def width(text: str) -> int:
     """In terminal cells."""
+    if text.isascii():
+        return len(text)
     return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
+        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
     )
+
+
+def visible(text: str) -> str:
+    """Control characters as pictures: a text moves no cursor. A tab is four spaces wide."""
+    return text if text.isprintable() else "".join(map(_picture, text))
+
+
+def _picture(character: str) -> str:
+    if character == "\t":
+        return "    "
+    if character < " " and character != "\n":
+        return chr(0x2400 + ord(character))
+    return "\u2421" if "\x7f" <= character < "\xa0" else character
+
+
+def rows(line: Sequence[Run], columns: int) -> list[list[Run]]:
+    """A line as a terminal breaks it into rows of `columns`."""
+    broken: list[list[Run]] = [[]]
+    used = 0
+    for yours, text in line:
+        begin = 0
+        for place, character in enumerate(shown := visible(text)):
+            cells = width(character)
+            if used + cells > columns:
+                broken[-1].append((yours, shown[begin:place]))
+                broken.append([])
+                begin, used = place, 0
+            used += cells
+        broken[-1].append((yours, shown[begin:]))
+    return broken
 
 
 def alternatives(texts: Sequence[str], columns: int) -> list[str]:

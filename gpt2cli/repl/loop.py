@@ -8,7 +8,7 @@ from gpt2cli.errors import UserError
 from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
 from gpt2cli.repl.document import Document
-from gpt2cli.repl.screen import BLOCK, Screen, echo, is_closed
+from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
 
 
@@ -40,7 +40,7 @@ class Repl:
             self.screen.rule(str(self.file))
             self.show()
         try:
-            with echo(False):
+            with self.screen.held():
                 self._converse()
         finally:  # nobody loses a text because a terminal was closed
             self.screen.end()

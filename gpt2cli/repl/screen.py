@@ -3,16 +3,20 @@ prompt_toolkit.
 
 The line editor draws the last row of the text as its prompt: what is typed goes on where the text ends, and when it is
 accepted the same row is written again as text. So nothing but the document stands in the document. A dumb terminal,
-which cannot go back in a row, gets a `> ` on a row of its own."""
+which cannot go back in a row, gets a `> ` on a row of its own, and no editor."""
 
 import contextlib
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app_or_none
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document as Typed
 from prompt_toolkit.formatted_text import FormattedText
@@ -20,11 +24,12 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import create_output
-from prompt_toolkit.utils import get_cwidth, is_dumb_terminal
+from prompt_toolkit.utils import is_dumb_terminal
 
 from gpt2cli import terminal
-
-Run = tuple[bool, str]  # whether it is yours, and its text
+from gpt2cli.errors import Terminated
+from gpt2cli.repl import keyboard, layout
+from gpt2cli.repl.layout import Run
 
 BLOCK = '"""'
 
@@ -42,7 +47,12 @@ class Screen:
         self._output = create_output(stdout=sys.stdout)
         self._line: list[Run] = []  # the text's last line
         self._drawn = False  # whether the cursor stands behind it
-        self._session: PromptSession[str] = PromptSession(
+        self._usual: list[Any] | None = None  # the terminal's attributes outside `held`
+        if not self._dumb:
+            self._session = self._editor(complete, status, history)
+
+    def _editor(self, complete: Complete, status: Callable[[int], str], history: Path | None) -> PromptSession[str]:
+        return PromptSession(
             history=_history(history),
             completer=_Completer(complete),
             complete_while_typing=False,
@@ -86,10 +96,10 @@ class Screen:
         for yours, text in runs:
             for number, part in enumerate(text.split("\n")):
                 if number:
-                    rows[-1:] = [*_rows(line, self.columns), []]
+                    rows[-1:] = [*layout.rows(line, self.columns), []]
                     line = []
                 line.append((yours, part))
-        shown = [*rows[:-1], *_rows(line, self.columns)][-(most or max(3, self.rows // 2)) :]
+        shown = [*rows[:-1], *layout.rows(line, self.columns)][-(most or max(3, self.rows // 2)) :]
         for row in shown[:-1]:
             self._write([*row, (False, "\n")])
         self._line, self._drawn = line, False
@@ -100,13 +110,13 @@ class Screen:
 
     def rule(self, heading: str) -> None:
         """What follows is not the document."""
-        self.say(f"── {_visible(heading)} ──")
+        self.say(f"── {layout.visible(heading)} ──")
 
     def say(self, text: str) -> None:
         """Something that is not the document, on stderr, in rows of its own."""
         self._leave_row()
         for line in text.split("\n"):
-            fits = _width(line) <= self.columns
+            fits = layout.width(line) <= self.columns
             for part in [line] if fits else textwrap.wrap(line, self.columns, subsequent_indent="  "):
                 terminal.say(part)
 
@@ -118,15 +128,27 @@ class Screen:
         """The next input: a line, or several. Raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
         self._leave_row()
         if self._dumb:
-            return self._session.prompt("> ")
+            return _plain_line()
         bold = "" if self._plain else "bold"
         row = [(bold if yours else "", text) for yours, text in self._last_row()]
-        return self._session.prompt(FormattedText(row))
+        with _signals():
+            return self._session.prompt(FormattedText(row))
 
-    def aside(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While this lasts, keys typed when nobody reads are not shown amid the text; they wait for the line editor."""
+        with keyboard.restored() as self._usual:
+            if not self._dumb:
+                keyboard.apply(keyboard.held(self._usual))
+            yield
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
         """While another program has the terminal."""
         self._leave_row()
-        return echo(True)
+        with keyboard.restored():
+            keyboard.apply(self._usual)
+            yield
 
     def end(self) -> None:
         """Leave the whole text on the screen, and the cursor in a row of its own."""
@@ -142,7 +164,10 @@ class Screen:
         """The answer to a question; empty at Ctrl-C and Ctrl-D."""
         self._leave_row()
         try:
-            return PromptSession[str]().prompt(question)
+            if self._dumb:
+                return input(question)
+            with _signals():
+                return PromptSession[str]().prompt(question)
         except (EOFError, KeyboardInterrupt):
             return ""
 
@@ -163,51 +188,17 @@ class Screen:
 
     def _last_row(self) -> list[Run]:
         """What of the last line stands in the row in which it ends."""
-        rows = _rows(self._line, self.columns)
-        return [] if sum(_width(text) for _, text in rows[-1]) == self.columns else rows[-1]
+        rows = layout.rows(self._line, self.columns)
+        return [] if sum(layout.width(text) for _, text in rows[-1]) == self.columns else rows[-1]
 
     def _write(self, runs: Sequence[Run]) -> None:
         for yours, text in runs:
             if yours and text and not self._plain:
                 self._output.write_raw("\x1b[1m")
-                self._output.write(_visible(text))
+                self._output.write(layout.visible(text))
                 self._output.write_raw("\x1b[0m")
             else:
-                self._output.write(_visible(text))
-
-
-def _rows(line: Sequence[Run], columns: int) -> list[list[Run]]:
-    """A line as a terminal breaks it into rows of `columns`."""
-    rows: list[list[Run]] = [[]]
-    used = 0
-    for yours, text in line:
-        begin = 0
-        for place, character in enumerate(visible := _visible(text)):
-            width = _width(character)
-            if used + width > columns:
-                rows[-1].append((yours, visible[begin:place]))
-                rows.append([])
-                begin, used = place, 0
-            used += width
-        rows[-1].append((yours, visible[begin:]))
-    return rows
-
-
-def _width(text: str) -> int:
-    return sum(max(0, get_cwidth(character)) for character in text)
-
-
-def _visible(text: str) -> str:
-    """Control characters as pictures: a text moves no cursor. A tab is four spaces wide."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character == "\n" or not (character < " " or "\x7f" <= character < "\xa0")
-        else "    " if character == "\t"
-        else chr(0x2400 + ord(character)) if character < " "
-        else "\u2421"
-        for character in text
-    )  # fmt: skip
+                self._output.write(layout.visible(text))
 
 
 def _bindings() -> KeyBindings:
@@ -233,6 +224,14 @@ def _bindings() -> KeyBindings:
             event.app.exit(exception=KeyboardInterrupt)
 
     return bindings
+
+
+def _plain_line() -> str:
+    """A line, or a block, as the terminal itself collects it."""
+    line = input("> ")
+    while line.startswith(BLOCK) and not is_closed(line):
+        line += "\n" + input()
+    return line
 
 
 def is_closed(text: str) -> bool:
@@ -269,20 +268,25 @@ def _history(path: Path | None) -> History:
 
 
 @contextlib.contextmanager
-def echo(wanted: bool) -> Iterator[None]:
-    """Whether the terminal shows keys while nobody reads them; they wait either way. Without effect on Windows."""
-    try:
-        import termios
+def _signals() -> Iterator[None]:
+    """While a line is edited, SIGTERM and SIGHUP end the editor, which then raises Terminated: raised by a handler,
+    it would be reported by the event loop and go no further."""
 
-        number = sys.stdin.fileno()
-        before = termios.tcgetattr(number)
-    except (ImportError, OSError, ValueError):
-        yield
-        return
-    changed = [*before]
-    changed[3] = before[3] | termios.ECHO if wanted else before[3] & ~termios.ECHO
-    termios.tcsetattr(number, termios.TCSANOW, changed)
+    def leave() -> None:
+        app = get_app_or_none()
+        if app and app.is_running and not (app.future and app.future.done()):
+            app.exit(exception=Terminated())
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        app = get_app_or_none()
+        if app is None or app.loop is None:
+            raise Terminated
+        app.loop.call_soon_threadsafe(leave)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, handle) for number in numbers]
     try:
         yield
     finally:
-        termios.tcsetattr(number, termios.TCSANOW, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

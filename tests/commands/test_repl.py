@@ -46,7 +46,7 @@ def repl(tmp_path, monkeypatch):
         terminal = Terminal("repl", "--seed", 1, "-n", 12, *argv, **options)
         running.append(terminal)
         if ready:
-            terminal.wait("> " if options.get("term") == "dumb" else "seed 1")
+            terminal.wait((lambda t: ">" in t.lines) if options.get("term") == "dumb" else "seed 1")
         return terminal
 
     yield start
@@ -60,7 +60,8 @@ def tokens(count):
 
 
 def seed(number):
-    return lambda terminal: terminal.screen.display[-1].rstrip().endswith(f"seed {number}")
+    """A condition: the prompt is back, after text that was written with this seed."""
+    return lambda terminal: re.search(rf" [1-9]\d*/1024 .*seed {number} *$", terminal.screen.display[-1])
 
 
 def text_of(terminal):
@@ -72,8 +73,8 @@ def text_of(terminal):
 
 
 def saved(terminal, path):
-    terminal.type(f"/save {path}{ENTER}")
-    terminal.wait(f"saved: {path}")
+    terminal.type(f"/save {path.name}{ENTER}")
+    terminal.wait(f"saved: {path.name}")
     return Document.from_json(path.read_text(), str(path))
 
 
@@ -128,7 +129,6 @@ def test_ctrl_c_stops_the_model_and_keeps_the_text(repl, tmp_path):
     document = saved(terminal, tmp_path / "kept.json")
     assert len(document.text) > 100
     assert document.nodes[2].ids
-    assert document.text.split() == " ".join(text_of(terminal).split("──")[0].split("\n")).split() or True
     terminal.type(f"/set n 3{ENTER}{ENTER}")
     terminal.wait(seed(2))
 
@@ -296,8 +296,7 @@ def test_settings_seed_tokens_stats_and_clear(repl):
     terminal.type(f"/seed 77{ENTER}/tokens{ENTER}/stats{ENTER}/clear{ENTER}")
     terminal.wait("' king'")
     terminal.wait("last: seed 1, 12 tokens")
-    terminal.wait(tokens(0))
-    terminal.wait(seed(77))
+    terminal.wait(lambda t: re.search(r" 0/1024 .*seed 77", t.screen.display[-1]), "an empty page")
 
 
 def test_read_appends_a_file(repl, tmp_path):

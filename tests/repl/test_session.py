@@ -1,8 +1,11 @@
 """A model writing in a document: the same text as `gpt2 generate`, and no token computed twice."""
 
+import json
+
 import numpy as np
 import oracle
 import pytest
+from safetensors.numpy import load_file
 
 from gpt2cli import generation
 from gpt2cli.errors import CannotMeet, UsageError
@@ -207,7 +210,9 @@ def test_why_is_the_oracles_distribution(checkpoint, small):
     go_on(session, "The old man")
     node = session.document.nodes[2]
     prompt = small.tokenizer.encode("The old man")
-    logits = oracle.logits(oracle.load(checkpoint), [*prompt, *node.ids])
+    weights = load_file(checkpoint / "model.safetensors"), json.loads((checkpoint / "config.json").read_text())
+    product = oracle.exact if small.precision == "fp32" else oracle.int8
+    logits = oracle.forward(*weights, [*prompt, *node.ids], product)
     considered = session.why(3)
     assert len(considered) == len(node.ids)
     for place, (token, logprob) in enumerate(zip(node.ids, considered, strict=True)):
