@@ -21,7 +21,7 @@ PATIENCE = 30  # seconds, on a busy machine
 class Terminal:
     """`type` keys, `wait` until something stands on the screen."""
 
-    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", **environment):
+    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, **environment):
         self.screen = pyte.HistoryScreen(columns, rows, history=1000)
         self.screen.write_process_input = self.type  # it answers where the cursor is
         self._stream = pyte.Stream(self.screen)
@@ -35,6 +35,7 @@ class Terminal:
             stdin=side,
             stdout=side,
             stderr=side,
+            cwd=cwd,
             env=variables | {"TERM": term} | environment,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and resizing are signals

@@ -1,11 +1,13 @@
 """What the commands do. Each is a function (repl, the rest of the line)."""
 
+import contextlib
 import difflib
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +32,19 @@ def retry(repl: "Repl", rest: str) -> None:
 
 
 def undo(repl: "Repl", rest: str) -> None:
-    for _ in range(_number(rest, 1, "/undo 2")):
-        repl.session.document.undo()
-    repl.show()
+    _steps(repl, repl.session.document.undo, _number(rest, 1, "/undo 2"))
 
 
 def redo(repl: "Repl", rest: str) -> None:
-    for _ in range(_number(rest, 1, "/redo 2")):
-        repl.session.document.redo()
+    _steps(repl, repl.session.document.redo, _number(rest, 1, "/redo 2"))
+
+
+def _steps(repl: "Repl", step: Callable[[], object], count: int) -> None:
+    """As many as there are. Raises UsageError where there is none."""
+    step()
+    with contextlib.suppress(UsageError):
+        for _ in range(count - 1):
+            step()
     repl.show()
 
 
