@@ -27,9 +27,7 @@ from gpt2cli.errors import (
 
 # \b keeps the lines as they are
 _EXAMPLES = """\b
-Examples:
-  gpt2 generate "Once upon a time"
-  cat notes.txt | gpt2 generate - "And then"
+Example: gpt2 generate "Once upon a time"        (each command's --help has more)
 """
 COMMANDS = (generate, repl, pull, list_, show, verify, rm, prune, export)
 

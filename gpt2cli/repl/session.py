@@ -192,7 +192,7 @@ class Session:
 
     def use(self, model: Model) -> None:
         """Go on with another model."""
-        self.model = model
+        self.model, self.stats = model, None
 
 
 def whole_characters(ids: list[int], tokenizer: Tokenizer) -> tuple[str, list[int]]:

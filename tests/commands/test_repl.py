@@ -158,6 +158,20 @@ def test_ctrl_c_stops_the_model_and_keeps_the_text(repl, tmp_path):
     terminal.wait(seed(2))
 
 
+def test_keys_typed_early_wait_and_are_not_shown_amid_the_text(repl, says, tmp_path):
+    terminal = repl("-n", 60)
+    terminal.type(f"Once{ENTER}")
+    first = "Once" + says("Once", 1, 60)
+    terminal.wait(lambda t: len(text_of(t)) > 20, "the model's first words")
+    terminal.type(f"ZZ{ENTER}")
+    terminal.wait(lambda t: "ZZ" in text_of(t), "what was typed")
+    assert text_of(terminal).startswith(f"{first}ZZ")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    text = Document.from_json((tmp_path / "state/unsaved.json").read_text(), "it").text
+    assert text == f"{first}ZZ" + says(f"{first}ZZ", 2, 60)
+
+
 def test_ctrl_c_at_the_prompt_is_a_hint_and_drops_the_line(repl, tmp_path):
     terminal = repl()
     terminal.type(CTRL_C)
