@@ -13,7 +13,21 @@ import typer
 
 import gpt2cli
 from gpt2cli import inputs, settings, terminal
-from gpt2cli.commands import bench, completion, config, export, generate, prune, pull, rm, score, show, tokens, verify
+from gpt2cli.commands import (
+    bench,
+    completion,
+    config,
+    export,
+    generate,
+    prune,
+    pull,
+    repl,
+    rm,
+    score,
+    show,
+    tokens,
+    verify,
+)
 from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
@@ -25,16 +39,11 @@ from gpt2cli.errors import (
     UserError,
 )
 
-# \b keeps the lines as they are
-_EXAMPLES = """\b
-Example: gpt2 generate "Once upon a time"        (each command's --help has more)
-"""
-COMMANDS = (generate, tokens, score, pull, list_, show, verify, rm, prune, export, bench, config, completion)
+COMMANDS = (generate, repl, tokens, score, pull, list_, show, verify, rm, prune, export, bench, config, completion)
 
 app = typer.Typer(
     name="gpt2",
-    help="The command line for GPT-2, on ONNX Runtime, without PyTorch.",
-    epilog=_EXAMPLES,
+    help="The command line for GPT-2. Each command's --help has examples: gpt2 generate --help",
     rich_markup_mode=None,
     add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,

@@ -60,7 +60,7 @@ class Engine:
                 f"{path} was not exported by gpt2",
                 "give the checkpoint's own folder; it is exported on first use",
             ) from None
-        self.lengths = [0]
+        self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
         self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
         self._allocate(1)
 
@@ -72,6 +72,11 @@ class Engine:
     @property
     def vocabulary(self) -> int:
         return self.facts.vocabulary
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in each row."""
+        return [len(row) for row in self.said]
 
     def _allocate(self, capacity: int) -> None:
         facts = self.facts
@@ -168,8 +173,8 @@ class Engine:
         binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         checked(logits)
-        for row in range(rows.start, rows.stop):
-            self.lengths[row] += new
+        for row, tokens in zip(range(rows.start, rows.stop), ids.tolist(), strict=True):
+            self.said[row] += tokens
         return logits
 
     def _bound(self, rows: slice) -> Any:
@@ -186,21 +191,39 @@ class Engine:
 
     def reset(self) -> None:
         """Back to one empty row, for another text."""
-        self.lengths = [0]
+        self.said = [[]]
         self.text += 1
+
+    def resume(self, ids: Ids) -> int:
+        """Back to one row, for a text that begins with `ids`: the row that shares most of them stays, as far as
+        it does, but never the last of `ids`, whose logits are wanted. Returns how many tokens stay."""
+        shared, row = self._longest_shared(ids)
+        self.select([row])
+        self.rewind(shared)
+        self.text += 1
+        return shared
+
+    def shared(self, ids: Ids) -> int:
+        """How many tokens `resume` would keep."""
+        return self._longest_shared(ids)[0]
+
+    def _longest_shared(self, ids: Ids) -> tuple[int, int]:
+        shared = [_shared(said, ids[:-1]) for said in self.said]
+        return max(shared), shared.index(max(shared))
 
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
-        if not 0 <= length <= self.lengths[row]:
-            raise ValueError(f"cannot rewind a row of {self.lengths[row]} tokens to {length}")
-        self.lengths[row] = length
+        if not 0 <= length <= len(self.said[row]):
+            raise ValueError(f"cannot rewind a row of {len(self.said[row])} tokens to {length}")
+        del self.said[row][length:]
 
     def select(self, rows: Sequence[int]) -> None:
         """Row i becomes what row rows[i] was: repeats, drops and reorders rows. At least one must stay."""
         if list(rows) == list(range(len(self.lengths))):
             return
-        lengths = [self.lengths[row] for row in rows]
-        used = max(lengths)
+        said = [list(self.said[row]) for row in rows]
+        used = max(map(len, said))
+        self.said = [[] for _ in self.said]  # an interruption amid the copying leaves empty rows, not wrong ones
         old, capacity = self._cache, self._capacity
         if len(rows) > capacity:
             self._allocate(len(rows))
@@ -208,7 +231,14 @@ class Engine:
         sources = [rows[number] for number in moved]
         for before, after in zip(old, self._cache, strict=True):
             after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
-        self.lengths = lengths
+        self.said = said
+
+
+def _shared(first: Ids, second: Ids) -> int:
+    """The length of their common beginning."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def _weight_bits(path: Path) -> int:

@@ -70,15 +70,16 @@ def generate(
     keep: int = 0,
     logprobs: int | None = None,
     drafter: Drafter | None = None,
+    resume: bool = False,
 ) -> Iterator[Piece]:
     """Continue `prompt` (text or ids, made to fit as by `fit`), a piece at a time.
 
     max_tokens None goes on until the iterator is closed; max_length counts prompt and text together. With several
     samples the rows' pieces interleave; each row's own are in order. Beyond the window the text goes on from its first
     `keep` tokens (-1: the prompt) and the recent half of the rest. A `drafter` (speculation.py) guesses ahead for a
-    single sample: greedy text is the same as without, drawn text has the same distribution. The model serves one
-    iterator at a time: one that goes on after another has begun raises UsageError. Raises UsageError and CannotMeet,
-    when called."""
+    single sample: greedy text is the same as without, drawn text has the same distribution. With `resume`, what the
+    cache still holds of the prompt's beginning is not computed again. The model serves one iterator at a time: one that
+    goes on after another has begun raises UsageError. Raises UsageError and CannotMeet, when called."""
     sampling = sampling or Sampling()
     ids = fit(model, prompt, keep=keep).ids
     engine = model.engine
@@ -124,8 +125,8 @@ def generate(
         return _beams(engine, ids, rows, sampling, beams, limit, limit if ignore_eos else min_tokens, end, logprobs)
     never_ends = min_tokens if not ignore_eos else None
     if drafter is not None:
-        return _speculate(engine, ids, rows[0], sampling, keep, never_ends, end, logprobs, drafter)
-    return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs)
+        return _speculate(engine, ids, rows[0], sampling, keep, never_ends, end, logprobs, drafter, resume)
+    return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs, resume)
 
 
 def fit(
@@ -208,10 +209,11 @@ def _sample(
     never_ends: int | None,
     end: int | None,
     logprobs: int | None,
+    resume: bool,
 ) -> Iterator[Piece]:
     """Rows decoded as one batch after a single prefill. `never_ends`: tokens before which `end` is banned, None for
     ever."""
-    logits = np.repeat(_prefill(engine, ids), len(rows), axis=0)
+    logits = np.repeat(_prefill(engine, ids, resume=resume), len(rows), axis=0)
     engine.select([0] * len(rows))
     ours = engine.text
     sampler = Sampler(sampling, ids, len(rows))
@@ -251,9 +253,10 @@ def _speculate(
     end: int | None,
     logprobs: int | None,
     drafter: Drafter,
+    resume: bool,
 ) -> Iterator[Piece]:
     """One row, several tokens a call where the drafts agree. Otherwise as `_sample`."""
-    logits = _prefill(engine, ids)
+    logits = _prefill(engine, ids, resume=resume)
     ours = engine.text
     sampler = Sampler(sampling, ids, 1)
     drafter.begin(sampler.sampling)
@@ -328,8 +331,11 @@ def _another_text() -> UsageError:
     return UsageError("another text was begun on this model", "finish one text before the next, or load twice")
 
 
-def _prefill(engine: Engine, ids: list[int]) -> Logits:
-    """The logits after `ids` in an engine of one row; a common beginning of the cache is not reused."""
+def _prefill(engine: Engine, ids: list[int], *, resume: bool = False) -> Logits:
+    """The logits after `ids` in an engine of one row. Without `resume` they do not depend on what was fed before: not
+    even by the rounding that differs between one token and several at a time."""
+    if resume:
+        return engine.feed([ids[engine.resume(ids) :]])
     engine.reset()
     return engine.feed([ids])
 

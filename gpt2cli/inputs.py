@@ -12,9 +12,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2cli.errors import CannotMeet, UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.tokenizer import Tokenizer
 
 # More than any prompt: what comes from a pipe that never ends stops here.
 MAX_BYTES = 64 << 20
@@ -51,7 +54,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         )
     if file is not None and str(file) != "-":
         note_unused(note)
-        return _read_file(file)
+        return read_file(file)
     if not arguments:
         return _read_stdin(note)
     if arguments.count("-") > 1:
@@ -178,6 +181,34 @@ def argument_text(text: str, *, escapes: bool) -> str:
     return _unescaped(_checked(text)) if escapes else _checked(text)
 
 
+def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
+    """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id).
+    Raises UsageError."""
+    biases: dict[int, float] = {}
+    for entry in entries:
+        key, equals, value = entry.rpartition("=")
+        try:
+            bias = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key:
+            raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
+        if key.isascii() and key.isdigit():
+            token = int(key)
+        else:
+            quoted = len(key) > 2 and key[0] == key[-1] == '"'
+            ids = tokenizer.encode(argument_text(key[1:-1] if quoted else key, escapes=escapes))
+            if len(ids) != 1:
+                shown = " ".join(map(str, ids))
+                raise UsageError(
+                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one",
+                    "bias each id by itself: ID=X",
+                )
+            token = ids[0]
+        biases[token] = bias
+    return biases
+
+
 def _unescaped(text: str) -> str:
     """Replace \\n, \\t, \\r, \\0, \\a, \\e, \\\\, quotes, \\xHH (bytes of UTF-8) and \\uHHHH (units of UTF-16); any
     other backslash stays."""
@@ -209,12 +240,18 @@ def _checked(text: str) -> str:
     return text
 
 
-def _read_file(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of a file, one newline at its end dropped. Raises UsageError and CannotMeet."""
+    return _without_newline(file_text(path))
+
+
+def file_text(path: Path) -> str:
+    """All of it. Raises UsageError and CannotMeet."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as reason:
-        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path given to -f") from None
+        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path") from None
     return _decoded(data, f"'{path}'")
 
 
@@ -231,7 +268,7 @@ def _read_stdin(note: Callable[[str], None]) -> str:
         raise UsageError(f"cannot read stdin: {reason.strerror}", how) from None
     if not data:
         raise UsageError("no prompt: stdin is empty", how)
-    return _decoded(data, "stdin")
+    return _without_newline(_decoded(data, "stdin"))
 
 
 def _decoded(data: bytes, source: str) -> str:
@@ -241,9 +278,12 @@ def _decoded(data: bytes, source: str) -> str:
             "only the end can be used: tail -c 10000 FILE | gpt2",
         )
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise _not_utf8(source, data[reason.start], reason.start) from None
+
+
+def _without_newline(text: str) -> str:
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
 
 

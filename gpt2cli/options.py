@@ -352,6 +352,14 @@ OutputFile = Annotated[
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each text with a NUL byte.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a sample, each on a line.")]
+NoHistory = Annotated[
+    bool,
+    typer.Option("--no-history", envvar="GPT2_NO_HISTORY", help="Remember nothing of what is typed."),
+]
+Load = Annotated[
+    Path | None,
+    typer.Option("--load", metavar="FILE", help="Go on with a document that /save wrote.", show_default=False),
+]
 Logprobs = Annotated[
     int | None,
     typer.Option(

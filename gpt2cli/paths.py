@@ -34,6 +34,16 @@ def config() -> Path:
     return Path(platformdirs.user_config_dir("gpt2cli", appauthor=False)) / "config.toml"
 
 
+def state() -> Path:
+    """Our own folder for what is remembered between runs, $GPT2_STATE or the platform's. It may not exist yet."""
+    override = os.environ.get("GPT2_STATE")
+    if override:
+        return user_path(override)
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("gpt2cli", appauthor=False))
+
+
 def user_path(name: str) -> Path:
     """A path that somebody wrote, `~` and `~user` expanded where there is such a user."""
     try:

@@ -82,9 +82,7 @@ class ReadyEngine(Engine):
         return marked or ("fp16" if half else "fp32")
 
     def reset(self) -> None:
-        self.lengths = [0]
-        self.text += 1
-        self._said: list[list[int]] = [[]]
+        super().reset()
         self._rows = [self._empty(1, 0)]
         self._batch: list[Array] | None = None  # the arrays that self._rows are views of, while they are
 
@@ -126,7 +124,7 @@ class ReadyEngine(Engine):
     def _run_graph(self, rows: list[int], ids: Array) -> Array:
         """One call: ids [B, T] after what `rows` hold; returns logits [B, T, vocabulary] in float32."""
         length, new = self.lengths[rows[0]], ids.shape[1]
-        said = [self._said[row] + tokens for row, tokens in zip(rows, ids.tolist(), strict=True)]
+        said = [self.said[row] + tokens for row, tokens in zip(rows, ids.tolist(), strict=True)]
         fed = ids if self._caches else np.array(said)
         total = length + new
         feeds: dict[str, Array] = {
@@ -151,22 +149,19 @@ class ReadyEngine(Engine):
             raise CorruptFile(f"{self._path} does not run: {reason}", "use another export of the model") from None
         for place, row in enumerate(rows):
             self._rows[row] = [array[place : place + 1] for array in present]
-            self._said[row] = said[place]
-            self.lengths[row] += new
+            self.said[row] = said[place]
         self._batch = present if len(rows) == len(self.lengths) else None
         result: Array = logits[:, logits.shape[1] - new :].astype(np.float32)
         return result
 
     def rewind(self, length: int, row: int = 0) -> None:
         super().rewind(length, row)
-        self._said[row] = self._said[row][:length]
         self._rows[row] = [array[:, :, :length] for array in self._rows[row]]
         self._batch = None
 
     def select(self, rows: Sequence[int]) -> None:
         if list(rows) != list(range(len(self.lengths))):
-            self.lengths = [self.lengths[row] for row in rows]
-            self._said = [list(self._said[row]) for row in rows]
+            self.said = [list(self.said[row]) for row in rows]
             self._rows = [self._rows[row] for row in rows]
             self._batch = None
 

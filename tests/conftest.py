@@ -26,6 +26,7 @@ def isolated(monkeypatch, tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
+    monkeypatch.setenv("GPT2_STATE", str(base / "state"))
     monkeypatch.setenv("GPT2_MODEL", "tiny")
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -165,3 +165,23 @@ def test_zero_weights_do_not_divide_by_zero(tmp_path):
     for _ in export(tmp_path / "c", tmp_path / "e", "int8"):
         pass
     assert np.array_equal(Engine(tmp_path / "e").feed([IDS]), np.zeros((1, 300)))
+
+
+def test_resuming_keeps_what_is_shared_and_changes_nothing(engine):
+    fresh = engine.feed([IDS])
+    assert engine.shared(IDS) == engine.resume(IDS) == len(IDS) - 1  # the last one's logits are wanted
+    assert np.abs(engine.feed([IDS[-1:]]) - fresh).max() < tolerance(engine)
+    changed = [*IDS[:5], IDS[5] + 1, *IDS[6:]]
+    assert engine.resume(changed) == 5
+    assert engine.said == [IDS[:5]]
+    assert engine.resume([]) == 0
+
+
+def test_the_row_that_shares_most_is_resumed(folder, engine):
+    engine.feed([IDS[:4]])
+    engine.select([0, 0, 0])
+    engine.feed([[1, 2], [3, 4], [1, 5]])
+    fresh = Engine(folder).feed([[*IDS[:4], 3, 4, 9]])
+    assert engine.resume([*IDS[:4], 3, 4, 9]) == 6
+    assert engine.said == [[*IDS[:4], 3, 4]]
+    assert np.abs(engine.feed([[9]]) - fresh).max() < tolerance(engine)

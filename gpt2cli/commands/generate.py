@@ -1,7 +1,6 @@
 """gpt2 generate: continue a text."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, User
 if TYPE_CHECKING:
     from gpt2cli.model import Model
     from gpt2cli.sampling import Sampling
-    from gpt2cli.tokenizer import Tokenizer
 
 # \b keeps the lines as they are
 EXAMPLES = """\b
@@ -139,7 +137,7 @@ def generate(
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
         if logit_bias:
-            sampling = replace(sampling, logit_bias=_bias(logit_bias, opened.tokenizer, escapes=escapes))
+            sampling = replace(sampling, logit_bias=inputs.logit_bias(logit_bias, opened.tokenizer, escapes=escapes))
         whole = _parsed_ids(ids or "") if text is None else text
         fed = generation.fit(opened, whole, special=special, keep=keep, strict=strict)
         if fed.cut:
@@ -259,30 +257,3 @@ def _parsed_ids(text: str) -> list[int]:
     if not ids:
         raise UsageError("--ids is empty", "write token ids with spaces: --ids '464 3290'")
     return ids
-
-
-def _bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
-    """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id)."""
-    biases: dict[int, float] = {}
-    for entry in entries:
-        key, equals, value = entry.rpartition("=")
-        try:
-            bias = float(value)
-        except ValueError:
-            equals = ""
-        if not equals or not key:
-            raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
-        if key.isascii() and key.isdigit():
-            token = int(key)
-        else:
-            quoted = len(key) > 2 and key[0] == key[-1] == '"'
-            ids = tokenizer.encode(inputs.argument_text(key[1:-1] if quoted else key, escapes=escapes))
-            if len(ids) != 1:
-                shown = " ".join(map(str, ids))
-                raise UsageError(
-                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one",
-                    "bias each id by itself: ID=X",
-                )
-            token = ids[0]
-        biases[token] = bias
-    return biases

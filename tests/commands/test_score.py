@@ -20,7 +20,7 @@ def score(run, checkpoint):
     """gpt2 score with the small random checkpoint."""
 
     def call(*argv, **options):
-        return run("score", "-m", checkpoint, *argv, **options)
+        return run("score", "-m", checkpoint, "--precision", "fp32", *argv, **options)
 
     return call
 

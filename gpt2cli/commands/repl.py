@@ -1,0 +1,149 @@
+"""gpt2 repl: write a text together with a model."""
+
+import contextlib
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from gpt2cli import inputs, paths, terminal
+from gpt2cli import options as o
+from gpt2cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.repl.session import Session
+
+# \b keeps the lines as they are
+EXAMPLES = """\b
+Examples:
+  gpt2 repl
+  gpt2 repl -m tiny -n 40 --stop "\\n" -e
+  gpt2 repl --load story.json
+  echo "Once upon a time" | gpt2 repl
+"""
+
+
+def repl(
+    context: typer.Context,
+    load_file: o.Load = None,
+    no_history: o.NoHistory = False,
+    escapes: o.Escapes = False,
+    model: o.ModelName = None,
+    precision: o.Precision = "auto",
+    source: o.ModelSource = "auto",
+    offline: o.Offline = False,
+    threads: o.Threads = 0,
+    max_tokens: o.MaxTokens = 128,
+    min_tokens: o.MinTokens = 0,
+    stop: o.Stop = None,
+    ignore_eos: o.IgnoreEos = False,
+    keep: o.Keep = 0,
+    temperature: o.Temperature = 0.8,
+    greedy: o.Greedy = False,
+    top_k: o.TopK = 40,
+    top_p: o.TopP = 0.95,
+    min_p: o.MinP = 0.0,
+    typical: o.Typical = 1.0,
+    repeat_penalty: o.RepeatPenalty = 1.0,
+    repeat_last_n: o.RepeatLastN = 64,
+    presence_penalty: o.PresencePenalty = 0.0,
+    frequency_penalty: o.FrequencyPenalty = 0.0,
+    no_repeat_ngram: o.NoRepeatNgram = 0,
+    logit_bias: o.LogitBias = None,
+    seed: o.Seed = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Write a text together with a model."""
+    if greedy and o.given(context, "temperature") and temperature != 0:
+        raise UsageError(f"--greedy contradicts --temperature {temperature}", "greedy is temperature 0: leave one out")
+    at_keyboard = sys.stdin is not None and sys.stdin.isatty()
+    if at_keyboard and not terminal.stdout_is_terminal():
+        raise UsageError("stdout is not a terminal", "to write to a file: gpt2 generate -o FILE PROMPT")
+    note = _silent if quiet else terminal.note
+    # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    from gpt2cli.model import Model, load
+    from gpt2cli.repl import files
+    from gpt2cli.repl.document import Document
+    from gpt2cli.repl.session import Session
+    from gpt2cli.repl.settings import Settings
+    from gpt2cli.sampling import Sampling
+    from gpt2cli.store import Listener
+
+    settings = Settings(
+        Sampling(
+            temperature=0.0 if greedy else temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical=typical,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=repeat_last_n,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            seed=None if seed == -1 else seed,
+        ).seeded(),
+        max_tokens=None if max_tokens == -1 else max_tokens,
+        min_tokens=min_tokens,
+        stop=tuple(inputs.argument_text(one, escapes=escapes) for one in stop or []),
+        ignore_eos=ignore_eos,
+        keep=keep,
+    )
+    document = files.load(load_file) if load_file else Document()
+    if not at_keyboard:
+        with contextlib.suppress(UsageError) if load_file else contextlib.nullcontext():  # a file is text enough
+            document.append("you", inputs.read_prompt([], None, escapes=False, note=note))
+
+    def open_model(name: str | None) -> Model:
+        with terminal.progress(quiet=quiet) as update:
+            return load(
+                name,
+                precision=precision,
+                source=source,
+                threads=threads,
+                offline=offline,
+                listener=Listener(update, note, terminal.note),
+            )
+
+    session = Session(open_model(model), settings, document)
+    if logit_bias:
+        biases = inputs.logit_bias(logit_bias, session.model.tokenizer, escapes=escapes)
+        session.settings = replace(settings, sampling=replace(settings.sampling, logit_bias=biases))
+    if not at_keyboard:
+        return _answer(session)
+
+    from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
+
+    if hasattr(signal, "SIGHUP"):  # a closed terminal ends it as kill does, with time to keep the text
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    state = None if no_history else paths.state()
+    repl = Repl(session, open_model, state / "history" if state else None)
+    if load_file:
+        repl.opened(document, load_file)
+    repl.run(state / "unsaved.json" if state else None)
+    return 0
+
+
+def _answer(session: "Session") -> int:
+    """Continue the text once, on stdout; on a terminal after the text."""
+    echo = session.document.text if terminal.stdout_is_terminal() else ""
+    with terminal.Output() as output:
+        texts = terminal.Texts(output, 1, prompt=echo, null=False)
+        printed = 0
+        known = len(session.document.nodes)
+        try:
+            with contextlib.closing(session.write()) as pieces:
+                for piece in pieces:
+                    if piece.finish is None:
+                        texts.push(0, piece.text, done=False)
+                        printed += len(piece.text)
+        finally:
+            rest = session.document.nodes[known].text[printed:] if len(session.document.nodes) > known else ""
+            texts.push(0, rest, done=True)
+    return 0
+
+
+def _silent(text: str) -> None:
+    """--quiet."""

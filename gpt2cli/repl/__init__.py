@@ -1,0 +1,1 @@
+"""A document that a person and a model write together, at a prompt."""

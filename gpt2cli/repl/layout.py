@@ -1,0 +1,112 @@
+"""Texts in columns and tables for a terminal of a given width. Pure."""
+
+import math
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+
+from gpt2cli.generation import Logprob
+from gpt2cli.tokenizer import Tokenizer
+
+Run = tuple[bool, str]  # whether it is yours, and its text
+
+_NARROWEST = 28  # cells, below which a column of prose is hard to read
+_GAP = 2
+
+
+def width(text: str) -> int:
+    """In terminal cells."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
+
+
+def visible(text: str) -> str:
+    """Control characters as pictures: a text moves no cursor. A tab is four spaces wide."""
+    return text if text.isprintable() else "".join(map(_picture, text))
+
+
+def _picture(character: str) -> str:
+    if character == "\t":
+        return "    "
+    if character < " " and character != "\n":
+        return chr(0x2400 + ord(character))
+    return "\u2421" if "\x7f" <= character < "\xa0" else character
+
+
+def rows(line: Sequence[Run], columns: int) -> list[list[Run]]:
+    """A line as a terminal breaks it into rows of `columns`."""
+    broken: list[list[Run]] = [[]]
+    used = 0
+    for yours, text in line:
+        begin = 0
+        for place, character in enumerate(shown := visible(text)):
+            cells = width(character)
+            if used + cells > columns:
+                broken[-1].append((yours, shown[begin:place]))
+                broken.append([])
+                begin, used = place, 0
+            used += cells
+        broken[-1].append((yours, shown[begin:]))
+    return broken
+
+
+def alternatives(texts: Sequence[str], columns: int) -> list[str]:
+    """Numbered texts: side by side where each gets a readable column, else one below the other."""
+    room = (columns - _GAP * (len(texts) - 1)) // len(texts)
+    if len(texts) == 1 or room < _NARROWEST:
+        return [line for number, text in enumerate(texts, 1) for line in (f"[{number}]", *_wrapped(text, columns))]
+    cells = [[f"[{number}]", *_wrapped(text, room)] for number, text in enumerate(texts, 1)]
+    height = max(map(len, cells))
+    filled = [cell + [""] * (height - len(cell)) for cell in cells]
+    gap = " " * _GAP
+    return [gap.join(_padded(part, room) for part in row).rstrip() for row in zip(*filled, strict=True)]
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    lines = []
+    for line in text.splitlines() or [""]:
+        # textwrap counts characters: with wide ones every line gets half of them
+        count = room if width(line) == len(line) else max(1, room // 2)
+        lines += textwrap.wrap(line, max(1, count), drop_whitespace=True) or [""]
+    return lines
+
+
+def _padded(text: str, cells: int) -> str:
+    return text + " " * (cells - width(text))
+
+
+def quoted(token: int, tokenizer: Tokenizer) -> str:
+    """A token between quotes: its bytes where they are not whole characters."""
+    text = tokenizer.bytes_of(token).decode(errors="backslashreplace")
+    return "'" + "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) + "'"
+
+
+def why(ids: Sequence[int], logprobs: Sequence[Logprob], tokenizer: Tokenizer, columns: int, first: int) -> list[str]:
+    """A line a token: its number (from `first`), the token, its probability, and the alternatives that fit."""
+    digits, lines = len(str(first + len(ids) - 1)), []
+    shown = [quoted(token, tokenizer) for token in ids]
+    most = min(max(map(width, shown), default=0), max(4, columns // 3))
+    for number, (text, logprob) in enumerate(zip(shown, logprobs, strict=True), first):
+        line = f"{number:>{digits}}  {_padded(text, most)} {math.exp(logprob.logprob):>6.1%}"
+        for place, (token, value) in enumerate(logprob.top, 1):
+            more = f"  {place} {quoted(token, tokenizer)} {math.exp(value):.0%}"
+            if width(line + more) > columns:
+                break
+            line += more
+        lines.append(line)
+    return lines
+
+
+def status(parts: Sequence[str], columns: int) -> str:
+    """As many of the parts as fit; the first matters most."""
+    line = ""
+    for part in parts:
+        longer = f"{line} · {part}" if line else part
+        if width(longer) > columns:
+            break
+        line = longer
+    return line

@@ -1,0 +1,208 @@
+"""A model writing in a document: what is fed to it, and what becomes of its pieces.
+
+What you have written is tokenised together with all that stands before it, as `gpt2 generate` would; what the model
+says after it keeps the tokens it chose."""
+
+import codecs
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gpt2cli import generation
+from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.generation import Logprob, Piece
+from gpt2cli.model import Model
+from gpt2cli.repl.document import Document, Node
+from gpt2cli.repl.settings import Settings
+from gpt2cli.sampling import log_softmax
+from gpt2cli.tokenizer import Tokenizer
+
+
+@dataclass
+class Stats:
+    """The last continuation: tokens fed and reused of its context, tokens it chose, and seconds."""
+
+    seed: int
+    fed: int = 0
+    reused: int = 0
+    tokens: int = 0
+    first_s: float = 0.0
+    total_s: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second after the first step."""
+        return self.tokens / max(self.total_s - self.first_s, 1e-9)
+
+
+@dataclass
+class _Row:
+    """One continuation as far as it has come."""
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    finish: str | None = None
+
+
+class Session:
+    """`write` continues the document; what comes becomes nodes however it ends."""
+
+    def __init__(self, model: Model, settings: Settings, document: Document | None = None) -> None:
+        self.model, self.settings = model, settings
+        self.document = document or Document()
+        self.stats: Stats | None = None
+        self._ids: tuple[object, list[int]] = (None, [])  # of the place they were computed for
+
+    def ids(self) -> list[int]:
+        """The tokens of the current text."""
+        place = (self.document, self.document.current, self.model)
+        if self._ids[0] != place:
+            self._ids = place, self._tokenised(self.document.path())
+        return self._ids[1]
+
+    def _tokenised(self, path: list[Node]) -> list[int]:
+        said = len(path)
+        while said and self._ours(path[said - 1]):
+            said -= 1
+        ids = self.model.tokenizer.encode("".join(node.text for node in path[:said]))
+        if not ids and path and self.model.end is not None:
+            ids = [self.model.end]  # what a text from nothing was begun with
+        return ids + [token for node in path[said:] for token in node.ids]
+
+    def _ours(self, node: Node) -> bool:
+        """Whether the node's tokens are this model's (a file may claim anything)."""
+        model = self.model
+        return (
+            node.author == "model"
+            and node.model == model.name
+            and bool(node.ids)
+            and max(node.ids) < model.engine.vocabulary
+            and model.tokenizer.decode(node.ids) == node.text
+        )
+
+    def context(self) -> list[int]:
+        """The tokens that are fed: all, or the first `keep` and the recent ones. Where these begin moves in steps of
+        a quarter of the window, so that the cache serves several continuations of a long text."""
+        ids, window = self.ids(), self.model.engine.window
+        keep = min(self.settings.keep, window // 2)
+        step = max(1, (window - keep) // 4)
+        room = step if self.settings.max_tokens is None else min(self.settings.max_tokens, step)
+        start = keep
+        while keep + len(ids) - start + room > window and start + step < len(ids):
+            start += step
+        return ids[:keep] + ids[start:]
+
+    def write(self, samples: int = 1) -> Generator[Piece, None, None]:
+        """Continue at the current place. Each row becomes a node when the iterator ends or is closed; a row of which
+        nothing came becomes none. The last new node of the first row is then current.
+
+        The text of a piece with `finish` may hold half a character, which its node does not. Raises UserError."""
+        settings, engine = self.settings, self.model.engine
+        if settings.keep > engine.window // 2:
+            raise CannotMeet(
+                f"keep {settings.keep} leaves too little of the window of {engine.window} tokens",
+                f"keep at most {engine.window // 2}",
+            )
+        context = self.context()
+        pieces = generation.generate(
+            self.model,
+            context,
+            sampling=settings.sampling,
+            max_tokens=settings.max_tokens,
+            min_tokens=settings.min_tokens,
+            samples=samples,
+            stop=settings.stop,
+            ignore_eos=settings.ignore_eos,
+            keep=settings.keep,
+            resume=True,
+        )
+        self.stats = stats = Stats(settings.seed, reused=engine.shared(context))
+        stats.fed = max(1, len(context)) - stats.reused
+        return self._watched(pieces, [_Row() for _ in range(samples)], stats)
+
+    def _watched(self, pieces: Iterator[Piece], rows: list[_Row], stats: Stats) -> Generator[Piece, None, None]:
+        begun, place = time.monotonic(), self.document.current
+        try:
+            for piece in pieces:
+                row = rows[piece.row]
+                stats.total_s = time.monotonic() - begun
+                stats.first_s = stats.first_s or stats.total_s
+                stats.tokens += piece.token is not None
+                row.text += piece.text
+                row.finish = piece.finish
+                if piece.token is not None:
+                    row.ids.append(piece.token)
+                yield piece
+        finally:
+            self._add(rows, place)
+
+    def _add(self, rows: list[_Row], place: int) -> None:
+        settings, tokenizer = self.settings, self.model.tokenizer
+        first = None
+        for number, row in enumerate(rows):
+            if row.finish == "stop":
+                text, ids = row.text, row.ids
+                if tokenizer.decode(ids) != text:
+                    ids = tokenizer.encode(text)
+            else:
+                text, ids = whole_characters(row.ids, tokenizer)
+            if text:
+                details = settings.record() | ({"row": number} if len(rows) > 1 else {})
+                node = self.document.append(
+                    *("model", text), parent=place, ids=ids, model=self.model.name, seed=settings.seed, settings=details
+                )
+                first = first or node
+        if first:
+            self.document.goto(first.id)
+        self.settings = settings.later()
+
+    def why(self, count: int) -> list[Logprob]:
+        """For each token of the model's last text: its probability, and the `count` best. Of a text longer than the
+        context, for the end of it. Raises UsageError where the last text is not the model's."""
+        node, context = self._last(), self.context()
+        start = max(1, len(context) - len(node.ids))
+        engine = self.model.engine
+        held = engine.resume(context[:start])
+        logits = engine.feed([context[held:-1]], every=True)[start - 1 - held :]
+        values = log_softmax(logits)
+        best = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        return [
+            Logprob(float(row[token]), tuple((int(other), float(row[other])) for other in top))
+            for row, token, top in zip(values, context[start:], best, strict=True)
+        ]
+
+    def choose_instead(self, place: int, token: int) -> Node:
+        """A branch with `token` for the last text's token at `place`, and nothing after it. Raises UsageError."""
+        node = self._last()
+        ids = [*node.ids[:place], token]
+        text, whole = whole_characters(ids, self.model.tokenizer)
+        if whole != ids:
+            raise UsageError("this token is a part of a character", "choose one that ends with a whole character")
+        return self.document.append(
+            *("model", text), parent=node.parent, ids=ids, model=self.model.name, settings={"chosen": place}
+        )
+
+    def _last(self) -> Node:
+        node = self.document.nodes[self.document.current]
+        if not self._ours(node):
+            raise UsageError("the last text is not this model's", "an empty line lets it go on, then /why")
+        return node
+
+    def use(self, model: Model) -> None:
+        """Go on with another model."""
+        self.model, self.stats = model, None
+
+
+def whole_characters(ids: list[int], tokenizer: Tokenizer) -> tuple[str, list[int]]:
+    """The text of `ids` and the ids, without those at the end that leave a character incomplete: going on there,
+    the model chooses them again, and never has to go on from U+FFFD."""
+    ids = list(ids)
+    while ids:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        decoder.decode(b"".join(map(tokenizer.bytes_of, ids)))
+        if not decoder.getstate()[0]:
+            break
+        ids.pop()
+    return tokenizer.decode(ids), ids

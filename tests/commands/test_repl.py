@@ -1,0 +1,436 @@
+"""gpt2 repl as people use it: in a terminal, whose screen is read, and in a pipe."""
+
+import json
+import re
+import signal
+import stat
+import sys
+
+import pytest
+from conftest import assert_error
+
+from gpt2cli import generation
+from gpt2cli.model import load
+from gpt2cli.repl.document import Document
+from gpt2cli.sampling import Sampling
+
+if sys.platform == "win32":
+    pytest.skip("needs pseudo-terminals", allow_module_level=True)
+
+from terminals import Terminal
+
+CTRL_C, CTRL_D, CTRL_R, ALT_ENTER, ENTER, TAB = "\x03", "\x04", "\x12", "\x1b\r", "\r", "\t"
+
+
+@pytest.fixture(scope="module")
+def says():
+    """says(prompt, seed, tokens) -> the text of the built-in model."""
+    model = load("tiny")
+
+    def text(prompt, seed, tokens=12):
+        pieces = generation.generate(model, prompt, sampling=Sampling(seed=seed), max_tokens=tokens)
+        return "".join(piece.text for piece in pieces)
+
+    return text
+
+
+@pytest.fixture
+def repl(tmp_path, monkeypatch):
+    """repl(*argv, **terminal) -> `gpt2 repl` in a terminal, 12 tokens, seed 1, ready for the first line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPT2_STATE", str(tmp_path / "state"))
+    running = []
+
+    def start(*argv, ready=True, **options):
+        terminal = Terminal("repl", "--seed", 1, "-n", 12, *argv, **options)
+        running.append(terminal)
+        if ready:
+            terminal.wait((lambda t: ">" in t.lines) if options.get("term") == "dumb" else "seed 1")
+        return terminal
+
+    yield start
+    for terminal in running:
+        terminal.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("wide")
+
+
+@pytest.fixture(scope="module")
+def shared(folder):
+    (folder / "broken.json").write_text("{")
+    (folder / "editor").write_text('#!/bin/sh\nprintf "The queen\\n" > "$1"\n')
+    (folder / "editor").chmod(0o755)
+    terminal = Terminal(
+        *("repl", "--no-history", "-m", "tiny", "-n", 0), columns=120, rows=40, cwd=folder, EDITOR="./editor"
+    )
+    terminal.wait("seed")
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def wide(shared):
+    """One terminal for the tests that need no model: no tokens, an empty page and an empty screen."""
+    shared.type(f"/clear{ENTER}\x0c")
+    shared.wait(lambda t: re.search(r" 0/1024", t.screen.display[-1]) and not t.screen.display[0].strip(), "a page")
+    return shared
+
+
+def tokens(count):
+    """A condition: the prompt is back, with so many tokens in the context."""
+    return lambda terminal: re.search(rf" {count}/1024", terminal.screen.display[-1])
+
+
+def seed(number):
+    """A condition: the prompt is back, after text that was written with this seed."""
+    return lambda terminal: re.search(rf" [1-9]\d*/1024 .*seed {number} *$", terminal.screen.display[-1])
+
+
+def text_of(terminal):
+    """What stands on the screen between the greeting and the status bar, rows joined as the terminal broke them."""
+    rows = terminal.lines[1:-1]
+    width = terminal.screen.columns
+    joined = "".join(row.ljust(width) if len(row) >= width - 1 else f"{row}\n" for row in rows)
+    return joined.rstrip("\n")
+
+
+def saved(terminal, path):
+    terminal.type(f"/save {path.name}{ENTER}")
+    terminal.wait(f"saved: {path.name}")
+    return Document.from_json(path.read_text(), str(path))
+
+
+def test_the_screen_is_the_text(repl, says, tmp_path):
+    terminal = repl()
+    terminal.type(f"Once upon a time{ENTER}")
+    first = "Once upon a time" + says("Once upon a time", 1)
+    terminal.wait(seed(1))
+    terminal.wait(lambda t: text_of(t) == first, first)
+    terminal.type(f" and a king{ENTER}")
+    second = f"{first} and a king"
+    second += says(second, 2)
+    terminal.wait(seed(2))
+    terminal.wait(lambda t: text_of(t) == second, second)
+    terminal.type(ENTER)  # go on
+    terminal.wait(seed(3))
+    whole = second + says(second, 3)
+    document = saved(terminal, tmp_path / "story.json")
+    assert document.text == whole
+    assert [node.author for node in document.path()] == ["you", "model", "you", "model", "model"]
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+
+
+def test_undo_retry_redo_and_branches(repl, says, tmp_path):
+    terminal = repl()
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/retry{ENTER}")
+    terminal.wait(seed(2))
+    second = says("The king", 2)
+    terminal.type(f"/branch second{ENTER}/undo{ENTER}/undo{ENTER}The queen{ENTER}")
+    terminal.wait(seed(3))
+    terminal.type(f"/branches{ENTER}")
+    terminal.wait(lambda t: sum(bool(re.match(r"[* ] \d+ ", line)) for line in t.lines) == 3, "three branches")
+    terminal.type(f"/goto second{ENTER}")
+    terminal.wait(seed(2))
+    terminal.type(f"/undo 99{ENTER}/redo 99{ENTER}")
+    document = saved(terminal, tmp_path / "tree.json")
+    assert document.text == "The king" + second
+    assert document.names == {"second": 3}
+    texts = ["".join(step.text for step in document.path(node.id)) for node in document.branches()]
+    assert texts == ["The king" + says("The king", 1), "The king" + second, "The queen" + says("The queen", 3)]
+
+
+def test_ctrl_c_stops_the_model_and_keeps_the_text(repl, tmp_path):
+    terminal = repl("-n", -1)
+    terminal.type(f"Once{ENTER}")
+    terminal.wait(lambda t: len(text_of(t)) > 100, "a hundred characters")
+    terminal.type(CTRL_C)
+    terminal.wait(seed(1))
+    document = saved(terminal, tmp_path / "kept.json")
+    assert len(document.text) > 100
+    assert document.nodes[2].ids
+    terminal.type(f"/set n 3{ENTER}{ENTER}")
+    terminal.wait(seed(2))
+
+
+def test_keys_typed_early_wait_and_are_not_shown_amid_the_text(repl, says, tmp_path):
+    terminal = repl("-n", 60)
+    terminal.type(f"Once{ENTER}")
+    first = "Once" + says("Once", 1, 60)
+    terminal.wait(lambda t: len(text_of(t)) > 20, "the model's first words")
+    terminal.type(f"ZZ{ENTER}")
+    terminal.wait(lambda t: "ZZ" in text_of(t), "what was typed")
+    assert text_of(terminal).startswith(f"{first}ZZ")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    text = Document.from_json((tmp_path / "state/unsaved.json").read_text(), "it").text
+    assert text == f"{first}ZZ" + says(f"{first}ZZ", 2, 60)
+
+
+def test_ctrl_c_at_the_prompt_is_a_hint_and_drops_the_line(repl, tmp_path):
+    terminal = repl()
+    terminal.type(CTRL_C)
+    terminal.wait("Ctrl-D or /exit leaves")
+    terminal.type("never mind")
+    terminal.wait("never mind")
+    terminal.type(CTRL_C)
+    terminal.wait(lambda t: not any("never mind" in line for line in t.lines), "an empty line")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    assert not (tmp_path / "state/unsaved.json").exists()
+
+
+def test_load_goes_on_where_save_was(repl, says, tmp_path):
+    terminal = repl()
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    document = saved(terminal, tmp_path / "a.json")
+    terminal.type(f"/save a.md{ENTER}/save a.txt{ENTER}/save a.txt{ENTER}")
+    terminal.wait("error: 'a.txt' is there already")
+    assert (tmp_path / "a.txt").read_text() == document.text
+    assert (tmp_path / "a.md").read_text().startswith("**The king**")
+    terminal.type(f"!{ENTER}")
+    terminal.wait(seed(2))
+    terminal.type(f"/load a.json{ENTER}")
+    terminal.wait("error: the document is not saved")
+    terminal.type(f"/load -f a.json{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/exit{ENTER}")
+    assert terminal.exit_code() == 0
+    again = repl("--load", "a.json", "--seed", 9)
+    again.type(ENTER)
+    again.wait(seed(9))
+    assert saved(again, tmp_path / "b.json").text == document.text + says(document.text, 9)
+
+
+def test_alternatives_are_side_by_side_and_one_is_taken(repl, tmp_path):
+    terminal = repl(columns=100)
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/alternatives 3{ENTER}")
+    terminal.wait("which one? [1-3")
+    assert any(re.match(r"\[1\] +\[2\] +\[3\]", line) for line in terminal.lines)
+    terminal.type(f"3{ENTER}")
+    terminal.wait(seed(2))
+    document = saved(terminal, tmp_path / "a.json")
+    assert [node.parent for node in document.nodes[3:]] == [2, 2, 2]
+    assert document.current == 5
+    assert len({node.text for node in document.nodes[3:]}) == 3
+
+
+def test_why_shows_what_else_there_was_and_takes_it(repl, tmp_path):
+    terminal = repl()
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/why{ENTER}")
+    terminal.wait("/why TOKEN CHOICE")
+    line = next(line for line in terminal.lines if re.match(r" 5  '", line))
+    choices = re.findall(r"(\d) ('[^']*') \d+%", line)
+    number, wanted = next((number, text) for number, text in choices if not line.startswith(f" 5  {text}"))
+    terminal.type(f"/why 5 {number}{ENTER}")
+    terminal.wait(seed(2))
+    document = saved(terminal, tmp_path / "a.json")
+    assert [node.author for node in document.path()] == ["you", "model", "model"]
+    assert document.nodes[3].text.endswith(wanted[1:-1])
+    assert document.nodes[3].ids[:4] == document.nodes[2].ids[:4]
+    terminal.type(f"/why 99 1{ENTER}")
+    terminal.wait("error: there is no token 99")
+
+
+def test_edit_with_an_editor(wide, folder):
+    wide.type(f"The king{ENTER}")
+    wide.wait("The king")
+    wide.type(f"/edit{ENTER}")
+    wide.wait("The queen")
+    assert saved(wide, folder / "edited.json").text == "The queen"
+
+
+def test_blocks_new_lines_and_slashes_are_text(wide, folder):
+    terminal = wide
+    for typed in (f'"""{ENTER}one{ENTER}two"""{ENTER}', f"{ALT_ENTER}three{ENTER}", f"//four{ENTER}", f" /five{ENTER}"):
+        terminal.type(typed)
+        terminal.wait(typed.strip(ENTER).strip('"').split("\r")[-1].lstrip("/\x1b"))
+    terminal.type(f"\x1b[200~\nsix\nseven\x1b[201~{ENTER}")  # as a terminal pastes
+    terminal.wait("seven")
+    assert saved(terminal, folder / "block.json").text == "one\ntwo\nthree/four /five\nsix\nseven"
+
+
+@pytest.mark.parametrize(
+    ("typed", "error", "hint"),
+    [
+        ("/undoo", "there is no command /undoo", "did you mean /undo?"),
+        ("/usr/bin", "there is no command /usr/bin", "a text that begins with a slash begins with //"),
+        ("/undo", "there is nothing to undo", "beginning"),
+        ("/undo x", "'x' is not a number", "/undo 2"),
+        ("/set temprature 2", "there is no setting 'temprature'", "did you mean temperature?"),
+        ("/set top-p 2", "--top-p is 2.0", "at most 1"),
+        ("/goto nowhere", "there is no branch or place 'nowhere'", "/branches"),
+        ("/load -f nothing.json", "cannot read 'nothing.json'", "path"),
+        ("/load -f broken.json", "'broken.json' is no document", "/save"),
+        ("/model tinny", "tinny", "tiny"),
+        ("/why", "the last text is not this model's", "empty line"),
+    ],
+)
+def test_a_mistake_is_an_error_a_hint_and_another_chance(wide, typed, error, hint):
+    wide.type(f"{typed}{ENTER}")
+    wide.wait(lambda t: any(line.startswith("error:") and error in line for line in t.screen.display), error)
+    wide.wait(lambda t: any(line.startswith("hint:") and hint in line for line in t.screen.display), hint)
+    wide.wait(tokens(0))
+
+
+def test_help_names_every_command(wide):
+    from gpt2cli.repl.commands import COMMANDS
+
+    wide.type(f"/help{ENTER}")
+    wide.wait("Ctrl-C")
+    assert all(any(line.startswith(f"/{name}") for line in wide.screen.display) for name in COMMANDS)
+
+
+def test_tab_completes_commands_settings_models_and_files(wide, folder):
+    (folder / "story one.json").write_text("")
+    terminal = wide
+    for typed, completed in [
+        ("/alt", "/alternatives"),
+        ("/set temp", "/set temperature"),
+        ("/model distil", "/model distilgpt2"),
+        ("/load sto", "/load story one.json"),
+    ]:
+        terminal.type(f"{typed}{TAB}")
+        terminal.wait(completed)
+        terminal.type(CTRL_C)
+        terminal.wait(lambda t, gone=completed: gone not in "".join(t.screen.display), "an empty line")
+
+
+def test_settings_seed_tokens_stats_and_clear(repl):
+    terminal = repl(columns=120, rows=50)
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/set temperature 0.5{ENTER}/show temperature{ENTER}")
+    terminal.wait("temperature       0.5")
+    terminal.type(f"/seed 77{ENTER}/tokens{ENTER}/stats{ENTER}/clear{ENTER}")
+    terminal.wait("' king'")
+    terminal.wait("last: seed 1, 12 tokens")
+    terminal.wait(lambda t: re.search(r" 0/1024 .*seed 77", t.screen.display[-1]), "an empty page")
+
+
+def test_read_appends_a_file(wide, folder):
+    (folder / "it.txt").write_text("Line one\nline twö\n")
+    wide.type(f"/read it.txt{ENTER}")
+    wide.wait("line twö")
+    assert saved(wide, folder / "read.json").text == "Line one\nline twö"
+
+
+def test_forty_columns(repl, says, tmp_path):
+    terminal = repl(columns=40, rows=12)
+    prompt = "A king who had three sons and 日本語 went to the sea"
+    terminal.type(f"{prompt}{ENTER}")
+    whole = prompt + says(prompt, 1)
+    terminal.wait(seed(1))
+    assert len(terminal.screen.display[-1].rstrip()) <= 40
+    rows = "".join(line.ljust(40) for line in terminal.lines[2:-1])
+    assert re.sub(r"\s", "", whole) in re.sub(r"\s", "", rows)
+    terminal.type(f"/alternatives 2{ENTER}")
+    terminal.wait("which one?")
+    assert "[2]" in terminal.lines  # below the first, not beside it
+    terminal.type(ENTER)
+    terminal.wait(tokens(r"\d+"))
+    terminal.resize(60, 20)
+    terminal.type(" more")
+    terminal.wait(" more")
+    assert saved_after_clearing(terminal, tmp_path / "a.json").text == whole
+
+
+def saved_after_clearing(terminal, path):
+    terminal.type(CTRL_C)
+    return saved(terminal, path)
+
+
+def test_a_dumb_terminal_gets_no_escapes(repl, says, tmp_path):
+    terminal = repl(term="dumb")
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(says("The king", 1).split("\n")[-1][-20:])
+    terminal.wait(lambda t: t.lines and [line for line in t.lines if line][-1] == ">", "a prompt")
+    terminal.type(f"/undo{ENTER}")
+    assert saved(terminal, tmp_path / "a.json").text == "The king"
+    terminal.type(CTRL_C)
+    terminal.wait("Ctrl-D or /exit leaves")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    assert b"\x1b" not in terminal.raw
+
+
+def test_no_color_means_no_styles(repl):
+    terminal = repl(NO_COLOR="1")
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    assert not re.search(rb"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])m", terminal.raw)
+    assert b"\x1b[1m" not in terminal.raw
+
+
+def test_control_characters_in_the_text_move_no_cursor(wide, folder):
+    (folder / "evil.txt").write_text("a\x1b[2Jb\rc\x07\x9b31m d")
+    wide.type(f"/read evil.txt{ENTER}")
+    wide.wait("a␛[2Jb␍c␇␡31m d")
+
+
+def test_lines_are_remembered_for_their_owner_alone(repl, tmp_path):
+    terminal = repl("-n", 0)
+    terminal.type(f"a remarkable line{ENTER}")
+    terminal.wait(tokens(r"[3-9]"))
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    history = tmp_path / "state/history"
+    assert "a remarkable line" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    second = repl("-n", 0)
+    second.type(f"{CTRL_R}remark")
+    second.wait("a remarkable line")
+
+
+def test_no_history_leaves_nothing(repl, tmp_path):
+    terminal = repl("--no-history", "-n", 0)
+    terminal.type(f"secret{ENTER}")
+    terminal.wait(tokens(r"[1-9]"))
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number):
+    terminal = repl("-n", 2)
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.process.send_signal(number)
+    assert terminal.exit_code() == 143
+    assert json.loads((tmp_path / "state/unsaved.json").read_text())["nodes"][1]["text"] == "The king"
+
+
+def test_a_pipe_is_answered_once(run, says):
+    result = run("repl", "-n", 12, "--seed", 1, stdin="The king\n/exit\n")
+    assert (result.code, result.stderr) == (0, "")
+    assert result.stdout == says("The king\n/exit", 1).rstrip("\n") + "\n"
+
+
+def test_a_pipe_goes_on_with_a_document(run, says, tmp_path):
+    document = Document()
+    document.append("you", "The king")
+    (tmp_path / "a.json").write_text(document.to_json())
+    for stdin, text in (("", "The king"), (" and queen", "The king and queen")):
+        result = run("repl", "-n", 12, "--seed", 1, "--load", tmp_path / "a.json", stdin=stdin)
+        assert result.stdout == says(text, 1).rstrip("\n") + "\n"
+
+
+def test_wrong_uses(run, tmp_path):
+    assert_error(run("repl", stdin=""), 2, "stdin is empty")
+    assert_error(run("repl"), 2, "stdout is not a terminal")
+    assert_error(run("repl", "--greedy", "-t", 1, stdin="x"), 2, "--greedy contradicts")
+    assert_error(run("repl", "--keep", -1, stdin="x"), 2, "keep is -1")
+    assert_error(run("repl", "--load", tmp_path / "no", stdin="x"), 2, "no'")
+    (tmp_path / "bad").write_text("{}")
+    assert_error(run("repl", "--load", tmp_path / "bad", stdin="x"), 5, "is no document")

@@ -1,0 +1,94 @@
+"""A real `gpt2` process in a pseudo-terminal, whose screen a terminal emulator (pyte) keeps."""
+
+import codecs
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pyte
+
+PATIENCE = 30  # seconds, on a busy machine
+
+
+class Terminal:
+    """`type` keys, `wait` until something stands on the screen."""
+
+    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, **environment):
+        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
+        self.screen.write_process_input = self.type  # it answers where the cursor is
+        self._stream = pyte.Stream(self.screen)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self.main, side = pty.openpty()
+        self.raw = b""
+        self._size(side, columns, rows)
+        variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpt2cli", *map(str, argv)],
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            cwd=cwd,
+            env=variables | {"TERM": term} | environment,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and resizing are signals
+        )
+        os.close(side)
+
+    def _size(self, number, columns, rows):
+        fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, columns, rows):
+        self.screen.resize(rows, columns)
+        self._size(self.main, columns, rows)
+
+    def type(self, keys):
+        os.write(self.main, keys.encode())
+
+    @property
+    def lines(self):
+        """Everything that has been shown, scrolled out or not, right ends stripped."""
+        width = self.screen.columns
+        past = ["".join(line[place].data for place in range(width)) for line in self.screen.history.top]
+        return [line.rstrip() for line in [*past, *self.screen.display]]
+
+    def wait(self, condition, what=""):
+        """Until condition(self), or until a text stands on the screen; returns the lines."""
+        met = condition if callable(condition) else lambda _: any(condition in line for line in self.lines)
+        end = time.monotonic() + PATIENCE
+        while not met(self):
+            assert time.monotonic() < end, f"{what or condition!r} never came:\n" + "\n".join(self.lines)
+            if not self._read() and self.process.poll() is not None:
+                assert met(self), f"{what or condition!r} never came:\n" + "\n".join(self.lines)
+        return self.lines
+
+    def _read(self):
+        if not select.select([self.main], [], [], 0.05)[0]:
+            return False
+        try:
+            data = os.read(self.main, 65536)
+        except OSError:  # Linux says so where nobody holds the other side any more
+            return False
+        self.raw += data
+        self._stream.feed(self._decoder.decode(data))
+        return bool(data)
+
+    def exit_code(self):
+        """When it has left; what it still wrote is on the screen."""
+        self.wait(lambda terminal: terminal.process.poll() is not None, "the end")
+        while self._read():
+            pass
+        return self.process.returncode
+
+    def close(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self.main)
