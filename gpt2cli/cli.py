@@ -43,7 +43,7 @@ COMMANDS = (generate, repl, tokens, score, pull, list_, show, verify, rm, prune,
 
 app = typer.Typer(
     name="gpt2",
-    help="The command line for GPT-2. Each command's --help has examples: gpt2 generate --help",
+    help="The command line for GPT-2. Each command's --help has examples.",
     rich_markup_mode=None,
     add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,
