@@ -1,9 +1,10 @@
 """An ONNX Runtime session and its KV cache: ids in, logits out. Knows no text.
 
-The graph's contract is written in export/graph.py. The cache is one pair of arrays a layer, [rows, heads, positions,
-head size], that the graph reads and writes in place; a row's length says how much of it counts, so rewinding costs
-nothing."""
+The graph's contract is written in export/graph.py. A row's length says how much of the cache (cache.py) counts, so
+rewinding costs nothing. On CUDA weights and cache stay on the device; ids go there, and logits come back."""
 
+import contextlib
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from gpt2cli.cache import Cache, DeviceCache, HostCache
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import VERSION
 
@@ -44,10 +46,11 @@ class Engine:
 
     A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
-        """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. Raises CorruptFile."""
+    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu") -> None:
+        """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. `device` "cuda" needs an fp16 export. Raises
+        CorruptFile."""
         path = folder / "model.onnx"
-        self._session = open_session(path, threads, saturates=_weight_bits(path) == 8)
+        self._session = open_session(path, threads, saturates=_weight_bits(path) == 8, device=device)
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
@@ -62,7 +65,8 @@ class Engine:
             ) from None
         self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
         self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
-        self._allocate(1)
+        self._cache = self._new_cache(device)
+        self._binding: tuple[slice, Any] | None = None
 
     @property
     def window(self) -> int:
@@ -78,16 +82,13 @@ class Engine:
         """Tokens in each row."""
         return [len(row) for row in self.said]
 
-    def _allocate(self, capacity: int) -> None:
+    def _new_cache(self, device: str) -> Cache:
         facts = self.facts
-        shape = (capacity, facts.heads, facts.positions, facts.head_size)
-        try:
-            # zeros are mapped lazily: memory is used as the cache fills
-            self._cache = [np.zeros(shape, np.float32) for _ in range(2 * facts.layers)]
-        except MemoryError:
-            raise CannotMeet(f"no memory for the cache of {capacity} rows", "ask for fewer samples: -N") from None
-        self._capacity = capacity
-        self._binding: tuple[slice, Any] | None = None
+        shape = (facts.heads, facts.positions, facts.head_size)
+        dtype = np.float16 if facts.precision == "fp16" else np.float32
+        if device == "cpu":
+            return HostCache(facts.layers, shape, dtype)
+        return DeviceCache(facts.layers, shape, dtype, device, PROVIDERS[device])
 
     def feed(self, ids: Sequence[Ids], *, every: bool = False) -> Logits:
         """Append ids[r] (at least one) to each row r; returns the logits after the last token of each row,
@@ -181,11 +182,7 @@ class Engine:
         """A binding whose past and present are the same memory: the cache of `rows`. The last one is kept."""
         if self._binding is None or self._binding[0] != rows:
             binding = self._session.io_binding()
-            for number, array in enumerate(self._cache):
-                layer, kind = number // 2, ("key", "value")[number % 2]
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(array[rows])
-                binding.bind_ortvalue_input(f"past_{kind}_{layer}", value)
-                binding.bind_ortvalue_output(f"present_{kind}_{layer}", value)
+            self._cache.bind(binding, rows)
             self._binding = rows, binding
         return self._binding[1]
 
@@ -224,13 +221,8 @@ class Engine:
         said = [list(self.said[row]) for row in rows]
         used = max(map(len, said))
         self.said = [[] for _ in self.said]  # an interruption amid the copying leaves empty rows, not wrong ones
-        old, capacity = self._cache, self._capacity
-        if len(rows) > capacity:
-            self._allocate(len(rows))
-        moved = [number for number, row in enumerate(rows) if number != row or len(rows) > capacity]
-        sources = [rows[number] for number in moved]
-        for before, after in zip(old, self._cache, strict=True):
-            after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
+        self._binding = None
+        self._cache.select(rows, used)
         self.said = said
 
 
@@ -258,9 +250,32 @@ def saturates() -> bool:
     return bool((product != 64 * 127 * 255).any())
 
 
-def open_session(path: Path, threads: int, *, saturates: bool = True) -> Any:
-    """An ONNX Runtime session on the CPU. `saturates`: products of the graph's bytes may exceed 16 bits. Raises
-    CorruptFile."""
+# Of each device. The CPU stands behind no other: what a device cannot do is an error, not slow.
+PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+
+
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used here; None where it can."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CUDA execution provider"
+    from gpt2cli.export import graph  # imports onnx: 100 ms that only machines with a GPU pay
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            if hasattr(onnxruntime, "preload_dlls"):  # the libraries of the packages nvidia-*
+                onnxruntime.preload_dlls()
+        session = onnxruntime.InferenceSession(graph.row_gather([1]), options, providers=PROVIDERS["cuda"])
+        session.run(None, {"cache": np.zeros((1, 1), np.float16), "rows": np.zeros(1, np.int64)})
+    except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+        return str(error).splitlines()[0]
+    return None if session.get_providers()[0] == PROVIDERS["cuda"][0] else "its CUDA libraries do not load"
+
+
+def open_session(path: Path, threads: int, *, saturates: bool = True, device: str = "cpu") -> Any:
+    """An ONNX Runtime session. `saturates`: products of the graph's bytes may exceed 16 bits. Raises CorruptFile."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong arrives as an exception
@@ -270,8 +285,10 @@ def open_session(path: Path, threads: int, *, saturates: bool = True) -> Any:
     # Planning which buffers share memory took 180 of 240 ms of opening a graph of 700 nodes, and measured nothing: the
     # arena reuses what is freed.
     options.enable_mem_reuse = False
+    if device != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=PROVIDERS[device])
     except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
         raise CorruptFile(
             f"cannot load {path}: {str(error).splitlines()[0]}",

@@ -21,7 +21,7 @@ from gpt2cli.quality import Quality, measure
 
 MANIFEST = "export.json"
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
-_OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|int8|int4)-[0-9a-f]{16}")
+_OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|fp16|int8|int4)-[0-9a-f]{16}")
 Progress = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
 
 # A download of gpt2-xl on a slow line takes hours; nobody waits for one that has hung for a day.
@@ -152,10 +152,10 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
     returns its quality."""
     from gpt2cli import engine  # 120 ms that reading manifests does not pay
 
-    if precision == "fp32":
-        forms = [(8, 8)]
-    elif precision == "int4":
+    if precision == "int4":
         forms = [(4, 8)]
+    elif precision != "int8":
+        forms = [(8, 8)]
     else:
         forms = [(7, 8), (8, 8), (8, 16)] if engine.saturates() else [(8, 8), (8, 16)]
     quality = None
@@ -165,7 +165,7 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
         bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
         for done, total in export(checkpoint, folder, precision, **bits):
             progress(f"exporting {title} ({precision})", done, total)
-        if precision != "fp32":
+        if precision in ("int8", "int4"):
             quality = measure(checkpoint, folder, **bits)
         if quality is None or quality.passed:
             break
@@ -179,7 +179,8 @@ def own_precision(folder: Path) -> str | None:
     with (folder / "weights.safetensors").open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         head = file.read(min(size, 1 << 24))
-    return "int4" if b'.int4"' in head else "int8" if b'.int8"' in head else "fp32"
+    marks = {b'.int4"': "int4", b'.int8"': "int8", b'"F16"': "fp16"}
+    return next((precision for mark, precision in marks.items() if mark in head), "fp32")
 
 
 def write(

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gpt2cli import sources, store, tokenizer
-from gpt2cli.engine import Engine
-from gpt2cli.errors import CorruptFile
+from gpt2cli.engine import Engine, cuda_problem
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.export import DEVICES
 from gpt2cli.ready import ReadyEngine
 from gpt2cli.tokenizer import IdsAsText, Tokenizer
 
@@ -21,7 +22,8 @@ class Model:
     revision: str | None  # None for a local folder
     folder: Path
     precision: str
-    device: str
+    device: str  # cpu or cuda
+    why_cpu: str | None  # what kept it from CUDA, where that was not excluded
     tokenizer: Tokenizer
     engine: Engine
 
@@ -42,30 +44,59 @@ def load(
     threads: int = 0,
     text: bool = True,
     offline: bool = False,
+    device: str = "auto",
     listener: store.Listener = store.SILENT,
 ) -> Model:
     """Open a model by catalogue name, owner/name[@revision] on the hub, or folder; download and export it first where
     that has not been done.
 
     Without a name it is gpt2, or the built-in model where that is not downloaded and the hub cannot be reached (the
-    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core. With `text` false a
-    model without a tokenizer is opened too: its ids are its text. Raises UserError."""
+    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core. `device` "auto" is
+    CUDA where that works. With `text` false a model without a tokenizer is opened too: its ids are its text. Raises
+    UserError."""
+    why_cpu = _why_cpu(device, precision, source)
+    if why_cpu is None:
+        device, precision = "cuda", "fp16"
+    else:
+        device = "cpu"
     listing = None
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
     runnable = store.ensure(sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
         text_side = pool.submit(_tokenizer, runnable, text)
-        engine = _engine(runnable, threads=threads)
+        engine = _engine(runnable, threads=threads, device=device)
         return Model(
             name=name,
             revision=runnable.revision,
             folder=runnable.folder if runnable.graph is None else runnable.graph.parent,
             precision=engine.facts.precision,
-            device="cpu",
+            device=device,
+            why_cpu=why_cpu,
             tokenizer=text_side.result(),
             engine=engine,
         )
+
+
+def _why_cpu(device: str, precision: str, source: str) -> str | None:
+    """What speaks against CUDA; None where it can be used. Raises UsageError and CannotMeet where it was asked for."""
+    if device not in DEVICES:
+        raise UsageError(f"no device '{device}'", f"choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+    if device == "cpu":
+        return "it was asked for"
+    if precision not in ("auto", "fp16"):
+        reason, hint = f"CUDA runs fp16, not {precision}", "leave out --precision, or use --device cpu"
+    elif source == "onnx":
+        reason, hint = "ready-made graphs run on the CPU", "leave out --source onnx, or use --device cpu"
+    else:
+        hint = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; and is the driver new enough?"
+        problem = cuda_problem()
+        if problem is None:
+            return None
+        reason = f"CUDA cannot be used: {problem}"
+    if device == "cuda":
+        raise CannotMeet(reason, hint)
+    return reason
 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
@@ -78,7 +109,7 @@ def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
 # Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.
 _TEST_TOKENS = 12
 # Rounding of activations moves int8 logits by a few hundredths of their spread, anything broken by all of it.
-_TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3}
+_TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3, "fp16": 0.05}
 
 
 def self_test(runnable: store.Runnable) -> str:
@@ -106,7 +137,9 @@ def self_test(runnable: store.Runnable) -> str:
     return precision
 
 
-def _engine(runnable: store.Runnable, *, threads: int) -> Engine:
+def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu") -> Engine:
     if runnable.graph is None:
-        return Engine(runnable.folder, threads=threads)
+        return Engine(runnable.folder, threads=threads, device=device)
+    if device != "cpu":
+        raise CannotMeet(f"{runnable.graph} is a ready-made graph, and those run on the CPU", "add --device cpu")
     return ReadyEngine(runnable.graph, runnable.folder, threads=threads)

@@ -35,6 +35,12 @@ def _models(incomplete: str) -> Values:
     return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
 
 
+def _devices(incomplete: str) -> Values:
+    from gpt2cli.export import DEVICES
+
+    return [(name, "the default" if name == "auto" else "") for name in DEVICES if name.startswith(incomplete)]
+
+
 def _precisions(incomplete: str) -> Values:
     from gpt2cli.export import PRECISIONS
 
@@ -173,7 +179,13 @@ ModelSource = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 Precision = Annotated[
     str,
-    typer.Option(metavar="P", envvar="GPT2_PRECISION", help="auto, fp32, int8 or int4.", autocompletion=_precisions),
+    typer.Option(
+        metavar="P", envvar="GPT2_PRECISION", help="auto, fp32, int8, int4; fp16.", autocompletion=_precisions
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="D", envvar="GPT2_DEVICE", help="auto, cpu or cuda.", autocompletion=_devices),
 ]
 Threads = Annotated[
     int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores.")

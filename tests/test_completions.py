@@ -125,7 +125,7 @@ def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, r
 
 
 def test_precisions_sources_shells_and_settings(answers):
-    assert set(answers("generate", "--precision", "")) == {"auto", "fp32", "int8", "int4"}
+    assert set(answers("generate", "--precision", "")) == {"auto", "fp32", "int8", "int4", "fp16"}
     assert set(answers("generate", "--source", "")) == {"auto", "checkpoint", "onnx"}
     assert set(answers("completion", "")) == set(FILES)
     keys = {"model", "precision", "top_k", "seed"}
@@ -186,8 +186,8 @@ def test_zsh(line, expected, environment, hub):
         ("gpt2 gen", ["generate\tContinue a text, streaming."]),
         ("gpt2 generate -m poet", ["poet/tarot\tdownloaded"]),
         ("gpt2 generate --model=ti", ["--model=tiny\ttrained by this project on children's books"]),
-        ("gpt2 generate --stop 'a b' --precision ", ["auto\tthe default", "fp32", "int8", "int4"]),
-        ("gpt2 config set prec", ["precision\tauto, fp32, int8 or int4."]),
+        ("gpt2 generate --stop 'a b' --precision ", ["auto\tthe default", "fp32", "int8", "int4", "fp16"]),
+        ("gpt2 config set prec", ["precision\tauto, fp32, int8, int4; fp16."]),
         ("gpt2 generate -f sto", ["story.txt"]),
     ],
 )

@@ -29,6 +29,7 @@ def bench(
     first_token: o.FirstToken = True,
     precision: o.Precision = "auto",
     source: o.ModelSource = "auto",
+    device: o.Device = "auto",
     threads: o.Threads = 0,
     offline: o.Offline = False,
     as_csv: o.Csv = False,
@@ -52,7 +53,14 @@ def bench(
     with terminal.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
         opened = load(
-            model, precision=precision, source=source, threads=threads, text=False, offline=offline, listener=listener
+            model,
+            precision=precision,
+            source=source,
+            device=device,
+            threads=threads,
+            text=False,
+            offline=offline,
+            listener=listener,
         )
     fitting = [test for test in tests if test.positions <= opened.engine.window]
     for test in tests:
@@ -97,7 +105,17 @@ def bench(
         if first_token:
             one = benchmark.Test(8, 1)
             arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", "1 2 3 4 5 6 7 8", "-m", opened.name]
-            arguments += ["--precision", precision, "--source", source, "--threads", str(threads), "--offline"]
+            arguments += [
+                "--precision",
+                precision,
+                "--source",
+                source,
+                "--threads",
+                str(threads),
+                "--offline",
+                "--device",
+                opened.device,
+            ]
             measure(one, "first-cold", (1 / benchmark.first_token_cold(arguments) for _ in range(repetitions)))
             benchmark.first_token_warm(opened)
             measure(one, "first-warm", (1 / benchmark.first_token_warm(opened) for _ in range(repetitions)))

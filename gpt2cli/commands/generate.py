@@ -37,6 +37,7 @@ def generate(
     precision: o.Precision = "auto",
     source: o.ModelSource = "auto",
     offline: o.Offline = False,
+    device: o.Device = "auto",
     threads: o.Threads = 0,
     max_tokens: o.MaxTokens = 128,
     min_tokens: o.MinTokens = 0,
@@ -122,6 +123,7 @@ def generate(
                 load,
                 precision=precision,
                 source=source,
+                device=device,
                 threads=threads,
                 text=text is not None,
                 offline=offline,
@@ -136,6 +138,8 @@ def generate(
             drafter = speculation.Lookup()
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
+            if opened.why_cpu and device == "auto":
+                terminal.note(f"on the CPU: {opened.why_cpu}")
         if logit_bias:
             sampling = replace(sampling, logit_bias=inputs.logit_bias(logit_bias, opened.tokenizer, escapes=escapes))
         whole = _parsed_ids(ids or "") if text is None else text

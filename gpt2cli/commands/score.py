@@ -58,6 +58,7 @@ def score(
     precision: o.Precision = "auto",
     source: o.ModelSource = "auto",
     offline: o.Offline = False,
+    device: o.Device = "auto",
     threads: o.Threads = 0,
     tokens: o.EachToken = False,
     alternatives: o.Alternatives = 3,
@@ -87,7 +88,15 @@ def score(
 
     with terminal.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
-        opened = load(model, precision=precision, source=source, threads=threads, offline=offline, listener=listener)
+        opened = load(
+            model,
+            precision=precision,
+            source=source,
+            device=device,
+            threads=threads,
+            offline=offline,
+            listener=listener,
+        )
     tokenizer = opened.tokenizer
     if verbose:
         terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")

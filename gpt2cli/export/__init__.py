@@ -15,7 +15,8 @@ from gpt2cli.paths import contained
 
 # Raised whenever the same checkpoint would give another graph: older exports are then made anew.
 VERSION = 2
-PRECISIONS = ("fp32", "int8", "int4")
+PRECISIONS = ("fp32", "int8", "int4", "fp16")
+DEVICES = ("auto", "cpu", "cuda")  # that graphs run on
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
 
 

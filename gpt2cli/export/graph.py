@@ -7,7 +7,7 @@ Contract of every graph we write (B rows, T new tokens, M rows of logits, S = n_
     logit_rows               int64   [M]      which of the B*T hidden states get logits
     seqlens_k                int32   [B]      tokens in the cache after this call, less one
     total_sequence_length    int32   []       the largest of them, plus one
-    past_key_N, past_value_N float32 [B, heads, S, head]   a whole cache, written in place
+    past_key_N, past_value_N float32 [B, heads, S, head]   a whole cache, written in place (float16 in fp16)
     -> logits                float32 [M, vocabulary]
        present_key_N, present_value_N         bound to the same memory as the past
 
@@ -30,7 +30,7 @@ from gpt2cli.export.quantize import BLOCK
 from gpt2cli.export.weights import Stored, padded_head_size
 
 MICROSOFT = "com.microsoft"
-_ONNX_TYPES = {"F32": TensorProto.FLOAT, "I8": TensorProto.INT8, "U8": TensorProto.UINT8}
+_ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8, "U8": TensorProto.UINT8}
 
 # Activations of transformers' table ACT2FN that published GPT-2 configs name -> the nodes that compute them.
 _TANH_GELU = ("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh")
@@ -69,7 +69,7 @@ class _Graph:
         levels and multiplied by the same integers.
 
         int4: MatMulNBits rounds each row of x in blocks to 8 bits itself (accuracy_level 4)."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "fp16"):
             return self.add("MatMul", x, weight)
         if self.precision == "int4":
             return self.add(
@@ -114,7 +114,7 @@ class _Graph:
 
     def embedding(self, ids: str, table: str) -> str:
         """Rows of a table [vocabulary, width] by id; in int8 and int4, columns of its int8 transpose."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "fp16"):
             return self.add("Gather", table, ids)
         columns = self.add("Gather", f"{table}.int8", ids, axis=1)  # [width, B, T]
         columns = self.add("Transpose", self.add("Cast", columns, to=TensorProto.FLOAT), perm=[1, 2, 0])
@@ -124,7 +124,9 @@ class _Graph:
 
     def head(self, rows: str, table: str, width: int) -> None:
         """rows [M, width] -> logits [M, vocabulary]."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "fp16"):
+            if self.precision == "fp16":  # logits of a hundred have steps of 1/16 in half precision
+                rows = self.add("Cast", rows, to=TensorProto.FLOAT)
             self.add("Gemm", rows, table, outputs=["logits"], transB=1)
         else:
             self.add("Identity", self.matmul(rows, table, width), outputs=["logits"])
@@ -187,6 +189,8 @@ def build(
     residual = graph.add(
         "Add", graph.embedding("input_ids", "wte.weight"), graph.add("Gather", "wpe.weight", "position_ids")
     )
+    if precision == "fp16":
+        residual = graph.add("Cast", residual, to=TensorProto.FLOAT16)
     x = graph.add("LayerNormalization", residual, *norm("h.0.ln_1"), axis=-1, epsilon=config.layer_norm_epsilon)
     for layer in range(config.n_layer):
         block = f"h.{layer}"
@@ -213,6 +217,7 @@ def build(
     table = "wte.weight" if tied and precision != "int4" else "lm_head.weight"
     graph.head(graph.add("Gather", flat, "logit_rows"), table, width)
 
+    kept = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
     cache: list[str | int | None] = ["batch", heads, config.n_positions, size]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
@@ -224,8 +229,8 @@ def build(
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocab_size])]
     for layer in range(config.n_layer):
         for kind in ("key", "value"):
-            inputs.append(helper.make_tensor_value_info(f"past_{kind}_{layer}", TensorProto.FLOAT, cache))
-            outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", TensorProto.FLOAT, cache))
+            inputs.append(helper.make_tensor_value_info(f"past_{kind}_{layer}", kept, cache))
+            outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", kept, cache))
     initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "gpt2", inputs, outputs, [*initializers, *graph.constants.values()]),
@@ -270,6 +275,21 @@ def saturation_probe() -> bytes:
     y = helper.make_tensor_value_info("y", TensorProto.INT32, ["rows", 32])
     model = helper.make_model(
         helper.make_graph([node], "probe", [x], [y], [weight]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def row_gather(shape: Sequence[int]) -> bytes:
+    """Picks rows of a float16 cache: `cache` [capacity, *shape] and int64 `rows` [M] -> `moved` [M, *shape]."""
+    node = helper.make_node("Gather", ["cache", "rows"], ["moved"], axis=0)
+    cache = helper.make_tensor_value_info("cache", TensorProto.FLOAT16, ["capacity", *shape])
+    rows = helper.make_tensor_value_info("rows", TensorProto.INT64, ["rows"])
+    moved = helper.make_tensor_value_info("moved", TensorProto.FLOAT16, ["rows", *shape])
+    model = helper.make_model(
+        helper.make_graph([node], "rows", [cache, rows], [moved]),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )

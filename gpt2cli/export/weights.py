@@ -20,7 +20,7 @@ from gpt2cli.export.quantize import BLOCK, column_scales, to_int4, to_int8
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FILE = "weights.safetensors"
-_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 _PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
 
 
@@ -52,12 +52,16 @@ def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int) -> 
     by NAME.int8, NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that the head is a matrix and a
     tied embedding is one of its columns. int4 replaces a matrix by NAME.int4 and NAME.blocks (see quantize.to_int4);
     the head is one of them even where it is tied, and the embedding stays int8, of which only the rows that are needed
-    are ever read."""
+    are ever read. fp16 halves everything but the tables, which the head reads in float32."""
     floats: list[Stored] = []
     integers: list[Stored] = []
     quantised = _Quantised(weight_bits if precision == "int8" else 8)
     for name, shape, load in _tensors(checkpoint):
-        if precision == "fp32" or len(shape) == 1 or name == "wpe.weight":
+        tables = (*TABLES, "wpe.weight")
+        if precision == "fp16" and name not in tables:
+            integers.append(Stored(name, "F16", shape, load, name))
+            continue
+        if precision in ("fp32", "fp16") or len(shape) == 1 or name == "wpe.weight":
             floats.append(Stored(name, "F32", shape, load, name))
             continue
         if name in TABLES:

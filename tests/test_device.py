@@ -1,0 +1,136 @@
+"""Half precision, the cache on a device, and the choice of one. Where there is a GPU: pytest -m gpu."""
+
+import numpy as np
+import onnxruntime
+import oracle
+import pytest
+from checkpoints import SMALL, make_checkpoint, random_tensors
+from conftest import assert_error
+
+from gpt2cli import engine as engines
+from gpt2cli.cache import DeviceCache
+from gpt2cli.engine import Engine
+from gpt2cli.export import export
+from gpt2cli.generation import generate
+from gpt2cli.model import load
+from gpt2cli.sampling import Sampling
+
+IDS = [5, 7, 250, 7, 99, 120, 3, 44]
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """An fp16 export, and the logits of the oracle."""
+    folder = tmp_path_factory.mktemp("half")
+    config, tensors = make_checkpoint(folder / "c", tensors=random_tensors(SMALL))
+    (folder / "e").mkdir()
+    for _ in export(folder / "c", folder / "e", "fp16"):
+        pass
+    return folder / "e", oracle.forward(tensors, config, IDS)
+
+
+def on_host(folder):
+    return Engine(folder)
+
+
+def by_pointer(folder):
+    """The cache of a device, which here is the machine itself: the addresses and copies are the same."""
+    engine = Engine(folder)
+    facts = engine.facts
+    shape = (facts.heads, facts.positions, facts.head_size)
+    engine._cache = DeviceCache(facts.layers, shape, np.float16, "cpu", ["CPUExecutionProvider"])
+    return engine
+
+
+def on_cuda(folder):
+    return Engine(folder, device="cuda")
+
+
+ENGINES = pytest.mark.parametrize("make", [on_host, by_pointer, pytest.param(on_cuda, marks=pytest.mark.gpu)])
+
+
+@ENGINES
+def test_half_precision_is_near_the_oracle(half, make):
+    folder, expected = half
+    found = make(folder).feed([IDS], every=True)
+    assert found.dtype == np.float32
+    assert (np.sqrt(((found - expected) ** 2).mean(axis=1)) < 0.005 * expected.std(axis=1)).all()
+
+
+@ENGINES
+def test_rows_are_copied_dropped_reordered_and_rewound(half, make):
+    engine = make(half[0])
+    whole = engine.feed([IDS], every=True)
+    engine.reset()
+    engine.feed([IDS[:4]])
+    engine.select([0, 0, 0])
+    three = engine.feed([[IDS[4]], [9], [IDS[4]]])
+    np.testing.assert_allclose(three[[0, 2]], whole[[4, 4]], atol=0.02)
+    assert np.abs(three[1] - whole[4]).max() > 0.1
+    engine.select([2, 1])
+    np.testing.assert_allclose(engine.feed([IDS[5:], [1]])[0], whole[-1], atol=0.02)
+    engine.rewind(4, 1)
+    engine.select([1])
+    np.testing.assert_allclose(engine.feed([IDS[4:]])[0], whole[-1], atol=0.02)
+    assert engine.resume(IDS) == 7
+    np.testing.assert_allclose(engine.feed([IDS[7:]])[0], whole[-1], atol=0.02)
+
+
+@ENGINES
+def test_steps_are_the_prefill(half, make):
+    engine = make(half[0])
+    whole = engine.feed([IDS], every=True)
+    engine.reset()
+    steps = np.concatenate([engine.feed([[token]]) for token in IDS])
+    np.testing.assert_allclose(steps, whole, atol=0.02)
+
+
+def greedy(name, tokens, **options):
+    model = load(name, text=False, **options)
+    pieces = generate(model, [1, 2, 3], sampling=Sampling(temperature=0), max_tokens=tokens, ignore_eos=True)
+    return [piece.token for piece in pieces]
+
+
+def test_greedy_text_of_half_precision(checkpoint):
+    """The same but for near-ties: here the first 20 tokens."""
+    assert greedy(str(checkpoint), 20, precision="fp16") == greedy(str(checkpoint), 20, precision="fp32")
+
+
+@pytest.mark.gpu
+def test_greedy_text_on_cuda_is_the_cpu_s(checkpoint):
+    for name in ("tiny", str(checkpoint)):
+        cuda, cpu = greedy(name, 200, device="cuda"), greedy(name, 200, device="cpu", precision="fp32")
+        same = next((place for place, pair in enumerate(zip(cuda, cpu, strict=True)) if pair[0] != pair[1]), 200)
+        print(f"{name}: the first {same} of 200 tokens are the same")
+        assert same >= 20
+
+
+@pytest.mark.gpu
+def test_nothing_runs_on_the_cpu_in_silence(half):
+    engine = Engine(half[0], device="cuda")
+    assert engine._session.get_providers()[0] == "CUDAExecutionProvider"
+    assert load("tiny").device == "cuda"
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this one has CUDA")
+def test_cuda_that_is_not_there(run):
+    assert "no CUDA execution provider" in engines.cuda_problem()
+    assert load("tiny").device == "cpu"
+    assert_error(run("generate", "--device", "cuda", "x"), 6, "no CUDA execution provider", "onnxruntime-gpu")
+    result = run("generate", "-v", "-n", 1, "x")
+    assert "on the CPU: CUDA cannot be used" in result.stderr
+    assert "CUDA" not in run("generate", "-n", 1, "x").stderr
+    assert "CUDA" not in run("generate", "-v", "-n", 1, "--device", "cpu", "x").stderr
+
+
+def test_choices_that_cannot_be(run):
+    assert_error(run("generate", "--device", "tpu", "x"), 2, "no device 'tpu'")
+    assert_error(run("generate", "--device", "cuda", "--precision", "int8", "x"), 6, "fp16, not int8")
+
+
+def test_a_driver_that_does_not_work_is_told(monkeypatch, run):
+    """As where onnxruntime-gpu is installed on a machine without a GPU: the provider is there, and no session opens."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert engines.cuda_problem()
+    assert_error(run("generate", "--device", "cuda", "x"), 6, "CUDA cannot be used")
+    assert run("generate", "-q", "-n", 1, "x").code == 0
