@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -93,9 +94,9 @@ def main() -> None:
             subprocess.run([sys.executable, str(HERE / "random_gpt2.py"), str(checkpoint), "--size", size], check=True)
         runs = {}
         makers = {
-            "gpt2cli": lambda: ours(checkpoint),
-            "transformers eager": lambda: theirs(checkpoint, compiled=False),
-            "transformers static": lambda: theirs(checkpoint, compiled=True),
+            "gpt2cli": partial(ours, checkpoint),
+            "transformers eager": partial(theirs, checkpoint, compiled=False),
+            "transformers static": partial(theirs, checkpoint, compiled=True),
         }
         for name, make in makers.items():
             try:
@@ -110,9 +111,7 @@ def main() -> None:
                     if number:
                         taken[name].append(seconds)
             medians = {name: statistics.median(values) * 1e3 / (new or 1) for name, values in taken.items()}
-            ratios = (
-                {name: value / medians["gpt2cli"] for name, value in medians.items()} if "gpt2cli" in medians else {}
-            )
+            ratios = {name: value / medians.get("gpt2cli", value) for name, value in medians.items()}
             row = {"size": size, "row": title, "prompt": prompt, "batch": batch, "ms": medians, "ratio": ratios}
             record["rows"].append(row)
             print(json.dumps(row))

@@ -251,7 +251,7 @@ Update = Callable[[str, int, int], None]
 @contextlib.contextmanager
 def progress(*, quiet: bool, counted: bool = False) -> Iterator[Update]:
     """`update(title, done, total)` in bytes (or in steps: `counted`) shows slow work on stderr: a bar for each title on
-    a terminal, a single line elsewhere, nothing when quiet. What is done before it is begun is not shown."""
+    a terminal; elsewhere a single line, of bytes only; nothing when quiet. What is done before it is begun is not shown."""
     if quiet:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
@@ -261,9 +261,9 @@ def progress(*, quiet: bool, counted: bool = False) -> Iterator[Update]:
         told: set[str] = set()
 
         def once(title: str, done: int, total: int) -> None:
-            if title not in told and done < total:
+            if title not in told and done < total and not counted:
                 told.add(title)
-                note(f"{title} ({total})" if counted else f"{title} ({total / 1e6:,.1f} MB)")
+                note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
 

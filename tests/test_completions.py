@@ -156,7 +156,7 @@ def test_models_are_completed_without_heavy_imports(hub):
 # The shells
 
 LINES = [
-    ("gpt2 generate -m ti<Tab>--prec<Tab>f<Tab>", "gpt2 generate -m tiny --precision fp32"),
+    ("gpt2 generate -m ti<Tab>--prec<Tab>fp3<Tab>", "gpt2 generate -m tiny --precision fp32"),
     ("gpt2 generate --model=gpt2-x<Tab>", "gpt2 generate --model=gpt2-xl"),
     ("gpt2 show 'poet/t<Tab>", "gpt2 show poet/tarot"),
     ("gpt2 generate --stop 'a b' --model poet/t<Tab>", "gpt2 generate --stop a b --model poet/tarot"),
