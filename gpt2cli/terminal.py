@@ -251,7 +251,7 @@ Update = Callable[[str, int, int], None]
 @contextlib.contextmanager
 def progress(*, quiet: bool, counted: bool = False) -> Iterator[Update]:
     """`update(title, done, total)` in bytes (or in steps: `counted`) shows slow work on stderr: a bar for each title on
-    a terminal; elsewhere a single line, of bytes only; nothing when quiet. What is done before it is begun is not shown."""
+    a terminal; elsewhere a line, of bytes only; nothing when quiet. What is done before it is begun is not shown."""
     if quiet:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
