@@ -32,7 +32,7 @@ def main() -> None:
         folder = arguments.work / size
         if not folder.exists():
             subprocess.run([sys.executable, str(HERE / "random_gpt2.py"), str(folder), "--size", size], check=True)
-        models.append(load(str(folder), precision="int8", text=False))
+        models.append(load(str(folder), precision="int8", text=False, alternating=True))
     large, small = models
     luck, judge = np.random.default_rng(0), Sampler.judge
 

@@ -45,15 +45,16 @@ def load(
     text: bool = True,
     offline: bool = False,
     device: str = "auto",
+    alternating: bool = False,
     listener: store.Listener = store.SILENT,
 ) -> Model:
     """Open a model by catalogue name, owner/name[@revision] on the hub, or folder; download and export it first where
     that has not been done.
 
     Without a name it is gpt2, or the built-in model where that is not downloaded and the hub cannot be reached (the
-    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core. `device` "auto" is
-    CUDA where that works. With `text` false a model without a tokenizer is opened too: its ids are its text. Raises
-    UserError."""
+    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is
+    CUDA where that works; `alternating` is for two models that run in turns. With `text` false a model without a
+    tokenizer is opened too: its ids are its text. Raises UserError."""
     why_cpu = _why_cpu(device, precision, source)
     if why_cpu is None:
         device, precision = "cuda", "fp16"
@@ -65,7 +66,7 @@ def load(
     runnable = store.ensure(sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
         text_side = pool.submit(_tokenizer, runnable, text)
-        engine = _engine(runnable, threads=threads, device=device)
+        engine = _engine(runnable, threads=threads, device=device, alternating=alternating)
         return Model(
             name=name,
             revision=runnable.revision,
@@ -137,9 +138,9 @@ def self_test(runnable: store.Runnable) -> str:
     return precision
 
 
-def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu") -> Engine:
+def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu", alternating: bool = False) -> Engine:
     if runnable.graph is None:
-        return Engine(runnable.folder, threads=threads, device=device)
+        return Engine(runnable.folder, threads=threads, device=device, alternating=alternating)
     if device != "cpu":
         raise CannotMeet(f"{runnable.graph} is a ready-made graph, and those run on the CPU", "add --device cpu")
-    return ReadyEngine(runnable.graph, runnable.folder, threads=threads)
+    return ReadyEngine(runnable.graph, runnable.folder, threads=threads, alternating=alternating)

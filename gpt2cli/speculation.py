@@ -101,7 +101,7 @@ class DraftModel:
         self._stream = np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, 1 << 32)))
         self._engine.reset()
         self._fed: list[int] = []
-        self._length = 4
+        self._length = 3
 
     def propose(self, context: Sequence[int], most: int) -> list[Draft]:
         engine = self._engine = self._engine
@@ -132,4 +132,5 @@ class DraftModel:
     def judged(self, drafted: int, accepted: int) -> None:
         self.drafted += drafted
         self.accepted += accepted
-        self._length = min(self._length + 2, MOST) if accepted == drafted else max(self._length - 1, 1)
+        # settles where all of them are taken about half of the time
+        self._length = min(self._length + 1, MOST) if accepted == drafted else max(self._length - 1, 1)

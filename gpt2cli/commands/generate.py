@@ -125,6 +125,7 @@ def generate(
                 source=source,
                 device=device,
                 threads=threads,
+                alternating=draft_model is not None,
                 text=text is not None,
                 offline=offline,
                 listener=Listener(update, note, terminal.note),
