@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from huggingface_hub import constants
 
 from gpt2cli import cli
 from gpt2cli.model import load
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, which children would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
