@@ -71,6 +71,11 @@ def _ids(model: Model, count: int) -> list[int]:
     return [(7919 * number + 13) % model.engine.vocabulary for number in range(count)]
 
 
+def short_prompt(model: Model) -> str:
+    """Eight tokens, as --ids takes them."""
+    return " ".join(map(str, _ids(model, min(8, model.engine.window))))
+
+
 def _prefill(model: Model, test: Test) -> float:
     engine, ids = model.engine, _ids(model, test.depth + test.n_prompt)
     engine.reset()
@@ -115,7 +120,7 @@ def first_token_cold(arguments: list[str]) -> float:
 def first_token_warm(model: Model) -> float:
     """Seconds from a prompt of 8 tokens to the first token, the model being loaded."""
     start = perf_counter()
-    next(generate(model, _ids(model, 8), sampling=Sampling(seed=0), max_tokens=1))
+    next(generate(model, _ids(model, min(8, model.engine.window)), sampling=Sampling(seed=0), max_tokens=1))
     return perf_counter() - start
 
 

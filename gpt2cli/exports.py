@@ -185,16 +185,16 @@ def own_precision(folder: Path) -> str | None:
 
 def write(
     checkpoint: Path, folder: Path, *, precision: str, name: str, progress: Progress, check: Callable[[Path], object]
-) -> str:
+) -> tuple[str, Quality | None]:
     """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
-    raised; returns the precision, of which `auto` is the fastest that passes the gate. Raises as `export`, and
-    StorageError."""
+    raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
+    Raises as `export`, and StorageError."""
     folder = folder.resolve()
     part = folder.with_name(f".{folder.name}.gpt2-part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        own = own_precision(checkpoint)
+        own, quality = own_precision(checkpoint), None
         if own and precision in ("auto", own):
             precision = own
             for file in ("model.onnx", "weights.safetensors", "config.json", *TOKENIZER_FILES):
@@ -210,14 +210,18 @@ def write(
         from gpt2cli.export.readme import README
 
         config = read_config(part)
-        (part / "README.md").write_text(README.format(name=name, precision=precision, **vars(config)), encoding="utf-8")
+        measured = "not measured" if precision in ("fp32", "fp16") or quality is None else str(quality)
+        half = precision == "fp16"
+        cache = {"cache_type": "float16" if half else "float32", "cache_code": "f2" if half else "f4"}
+        facts = {"name": name, "precision": precision, "quality": measured, **cache, **vars(config)}
+        (part / "README.md").write_text(README.format(**facts), encoding="utf-8")
         check(part)
         if folder.exists():  # it is empty, and may be where somebody's shell is
             for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
                 path.rename(folder / path.name)
         else:
             part.rename(folder)
-        return precision
+        return precision, quality
     except OSError as error:
         raise StorageError(
             f"cannot write to {folder.parent}: {error.strerror or error}", "make room, or choose another folder"

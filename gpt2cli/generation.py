@@ -77,7 +77,7 @@ def generate(
     max_tokens None goes on until the iterator is closed; max_length counts prompt and text together. With several
     samples the rows' pieces interleave; each row's own are in order. Beyond the window the text goes on from its first
     `keep` tokens (-1: the prompt) and the recent half of the rest. A `drafter` (speculation.py) guesses ahead for a
-    single sample: greedy text is the same as without, drawn text has the same distribution. With `resume`, what the
+    single sample: greedy text is as without (at fp32), drawn text has the same distribution. With `resume`, what the
     cache still holds of the prompt's beginning is not computed again. The model serves one iterator at a time: one that
     goes on after another has begun raises UsageError. Raises UsageError and CannotMeet, when called."""
     sampling = sampling or Sampling()

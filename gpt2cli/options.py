@@ -291,7 +291,6 @@ DraftModel = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FOLDER",
-        envvar="GPT2_DRAFT_MODEL",
         help="A smaller model with the same tokenizer that guesses ahead.",
         autocompletion=_models,
         show_default=False,

@@ -3,11 +3,13 @@
 The quantised graph is run on ONNX Runtime, the checkpoint as it is in NumPy (export/reference.py). The text is
 models/calibration.txt: story, report, explanation, code, list, questions."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2cli import paths
+from gpt2cli.errors import CorruptFile
 
 # the records of cached exports are read where nothing is measured: what is heavy is imported by who measures
 if TYPE_CHECKING:
@@ -28,14 +30,24 @@ class Quality:
     """Of a quantised export against its checkpoint in float32, teacher-forced over `tokens` tokens."""
 
     tokens: int
-    perplexity: float
-    perplexity_fp32: float
-    kl: float  # mean KL divergence from the checkpoint's distribution to the export's, in nats
+    loss: float | None  # mean negative log-probability of the text, in nats; None where the logits are no numbers
+    loss_fp32: float | None
+    kl: float | None  # mean KL divergence from the checkpoint's distribution to the export's, in nats
     top1: float  # how often the most probable token is the same
     weight_bits: int
     activation_bits: int
 
+    @property
+    def perplexity(self) -> float | None:
+        return _perplexity(self.loss)
+
+    @property
+    def perplexity_fp32(self) -> float | None:
+        return _perplexity(self.loss_fp32)
+
     def __str__(self) -> str:
+        if self.loss is None or self.loss_fp32 is None or self.kl is None:
+            return "its logits are not finite numbers"
         return (
             f"perplexity {self.perplexity:.2f} (fp32 {self.perplexity_fp32:.2f}), KL {self.kl:.4f},"
             f" {self.top1:.0%} of the likeliest tokens the same"
@@ -43,7 +55,13 @@ class Quality:
 
     @property
     def passed(self) -> bool:
-        return self.kl <= MOST_KL and self.perplexity <= MOST_RATIO * self.perplexity_fp32
+        if self.loss is None or self.loss_fp32 is None or self.kl is None:
+            return False
+        return self.kl <= MOST_KL and self.loss - self.loss_fp32 <= math.log(MOST_RATIO)
+
+
+def _perplexity(loss: float | None) -> float | None:
+    return None if loss is None else math.exp(min(loss, 700))  # beyond that no double holds it
 
 
 def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits: int) -> Quality:
@@ -56,11 +74,15 @@ def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits
 
     engine = Engine(export)
     ids = _calibration(export, engine)
-    got = engine.feed([ids[:-1]], every=True)
+    bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    try:
+        got = engine.feed([ids[:-1]], every=True)
+    except CorruptFile:  # rounding overflows where the checkpoint may not
+        return Quality(len(ids) - 1, None, None, None, 0.0, **bits)
     del engine  # the reference needs memory too
     with np.errstate(all="ignore"):  # a checkpoint that overflows is told by whoever runs it
         expected = reference.logits(Checkpoint(checkpoint), ids[:-1], every=True)
-    return compare(expected, got, ids[1:], weight_bits=weight_bits, activation_bits=activation_bits)
+        return compare(expected, got, ids[1:], **bits)
 
 
 def compare(
@@ -79,15 +101,9 @@ def compare(
         losses[0] -= float(right[target])
         losses[1] -= float(rounded[target])
     count = len(targets)
-    return Quality(
-        tokens=count,
-        perplexity=float(np.exp(losses[1] / count)),
-        perplexity_fp32=float(np.exp(losses[0] / count)),
-        kl=max(kl / count, 0.0),
-        top1=top1 / count,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-    )
+    values = [losses[1] / count, losses[0] / count, max(kl / count, 0.0)]
+    loss, loss_fp32, mean = [value if math.isfinite(value) else None for value in values]
+    return Quality(count, loss, loss_fp32, mean, top1 / count, weight_bits, activation_bits)
 
 
 def _log_softmax(logits: "np.ndarray") -> "np.ndarray":

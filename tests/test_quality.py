@@ -144,3 +144,49 @@ def test_an_int4_export_can_be_read_back(checkpoint, tmp_path):
     four = exported(tmp_path / "e", tmp_path / "f", "fp32").feed([IDS], every=True)
     rounded = Engine(tmp_path / "e").feed([IDS], every=True)
     assert np.sqrt(((four - rounded) ** 2).mean()) < 0.05 * four.std()
+
+
+def overflowing(folder):
+    """Finite, and so are its logits; but the span of a row of activations is not, which rounding needs."""
+    tensors = random_tensors(SMALL)
+    for layer in range(SMALL["n_layer"]):
+        tensors[f"h.{layer}.mlp.c_fc.bias"][:2] = 2.5e38, -2.5e38
+        tensors[f"h.{layer}.mlp.c_proj.weight"][:2] = 0
+    make_checkpoint(folder, tensors=tensors, activation_function="linear")
+
+
+def test_a_form_that_overflows_does_not_pass(tmp_path, monkeypatch, run):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    overflowing(tmp_path / "c")
+    result = run("generate", "-m", tmp_path / "c", "-n", 3, "x", "--json")
+    assert result.code == 0, result.stderr
+    assert json.loads(result.stdout)["precision"] == "fp32"
+    assert "int8 does not pass the quality gate: its logits are not finite" in result.stderr
+    shown = [one for one in json.loads(run("show", tmp_path / "c", "--json").stdout)["exports"] if one["quality"]]
+    assert shown[0]["quality"]["kl"] is None
+    assert run("generate", "-q", "-m", tmp_path / "c", "-n", 3, "x", "--precision", "int8").code == 5
+    assert run("export", "-q", tmp_path / "c", tmp_path / "out").code == 0
+
+
+def test_losses_of_any_size_are_told(checkpoint):
+    expected = np.array([[0.0, 5000.0]], np.float32)
+    found = quality.compare(expected, expected, [0], weight_bits=8, activation_bits=8)
+    assert found.passed
+    assert json.loads(json.dumps(found.perplexity)) > 1e300
+
+
+def test_columns_of_the_smallest_numbers(recwarn):
+    from gpt2cli.export.quantize import column_scales, to_int8
+
+    weight = np.full((32, 2), 1e-44, np.float32)
+    assert (to_int8(weight, column_scales(weight)) == 0).all()
+    packed, scales = to_int4(weight)
+    assert np.abs(from_int4(packed, scales, 32)).max() < 1e-40
+    assert not recwarn.list
+
+
+def test_an_exported_folder_says_what_it_costs(run, checkpoint, tmp_path):
+    result = run("export", checkpoint, tmp_path / "four", "--precision", "int4", "--json")
+    assert json.loads(result.stdout)["quality"]["kl"] > 0
+    assert "int4 does not pass the quality gate" in result.stderr
+    assert "KL 0." in (tmp_path / "four/README.md").read_text()

@@ -104,7 +104,7 @@ def bench(
         update("measuring", 0, steps)
         if first_token:
             one = benchmark.Test(8, 1)
-            arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", "1 2 3 4 5 6 7 8", "-m", opened.name]
+            arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
             arguments += [
                 "--precision",
                 precision,

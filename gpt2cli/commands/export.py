@@ -1,5 +1,6 @@
 """gpt2 export: a model as a folder of ONNX, to run without this program."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from gpt2cli import options as o
@@ -33,7 +34,7 @@ def export(
         listener = store.Listener(update, note, terminal.note)
         source = sources.resolve(name)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
-        chosen = exports.write(
+        chosen, quality = exports.write(
             checkpoint,
             folder,
             precision=precision,
@@ -41,9 +42,15 @@ def export(
             progress=update,
             check=lambda part: model.self_test(store.Runnable(part)),
         )
+    if quality and not quality.passed:
+        what = "int8" if precision == "auto" else chosen
+        note(f"{name}: {what} does not pass the quality gate: {quality}")
     size = sum(path.stat().st_size for path in folder.iterdir())
+    measured = asdict(quality) if quality and chosen not in ("fp32", "fp16") else None
     if as_json:
-        terminal.say_json({"name": name, "precision": chosen, "folder": str(folder), "bytes": size})
+        terminal.say_json(
+            {"name": name, "precision": chosen, "folder": str(folder), "bytes": size, "quality": measured}
+        )
     elif not quiet:
         terminal.say_out(f"{name}: {chosen}, {terminal.size_text(size)}, {Path(folder).resolve()}")
     return 0

@@ -137,6 +137,7 @@ def generate(
             drafter = speculation.DraftModel(small, opened)
         elif lookup or (lookup is None and _lookup_pays(opened, sampling, num_samples, beams)):
             drafter = speculation.Lookup()
+        settings["lookup"] = isinstance(drafter, speculation.Lookup)
         if verbose:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
             if opened.why_cpu and device == "auto":

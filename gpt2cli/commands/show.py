@@ -88,7 +88,13 @@ def _facts(name: str, *, offline: bool) -> dict[str, Any]:
                 "folder": str(one.folder),
                 "stale": one.stale,
                 "quality": one.quality
-                and {**asdict(one.quality), "passed": one.quality.passed, "summary": str(one.quality)},
+                and {
+                    **asdict(one.quality),
+                    "perplexity": one.quality.perplexity,
+                    "perplexity_fp32": one.quality.perplexity_fp32,
+                    "passed": one.quality.passed,
+                    "summary": str(one.quality),
+                },
             }
             for one in mine
         ],

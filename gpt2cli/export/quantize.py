@@ -19,8 +19,8 @@ _COLUMNS = 1024  # quantised at a time
 
 def column_scales(weight: Array, bits: int = 8) -> Array:
     """[in, out] float32 -> [out] float32: the step between neighbouring integers. A column of zeros gets 1."""
-    largest = np.abs(weight).max(axis=0)
-    return np.where(largest > 0, largest / np.float32(_limit(bits)), np.float32(1)).astype(np.float32)
+    scales = np.abs(weight).max(axis=0) / np.float32(_limit(bits))
+    return np.where(scales > 0, scales, np.float32(1)).astype(np.float32)  # of the smallest numbers it may be 0
 
 
 def to_int8(weight: Array, scales: Array, bits: int = 8) -> Array:
@@ -52,7 +52,8 @@ def _int4_columns(weight: Array) -> tuple[Array, Array]:
     values[:, :inputs] = weight.T
     values = values.reshape(outputs, blocks, BLOCK)
     largest = np.take_along_axis(values, np.abs(values).argmax(axis=2)[:, :, None], axis=2)
-    full = np.where(largest == 0, np.float32(1), largest / np.float32(-8))
+    full = largest / np.float32(-8)
+    full = np.where(full * _TRIED[-1] == 0, np.float32(1), full)
     best, scales, nibbles = np.full((outputs, blocks, 1), np.inf, np.float32), full, np.zeros_like(values)
     for part in _TRIED:
         scale = full * part
