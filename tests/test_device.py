@@ -1,4 +1,5 @@
-"""Half precision, the cache on a device, and the choice of one. Where there is a GPU: pytest -m gpu."""
+"""Half precision, and the choice of a device. The engine's contract on each is in test_engine.py. Where there is a GPU:
+pytest -m gpu."""
 
 import numpy as np
 import onnxruntime
@@ -6,11 +7,10 @@ import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
+from engines import CUDA, HALF, POINTER
 
 from gpt2cli import engine as engines
-from gpt2cli.cache import DeviceCache
 from gpt2cli.engine import Engine
-from gpt2cli.export import export
 from gpt2cli.generation import generate
 from gpt2cli.model import load
 from gpt2cli.sampling import Sampling
@@ -24,65 +24,19 @@ def half(tmp_path_factory):
     folder = tmp_path_factory.mktemp("half")
     config, tensors = make_checkpoint(folder / "c", tensors=random_tensors(SMALL))
     (folder / "e").mkdir()
-    for _ in export(folder / "c", folder / "e", "fp16"):
-        pass
+    HALF.export(folder / "c", folder / "e")
     return folder / "e", oracle.forward(tensors, config, IDS)
 
 
-def on_host(folder):
-    return Engine(folder)
-
-
-def by_pointer(folder):
-    """The cache of a device, which here is the machine itself: the addresses and copies are the same."""
-    engine = Engine(folder)
-    facts = engine.facts
-    shape = (facts.heads, facts.positions, facts.head_size)
-    engine._cache = DeviceCache(facts.layers, shape, np.float16, "cpu", ["CPUExecutionProvider"])
-    return engine
-
-
-def on_cuda(folder):
-    return Engine(folder, device="cuda")
-
-
-ENGINES = pytest.mark.parametrize("make", [on_host, by_pointer, pytest.param(on_cuda, marks=pytest.mark.gpu)])
+ENGINES = pytest.mark.parametrize("kind", [HALF, POINTER, pytest.param(CUDA, marks=pytest.mark.gpu)], ids=str)
 
 
 @ENGINES
-def test_half_precision_is_near_the_oracle(half, make):
+def test_half_precision_is_near_the_oracle(half, kind):
     folder, expected = half
-    found = make(folder).feed([IDS], every=True)
+    found = kind.open(folder).feed([IDS], every=True)
     assert found.dtype == np.float32
     assert (np.sqrt(((found - expected) ** 2).mean(axis=1)) < 0.005 * expected.std(axis=1)).all()
-
-
-@ENGINES
-def test_rows_are_copied_dropped_reordered_and_rewound(half, make):
-    engine = make(half[0])
-    whole = engine.feed([IDS], every=True)
-    engine.reset()
-    engine.feed([IDS[:4]])
-    engine.select([0, 0, 0])
-    three = engine.feed([[IDS[4]], [9], [IDS[4]]])
-    np.testing.assert_allclose(three[[0, 2]], whole[[4, 4]], atol=0.02)
-    assert np.abs(three[1] - whole[4]).max() > 0.1
-    engine.select([2, 1])
-    np.testing.assert_allclose(engine.feed([IDS[5:], [1]])[0], whole[-1], atol=0.02)
-    engine.rewind(4, 1)
-    engine.select([1])
-    np.testing.assert_allclose(engine.feed([IDS[4:]])[0], whole[-1], atol=0.02)
-    assert engine.resume(IDS) == 7
-    np.testing.assert_allclose(engine.feed([IDS[7:]])[0], whole[-1], atol=0.02)
-
-
-@ENGINES
-def test_steps_are_the_prefill(half, make):
-    engine = make(half[0])
-    whole = engine.feed([IDS], every=True)
-    engine.reset()
-    steps = np.concatenate([engine.feed([[token]]) for token in IDS])
-    np.testing.assert_allclose(steps, whole, atol=0.02)
 
 
 def greedy(name, tokens, **options):
