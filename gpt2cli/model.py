@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from gpt2cli import sources, store, tokenizer
 from gpt2cli.engine import Engine, cuda_problem
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import DEVICES
+from gpt2cli.hub import Listing
 from gpt2cli.ready import ReadyEngine
 from gpt2cli.tokenizer import IdsAsText, Tokenizer
+
+READY_MADE = "ready-made graphs run on the CPU"
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,13 @@ def load(
     listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is
     CUDA where that works; `alternating` is for two models that run in turns. With `text` false a model without a
     tokenizer is opened too: its ids are its text. Raises UserError."""
-    why_cpu = _why_cpu(device, precision, source)
-    if why_cpu is None:
-        device, precision = "cuda", "fp16"
-    else:
-        device = "cpu"
     listing = None
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
-    runnable = store.ensure(sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing)
+    runnable, why_cpu = prepare(
+        sources.resolve(name), precision, listener, prefer=source, device=device, offline=offline, listing=listing
+    )
+    device = "cpu" if why_cpu else "cuda"
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
         text_side = pool.submit(_tokenizer, runnable, text)
         engine = _engine(runnable, threads=threads, device=device, alternating=alternating)
@@ -79,7 +81,33 @@ def load(
         )
 
 
-def _why_cpu(device: str, precision: str, source: str) -> str | None:
+def prepare(
+    source: sources.Source,
+    precision: str = "auto",
+    listener: store.Listener = store.SILENT,
+    *,
+    prefer: str = "auto",
+    device: str = "auto",
+    offline: bool = False,
+    listing: Listing | None = None,
+) -> tuple[store.Runnable, str | None]:
+    """What runs the model on the device, downloaded and exported where that has not been done; and why that is not
+    CUDA, None where it is. Raises UserError."""
+    ensure = partial(store.ensure, source, listener=listener, prefer=prefer, offline=offline, listing=listing)
+    why_cpu = why_not_cuda(device, precision, prefer)
+    if why_cpu is None:
+        try:
+            return ensure("fp16"), None
+        except store.OnlyReadyMade:
+            if precision == "fp16":
+                raise
+            why_cpu = READY_MADE
+            if device == "cuda":
+                raise CannotMeet(f"'{source.name}' has no checkpoint, and {READY_MADE}", "use --device cpu") from None
+    return ensure(precision), why_cpu
+
+
+def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> str | None:
     """What speaks against CUDA; None where it can be used. Raises UsageError and CannotMeet where it was asked for."""
     if device not in DEVICES:
         raise UsageError(f"no device '{device}'", f"choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
@@ -87,8 +115,8 @@ def _why_cpu(device: str, precision: str, source: str) -> str | None:
         return "it was asked for"
     if precision not in ("auto", "fp16"):
         reason, hint = f"CUDA runs fp16, not {precision}", "leave out --precision, or use --device cpu"
-    elif source == "onnx":
-        reason, hint = "ready-made graphs run on the CPU", "leave out --source onnx, or use --device cpu"
+    elif prefer == "onnx":
+        reason, hint = READY_MADE, "leave out --source onnx, or use --device cpu"
     else:
         hint = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; and is the driver new enough?"
         problem = cuda_problem()
@@ -113,10 +141,10 @@ _TEST_TOKENS = 12
 _TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3, "fp16": 0.05}
 
 
-def self_test(runnable: store.Runnable) -> str:
+def self_test(runnable: store.Runnable, device: str = "cpu") -> str:
     """Run a few tokens through the engine and compare with NumPy's result from the stored weights (of a ready-made
     graph: that it says anything); returns the precision. Raises CorruptFile."""
-    engine = _engine(runnable, threads=0)
+    engine = _engine(runnable, threads=0, device=device)
     count = min(_TEST_TOKENS, engine.window)
     ids = [(7919 * number + 13) % engine.vocabulary for number in range(count)]
     logits = engine.feed([ids])[0].astype(np.float64)
@@ -141,6 +169,4 @@ def self_test(runnable: store.Runnable) -> str:
 def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu", alternating: bool = False) -> Engine:
     if runnable.graph is None:
         return Engine(runnable.folder, threads=threads, device=device, alternating=alternating)
-    if device != "cpu":
-        raise CannotMeet(f"{runnable.graph} is a ready-made graph, and those run on the CPU", "add --device cpu")
     return ReadyEngine(runnable.graph, runnable.folder, threads=threads, alternating=alternating)

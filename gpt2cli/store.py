@@ -28,6 +28,10 @@ class Listener:
 SILENT = Listener()
 
 
+class OnlyReadyMade(UnknownModel):
+    """There is no checkpoint to export, and the ready-made graphs have other precisions."""
+
+
 @dataclass(frozen=True)
 class Runnable:
     """An export of ours (`graph` None), or a ready-made graph; `folder` has its configuration and tokenizer."""
@@ -114,8 +118,8 @@ def check_choices(precision: str, prefer: str) -> None:
         raise UsageError(f"no source '{prefer}'", f"choose {', '.join(SOURCES[:-1])} or {SOURCES[-1]}")
 
 
-def _other_precisions(source: Source, precision: str) -> UnknownModel:
-    return UnknownModel(f"'{source.name}' has only graphs in other precisions than {precision}", "leave it to auto")
+def _other_precisions(source: Source, precision: str) -> OnlyReadyMade:
+    return OnlyReadyMade(f"'{source.name}' has only graphs in other precisions than {precision}", "leave it to auto")
 
 
 def _no_graph(source: Source) -> UnknownModel:

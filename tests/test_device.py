@@ -1,6 +1,8 @@
 """Half precision, and the choice of a device. The engine's contract on each is in test_engine.py. Where there is a GPU:
 pytest -m gpu."""
 
+import json
+
 import numpy as np
 import onnxruntime
 import oracle
@@ -8,8 +10,10 @@ import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
 from engines import CUDA, HALF, POINTER
+from foreign import make_foreign
 
 from gpt2cli import engine as engines
+from gpt2cli import exports, model, sources
 from gpt2cli.engine import Engine
 from gpt2cli.generation import generate
 from gpt2cli.model import load
@@ -88,3 +92,22 @@ def test_a_driver_that_does_not_work_is_told(monkeypatch, run):
     assert engines.cuda_problem()
     assert_error(run("generate", "--device", "cuda", "x"), 6, "CUDA cannot be used")
     assert run("generate", "-q", "-n", 1, "x").code == 0
+
+
+def test_a_ready_made_graph_runs_on_the_cpu_beside_a_gpu(monkeypatch, tmp_path, run):
+    make_foreign(tmp_path)
+    monkeypatch.setattr(model, "cuda_problem", lambda: None)
+    assert load(str(tmp_path), text=False).why_cpu == model.READY_MADE
+    facts = json.loads(run("show", tmp_path, "--json").stdout)
+    assert (facts["device"], facts["why_cpu"]) == ("cpu", model.READY_MADE)
+    error = f"'{tmp_path}' has no checkpoint, and {model.READY_MADE}"
+    assert_error(run("generate", "--device", "cuda", "-m", tmp_path, "--ids", "1"), 6, error, "--device cpu")
+
+
+def test_pull_makes_what_the_device_runs(monkeypatch, checkpoint, run):
+    monkeypatch.setattr(model, "cuda_problem", lambda: None)
+    runnable, why_cpu = model.prepare(sources.resolve(str(checkpoint)))
+    assert (exports.own_precision(runnable.folder), why_cpu) == ("fp16", None)
+    assert json.loads(run("show", checkpoint, "--json").stdout)["device"] == "cuda"
+    assert run("pull", "-q", "--device", "cpu", checkpoint).code == 0
+    assert_error(run("pull", "--device", "cuda", "--precision", "int4", checkpoint), 6, "fp16, not int4")

@@ -19,18 +19,20 @@ def pull(
     names: o.Names,
     precision: o.Precision = "auto",
     source: o.ModelSource = "auto",
+    device: o.Device = "auto",
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Download models, check and mend every byte, export them."""
-    from gpt2cli import store
+    from gpt2cli import model, store
 
     store.check_choices(precision, source)
+    model.why_not_cuda(device, precision, source)  # a choice that cannot be is told before anything is downloaded
     rows, code = [], 0
     with terminal.progress(quiet=quiet) as update:
         for name in names:
             try:
-                rows.append(_pulled(name, precision, source, update, quiet=quiet))
+                rows.append(_pulled(name, precision, source, device, update, quiet=quiet))
             except UserError as error:  # the others can still be had
                 terminal.error(error.message, error.hint)
                 code = code or error.exit_code
@@ -43,7 +45,9 @@ def pull(
     return code
 
 
-def _pulled(name: str, precision: str, prefer: str, update: terminal.Update, *, quiet: bool) -> dict[str, Any]:
+def _pulled(
+    name: str, precision: str, prefer: str, device: str, update: terminal.Update, *, quiet: bool
+) -> dict[str, Any]:
     from gpt2cli import exports, model, sources, store
 
     note = (lambda text: None) if quiet else terminal.note
@@ -53,8 +57,8 @@ def _pulled(name: str, precision: str, prefer: str, update: terminal.Update, *, 
     for one in exports.cached():
         if one.model == source.model and exports.damaged(one):
             exports.remove(one.folder)
-    runnable = store.ensure(source, precision, listener, prefer=prefer)
-    chosen = model.self_test(runnable)
+    runnable, why_cpu = model.prepare(source, precision, listener, prefer=prefer, device=device)
+    chosen = model.self_test(runnable, "cpu" if why_cpu else "cuda")
     return {
         "name": name,
         "model": source.model,

@@ -17,9 +17,9 @@ Examples:
 """
 
 
-def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> int:
-    """Show a model: origin, shape, files, exports, results."""
-    facts = _facts(name, offline=offline)
+def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as_json: o.Json = False) -> int:
+    """Show a model: origin, shape, device, files, exports, results."""
+    facts = _facts(name, offline=offline, device=device)
     if as_json:
         terminal.say_json(facts)
         return 0
@@ -34,6 +34,8 @@ def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> i
             f"{'shape':<12} {shape['layers']} layers, {shape['heads']} heads, width {shape['width']},"
             f" {shape['positions']:,} positions, vocabulary {shape['vocabulary']:,}"
         )
+    reason = f" ({facts['why_cpu']})" if facts["why_cpu"] else ""
+    terminal.say_out(f"{'device':<12} {facts['device']}{reason}")
     for number, (file, size) in enumerate(sorted(facts["files"].items())):
         shown = terminal.size_text(size) if size is not None else "?"
         terminal.say_out(f"{'' if number else 'files':<12} {file}  {shown}")
@@ -48,8 +50,8 @@ def show(name: o.Name, offline: o.Offline = False, as_json: o.Json = False) -> i
     return 0
 
 
-def _facts(name: str, *, offline: bool) -> dict[str, Any]:
-    from gpt2cli import exports, hub, hubcache, sources
+def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
+    from gpt2cli import exports, hub, hubcache, model, sources
 
     source = sources.resolve(name)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
@@ -69,6 +71,9 @@ def _facts(name: str, *, offline: bool) -> dict[str, Any]:
     shape, parameters = _shape(folder), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
+    why_cpu = model.why_not_cuda(device)
+    if why_cpu is None and files and not sources.has_weights(files) and "weights.safetensors" not in files:
+        why_cpu = model.READY_MADE
     return {
         "name": name,
         "description": entry.description if entry else "",
@@ -79,6 +84,8 @@ def _facts(name: str, *, offline: bool) -> dict[str, Any]:
         "downloaded": bool(source.repository and folder),
         "parameters": parameters if parameters or folder is None else _parameters(folder),
         "shape": shape,
+        "device": "cpu" if why_cpu else "cuda",
+        "why_cpu": why_cpu,
         "files": files,
         "exports": [
             {
