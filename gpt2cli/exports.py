@@ -121,7 +121,7 @@ def make(
         shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
         part.mkdir(parents=True)
         quality = _export(checkpoint, part, precision, progress, title)
-        files = {path.name: _facts(path) for path in sorted(part.iterdir())}
+        files = {path.name: fingerprint(path) for path in sorted(part.iterdir())}
         manifest = {
             "model": model,
             "revision": revision,
@@ -230,14 +230,15 @@ def write(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path) -> dict[str, Any]:
+    """The size and sha256 of a file. Raises OSError."""
     with path.open("rb") as file:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def damaged(found: Export) -> list[str]:
     """The names of the files whose bytes are not those that were written."""
-    return [name for name, facts in found.files.items() if _facts(found.folder / name) != facts]
+    return [name for name, facts in found.files.items() if fingerprint(found.folder / name) != facts]
 
 
 def remove(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """gpt2 verify: are the models on this machine what they were?"""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ Examples:
 """
 
 
+_REINSTALL = "reinstall gpt2cli: pip install --force-reinstall --no-deps gpt2cli"
+_EXPORT = "make it again: gpt2 export MODEL FOLDER"
+
+
 def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
     """Check downloads and exports: hashes, and a self-test."""
     rows = _rows(names or [])
     for row in rows:
         if row["problem"] and not as_json:
-            terminal.error(row["problem"], f"gpt2 pull '{row['name']}' mends it")
+            terminal.error(row["problem"], row["hint"])
         elif not quiet and not as_json:
             terminal.say_out(f"{row['name']}: {row['what']} is sound  {row['folder']}")
     if as_json:
@@ -33,8 +38,9 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
 
     rows = []
 
-    def checked(name: str, what: str, folder: Path, problem: str) -> None:
-        rows.append({"name": name, "what": what, "folder": str(folder), "problem": problem})
+    def checked(name: str, what: str, folder: Path, problem: str, hint: str = "") -> None:
+        hint = (hint or f"gpt2 pull '{name}' mends it") if problem else ""
+        rows.append({"name": name, "what": what, "folder": str(folder), "problem": problem, "hint": hint})
 
     def check_download(name: str, one: hubcache.Downloaded) -> None:
         problem = _damage(one.folder, [path.name for path in hubcache.damaged(one.folder)])
@@ -42,13 +48,20 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
             problem = f"the download in {one.folder} is incomplete"
         checked(name, f"the download at {one.commit[:12]}", one.folder, problem)
 
-    def check_folder(name: str, what: str, folder: Path, problem: str = "") -> None:
+    def check_folder(name: str, what: str, folder: Path, problem: str = "", hint: str = "") -> None:
         if not problem:
             try:
                 model.self_test(store.Runnable(folder))
             except UserError as error:
                 problem = error.message
-        checked(name, what, folder, problem)
+        checked(name, what, folder, problem, hint)
+
+    def check_built_in(entry: catalog.Entry) -> None:
+        assert entry.folder is not None
+        wrong = [
+            file for file, facts in entry.files.items() if exports.fingerprint(entry.folder / file) != asdict(facts)
+        ]
+        check_folder(entry.name, "the built-in model", entry.folder, _damage(entry.folder, wrong), _REINSTALL)
 
     def check_export(name: str, one: exports.Export) -> None:
         problem = _damage(one.folder, exports.damaged(one))
@@ -61,7 +74,10 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
         source = sources.resolve(name)
         before = len(rows)
         if source.folder and (own := exports.own_precision(source.folder)):
-            check_folder(name, "the built-in model" if source.entry else f"the {own} export", source.folder)
+            if source.entry:
+                check_built_in(source.entry)
+            else:
+                check_folder(name, f"the {own} export", source.folder, hint=_EXPORT)
         for repository in sources.repositories(source):
             asked = source.repository and hubcache.snapshot(hubcache.Repository(repository, source.repository.revision))
             for one in hubcache.downloaded():
@@ -78,9 +94,7 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
             check_download(one.name, one)
         for export in exports.cached():
             check_export(export.model, export)
-        built_in = catalog.find(catalog.BUILT_IN).folder
-        assert built_in is not None
-        check_folder(catalog.BUILT_IN, "the built-in model", built_in)
+        check_built_in(catalog.find(catalog.BUILT_IN))
     return rows
 
 

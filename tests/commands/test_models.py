@@ -89,6 +89,17 @@ def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
     assert_error(run("verify", "-q", checkpoint), 5, "self-test")
 
 
+def test_verify_knows_every_byte_of_the_built_in_model(run, tmp_path, monkeypatch):
+    shutil.copytree(paths.data("models"), tmp_path / "models")
+    monkeypatch.setattr(paths, "data", lambda name: tmp_path / name)
+    assert run("verify", "tiny").stdout.startswith("tiny: the built-in model is sound")
+    weights = tmp_path / "models/tiny/weights.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[-1000] ^= 1
+    weights.write_bytes(whole)
+    assert_error(run("verify", "tiny"), 5, "weights.safetensors in", "reinstall")
+
+
 def test_rm(run, checkpoint):
     assert_error(run("rm", checkpoint), 3, "no export of")
     run("pull", "-q", checkpoint)
