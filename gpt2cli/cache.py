@@ -1,21 +1,19 @@
-"""The KV cache: a pair of arrays a layer, [capacity, heads, positions, head size], that the graph reads and writes in
+"""The KV cache: a pair of arrays a layer, [rows, heads, positions, head size], that the graph reads and writes in
 place. In the machine's memory or on a device."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from gpt2cli.errors import CannotMeet
+from gpt2cli.sessions import OrtValue, open_session
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int, int]  # heads, positions, head size
 
 
 class Cache(Protocol):
-    capacity: int  # rows that there is memory for
-
     def bind(self, binding: Any, rows: slice) -> None:
         """Past and present of these rows become inputs and outputs."""
 
@@ -38,7 +36,6 @@ class HostCache:
     def __init__(self, layers: int, shape: Shape, dtype: Any) -> None:
         self._layers, self._shape, self._dtype = layers, shape, dtype
         self._arrays = self._made(1)
-        self.capacity = 1
 
     def _made(self, capacity: int) -> list[Array]:
         try:
@@ -50,14 +47,15 @@ class HostCache:
     def bind(self, binding: Any, rows: slice) -> None:
         for number, array in enumerate(self._arrays):
             past, present = _names(number)
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(array[rows])
+            value = OrtValue.ortvalue_from_numpy(array[rows])
             binding.bind_ortvalue_input(past, value)
             binding.bind_ortvalue_output(present, value)
 
     def select(self, rows: Sequence[int], used: int) -> None:
-        old, grown = self._arrays, len(rows) > self.capacity
+        old = self._arrays
+        grown = len(rows) > len(old[0])
         if grown:
-            self._arrays, self.capacity = self._made(len(rows)), len(rows)
+            self._arrays = self._made(len(rows))
         moved = [number for number, row in enumerate(rows) if number != row or grown]
         sources = [rows[number] for number in moved]
         for before, after in zip(old, self._arrays, strict=True):
@@ -66,18 +64,19 @@ class HostCache:
 
 class DeviceCache:
     """Memory of a device ("cuda"; "cpu" for tests), which never leaves it: rows are addressed by pointer, and copied
-    by a graph of one Gather."""
+    by a graph of Gathers."""
 
-    def __init__(self, layers: int, shape: Shape, dtype: Any, device: str, providers: list[str]) -> None:
+    def __init__(self, layers: int, shape: Shape, dtype: Any, device: str) -> None:
+        """Raises CannotMeet."""
         from gpt2cli.export import graph  # imports onnx: 100 ms that only this pays
 
         self._shape, self._dtype, self._device = shape, np.dtype(dtype), device
-        # zeros: attention may multiply what it masks
-        self._values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((1, *shape), dtype), device, 0) for _ in range(2 * layers)
-        ]
-        self.capacity = 1
-        self._gather = onnxruntime.InferenceSession(graph.row_gather(shape), providers=providers)
+        self._gather = open_session(graph.row_gather(shape, 2 * layers), device=device)
+        empty = np.zeros((1, *shape), dtype)  # attention may multiply what it masks
+        try:
+            self._values = [OrtValue.ortvalue_from_numpy(empty, device, 0) for _ in range(2 * layers)]
+        except Exception:  # ONNX Runtime has one exception class for each kind of failure
+            raise _no_memory(1) from None
 
     def bind(self, binding: Any, rows: slice) -> None:
         shape = [rows.stop - rows.start, *self._shape]
@@ -89,17 +88,13 @@ class DeviceCache:
             binding.bind_output(present, self._device, 0, self._dtype, shape, place)
 
     def select(self, rows: Sequence[int], used: int) -> None:
-        capacity = max(len(rows), self.capacity)
-        # a row that nobody asked for keeps something, so that the size stays
-        sources = np.array([*rows, *range(len(rows), capacity)], np.int64)
+        binding = self._gather.io_binding()
+        binding.bind_cpu_input("rows", np.array(rows, np.int64))
+        for number, value in enumerate(self._values):
+            binding.bind_ortvalue_input(f"cache_{number}", value)
+            binding.bind_output(f"moved_{number}", self._device, 0)
         try:
-            for number, value in enumerate(self._values):
-                binding = self._gather.io_binding()
-                binding.bind_ortvalue_input("cache", value)
-                binding.bind_cpu_input("rows", sources)
-                binding.bind_output("moved", self._device, 0)
-                self._gather.run_with_iobinding(binding)
-                self._values[number] = binding.get_outputs()[0]
+            self._gather.run_with_iobinding(binding)
         except Exception:  # ONNX Runtime has one exception class for each kind of failure
-            raise _no_memory(capacity) from None
-        self.capacity = capacity
+            raise _no_memory(len(rows)) from None
+        self._values = list(binding.get_outputs())

@@ -3,8 +3,6 @@
 The graph's contract is written in export/graph.py. A row's length says how much of the cache (cache.py) counts, so
 rewinding costs nothing. On CUDA weights and cache stay on the device; ids go there, and logits come back."""
 
-import contextlib
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from gpt2cli.cache import Cache, DeviceCache, HostCache
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import VERSION
+from gpt2cli.sessions import OrtValue, open_session, out_of_memory, weight_bits
 
 Ids = Sequence[int]
 Logits = np.ndarray[Any, np.dtype[np.float32]]
@@ -46,11 +44,13 @@ class Engine:
 
     A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
 
+    _device = "cpu"
+
     def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu", alternating: bool = False) -> None:
         """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. `device` "cuda" needs an fp16 export;
-        `alternating` is open_session's. Raises CorruptFile."""
+        `alternating` is open_session's. Raises CorruptFile and CannotMeet."""
         path = folder / "model.onnx"
-        saturates = _weight_bits(path) == 8
+        saturates = weight_bits(path) == 8
         self._session = open_session(path, threads, saturates=saturates, device=device, alternating=alternating)
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
@@ -66,7 +66,9 @@ class Engine:
             ) from None
         self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
         self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
-        self._cache = self._new_cache(device)
+        self._device = device
+        self.chunk = CHUNK if device == "cpu" else self.window  # CUDA's attention skips the hidden part itself
+        self._cache = self._new_cache()
         self._binding: tuple[slice, Any] | None = None
 
     @property
@@ -83,20 +85,20 @@ class Engine:
         """Tokens in each row."""
         return [len(row) for row in self.said]
 
-    def _new_cache(self, device: str) -> Cache:
+    def _new_cache(self) -> Cache:
         facts = self.facts
         shape = (facts.heads, facts.positions, facts.head_size)
         dtype = np.float16 if facts.precision == "fp16" else np.float32
-        if device == "cpu":
+        if self._device == "cpu":
             return HostCache(facts.layers, shape, dtype)
-        return DeviceCache(facts.layers, shape, dtype, device, PROVIDERS[device])
+        return DeviceCache(facts.layers, shape, dtype, self._device)
 
     def feed(self, ids: Sequence[Ids], *, every: bool = False) -> Logits:
         """Append ids[r] (at least one) to each row r; returns the logits after the last token of each row,
         [rows, vocabulary]. With `every`, after each token: one row only, [tokens, vocabulary].
 
-        Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary and
-        ValueError where a row would outgrow the window."""
+        Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary, CannotMeet
+        where memory runs out and ValueError where a row would outgrow the window."""
         self._check(ids, every)
         if all(len(row) == 1 for row in ids):
             return self._run(slice(0, len(ids)), np.array(ids, np.int64), last_only=True)
@@ -104,8 +106,8 @@ class Engine:
         logits = np.empty((len(ids), self.vocabulary), np.float32)
         pieces = []
         for row, new in enumerate(ids):
-            for start in range(0, len(new), CHUNK):
-                chunk = np.array([new[start : start + CHUNK]], np.int64)
+            for start in range(0, len(new), self.chunk):
+                chunk = np.array([new[start : start + self.chunk]], np.int64)
                 last = self._run(slice(row, row + 1), chunk, last_only=not every)
                 pieces.append(last) if every else None
             logits[row] = last[-1]
@@ -146,7 +148,10 @@ class Engine:
                 )
 
     def check_room(self, rows: int, tokens: int) -> None:
-        """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each."""
+        """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each. A GPU says
+        so itself, when the rows are made."""
+        if self._device != "cpu":
+            return
         facts, tokens = self.facts, min(tokens, self.window)
         floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
         needed, memory = 4 * rows * floats, _physical_memory()
@@ -172,8 +177,13 @@ class Engine:
         }
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
-        binding.bind_ortvalue_output("logits", onnxruntime.OrtValue.ortvalue_from_numpy(logits))
-        self._session.run_with_iobinding(binding)
+        binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(logits))
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+            if problem := out_of_memory(error):
+                raise problem from None
+            raise
         checked(logits)
         for row, tokens in zip(range(rows.start, rows.stop), ids.tolist(), strict=True):
             self.said[row] += tokens
@@ -232,75 +242,6 @@ def _shared(first: Ids, second: Ids) -> int:
     return next(
         (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
     )
-
-
-def _weight_bits(path: Path) -> int:
-    """Facts.weight_bits, before there is a session that could tell."""
-    try:
-        return 7 if b'"weight_bits": 7' in path.read_bytes() else 8
-    except OSError:
-        return 8  # opening the session tells what is wrong
-
-
-def saturates() -> bool:
-    """Whether this processor's fast kernels for unsigned x signed bytes saturate, tried out."""
-    from gpt2cli.export import graph  # imports onnx, which a cached model does not need
-
-    session = onnxruntime.InferenceSession(graph.saturation_probe(), providers=["CPUExecutionProvider"])
-    (product,) = session.run(None, {"x": np.full((8, 64), 255, np.uint8)})
-    return bool((product != 64 * 127 * 255).any())
-
-
-# Of each device. The CPU stands behind no other: what a device cannot do is an error, not slow.
-PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
-
-
-def cuda_problem() -> str | None:
-    """Why CUDA cannot be used here; None where it can."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this onnxruntime has no CUDA execution provider"
-    from gpt2cli.export import graph  # imports onnx: 100 ms that only machines with a GPU pay
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
-            if hasattr(onnxruntime, "preload_dlls"):  # the libraries of the packages nvidia-*
-                onnxruntime.preload_dlls()
-        session = onnxruntime.InferenceSession(graph.row_gather([1]), options, providers=PROVIDERS["cuda"])
-        session.run(None, {"cache": np.zeros((1, 1), np.float16), "rows": np.zeros(1, np.int64)})
-    except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
-        return str(error).splitlines()[0]
-    return None if session.get_providers()[0] == PROVIDERS["cuda"][0] else "its CUDA libraries do not load"
-
-
-def open_session(
-    path: Path, threads: int, *, saturates: bool = True, device: str = "cpu", alternating: bool = False
-) -> Any:
-    """An ONNX Runtime session. `saturates`: products of the graph's bytes may exceed 16 bits. `alternating`: another
-    session runs in turns with this one, and its threads would wait for work on the processors of the other's (a
-    third of the time of two models on 2 cores; alone, waiting so is 8 % faster). Raises CorruptFile."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what goes wrong arrives as an exception
-    # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels there.
-    # Without effect on other CPUs.
-    options.add_session_config_entry("session.x64quantprecision", "1" if saturates else "0")
-    # Planning which buffers share memory took 180 of 240 ms of opening a graph of 700 nodes, and measured nothing: the
-    # arena reuses what is freed.
-    options.enable_mem_reuse = False
-    if alternating:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    if device != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=PROVIDERS[device])
-    except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
-        raise CorruptFile(
-            f"cannot load {path}: {str(error).splitlines()[0]}",
-            "it is damaged: gpt2 verify tells more; an export of ours is made again when its folder is deleted",
-        ) from None
 
 
 def checked(logits: Logits) -> Logits:

@@ -150,14 +150,14 @@ def make(
 def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
     """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
     returns its quality."""
-    from gpt2cli import engine  # 120 ms that reading manifests does not pay
+    from gpt2cli import sessions  # 120 ms that reading manifests does not pay
 
     if precision == "int4":
         forms = [(4, 8)]
     elif precision != "int8":
         forms = [(8, 8)]
     else:
-        forms = [(7, 8), (8, 8), (8, 16)] if engine.saturates() else [(8, 8), (8, 16)]
+        forms = [(7, 8), (8, 8), (8, 16)] if sessions.saturates() else [(8, 8), (8, 16)]
     quality = None
     for weight_bits, activation_bits in forms:
         for path in folder.iterdir():  # the form before did not pass

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from gpt2cli import sources, store, tokenizer
-from gpt2cli.engine import Engine, cuda_problem
+from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import DEVICES
 from gpt2cli.hub import Listing
 from gpt2cli.ready import ReadyEngine
+from gpt2cli.sessions import check_cuda
 from gpt2cli.tokenizer import IdsAsText, Tokenizer
 
 READY_MADE = "ready-made graphs run on the CPU"
@@ -62,19 +63,26 @@ def load(
     listing = None
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
-    runnable, why_cpu = prepare(
-        sources.resolve(name), precision, listener, prefer=source, device=device, offline=offline, listing=listing
+    preparing = partial(
+        prepare, sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing
     )
-    device = "cpu" if why_cpu else "cuda"
+    opening = partial(_engine, threads=threads, alternating=alternating)
+    runnable, why_cpu = preparing(device=device)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
         text_side = pool.submit(_tokenizer, runnable, text)
-        engine = _engine(runnable, threads=threads, device=device, alternating=alternating)
+        try:
+            engine = opening(runnable, device="cpu" if why_cpu else "cuda")
+        except CannotMeet as problem:
+            if why_cpu or device == "cuda":
+                raise
+            runnable, _ = preparing(device="cpu")  # the GPU's memory is too small, or taken
+            engine, why_cpu = opening(runnable, device="cpu"), problem.message
         return Model(
             name=name,
             revision=runnable.revision,
             folder=runnable.folder if runnable.graph is None else runnable.graph.parent,
             precision=engine.facts.precision,
-            device=device,
+            device="cpu" if why_cpu else "cuda",
             why_cpu=why_cpu,
             tokenizer=text_side.result(),
             engine=engine,
@@ -113,19 +121,17 @@ def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> 
         raise UsageError(f"no device '{device}'", f"choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     if device == "cpu":
         return "it was asked for"
-    if precision not in ("auto", "fp16"):
-        reason, hint = f"CUDA runs fp16, not {precision}", "leave out --precision, or use --device cpu"
-    elif prefer == "onnx":
-        reason, hint = READY_MADE, "leave out --source onnx, or use --device cpu"
-    else:
-        hint = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; and is the driver new enough?"
-        problem = cuda_problem()
-        if problem is None:
-            return None
-        reason = f"CUDA cannot be used: {problem}"
-    if device == "cuda":
-        raise CannotMeet(reason, hint)
-    return reason
+    try:
+        if precision not in ("auto", "fp16"):
+            raise CannotMeet(f"CUDA runs fp16, not {precision}", "leave out --precision, or use --device cpu")
+        if prefer == "onnx":
+            raise CannotMeet(READY_MADE, "leave out --source onnx, or use --device cpu")
+        check_cuda()
+    except CannotMeet as problem:
+        if device == "cuda":
+            raise
+        return problem.message
+    return None
 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:

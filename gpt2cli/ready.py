@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine import CHUNK, Engine, Facts, Ids, Logits, checked, open_session
+from gpt2cli.engine import CHUNK, Engine, Facts, Ids, Logits, checked
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import VERSION
 from gpt2cli.export.checkpoint import read_config
+from gpt2cli.sessions import open_session, out_of_memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -145,6 +146,8 @@ class ReadyEngine(Engine):
                 ["logits", *self._presents], feeds | dict(zip(self._caches, past, strict=True))
             )
         except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+            if problem := out_of_memory(error):
+                raise problem from None
             reason = str(error).splitlines()[0]
             raise CorruptFile(f"{self._path} does not run: {reason}", "use another export of the model") from None
         for place, row in enumerate(rows):

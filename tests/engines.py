@@ -30,7 +30,7 @@ class Kind:
         if self.place == "pointer":
             facts = engine.facts
             shape = (facts.heads, facts.positions, facts.head_size)
-            engine._cache = DeviceCache(facts.layers, shape, np.float16, "cpu", ["CPUExecutionProvider"])
+            engine._cache = DeviceCache(facts.layers, shape, np.float16, "cpu")
         return engine
 
 

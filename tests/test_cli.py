@@ -122,6 +122,15 @@ def test_the_built_in_model_is_the_default_and_writes_no_cache(run, monkeypatch,
     assert not (tmp_path / "cache").exists()
 
 
+@POSIX
+def test_nothing_is_left_in_the_home_and_nobody_is_told(tmp_path):
+    """ONNX Runtime's wheels collect what to report in a database there, unless they are told not to (and on CI)."""
+    command = [sys.executable, "-m", "gpt2cli", "generate", "-m", "tiny", "-n", "1", "Once"]
+    clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    subprocess.run(command, env=clean, check=True, capture_output=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_built_in_model_writes_english(run):
     """Words of a children's book, and no loops at the default settings."""
     common = {"the", "and", "a", "to", "of", "he", "she", "was", "in", "it", "that", "his", "her", "said", "had", "you"}

@@ -12,9 +12,9 @@ from conftest import assert_error
 from engines import CUDA, HALF, POINTER
 from foreign import make_foreign
 
-from gpt2cli import engine as engines
-from gpt2cli import exports, model, sources
+from gpt2cli import exports, model, sessions, sources
 from gpt2cli.engine import Engine
+from gpt2cli.errors import CannotMeet
 from gpt2cli.generation import generate
 from gpt2cli.model import load
 from gpt2cli.sampling import Sampling
@@ -72,7 +72,8 @@ def test_nothing_runs_on_the_cpu_in_silence(half):
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this one has CUDA")
 def test_cuda_that_is_not_there(run):
-    assert "no CUDA execution provider" in engines.cuda_problem()
+    with pytest.raises(CannotMeet, match="no CUDA execution provider"):
+        sessions.check_cuda()
     assert load("tiny").device == "cpu"
     assert_error(run("generate", "--device", "cuda", "x"), 6, "no CUDA execution provider", "onnxruntime-gpu")
     result = run("generate", "-v", "-n", 1, "x")
@@ -89,14 +90,15 @@ def test_choices_that_cannot_be(run):
 def test_a_driver_that_does_not_work_is_told(monkeypatch, run):
     """As where onnxruntime-gpu is installed on a machine without a GPU: the provider is there, and no session opens."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert engines.cuda_problem()
+    with pytest.raises(CannotMeet):
+        sessions.check_cuda()
     assert_error(run("generate", "--device", "cuda", "x"), 6, "CUDA cannot be used")
     assert run("generate", "-q", "-n", 1, "x").code == 0
 
 
 def test_a_ready_made_graph_runs_on_the_cpu_beside_a_gpu(monkeypatch, tmp_path, run):
     make_foreign(tmp_path)
-    monkeypatch.setattr(model, "cuda_problem", lambda: None)
+    monkeypatch.setattr(model, "check_cuda", lambda: None)
     assert load(str(tmp_path), text=False).why_cpu == model.READY_MADE
     facts = json.loads(run("show", tmp_path, "--json").stdout)
     assert (facts["device"], facts["why_cpu"]) == ("cpu", model.READY_MADE)
@@ -105,7 +107,7 @@ def test_a_ready_made_graph_runs_on_the_cpu_beside_a_gpu(monkeypatch, tmp_path, 
 
 
 def test_pull_makes_what_the_device_runs(monkeypatch, checkpoint, run):
-    monkeypatch.setattr(model, "cuda_problem", lambda: None)
+    monkeypatch.setattr(model, "check_cuda", lambda: None)
     runnable, why_cpu = model.prepare(sources.resolve(str(checkpoint)))
     assert (exports.own_precision(runnable.folder), why_cpu) == ("fp16", None)
     assert json.loads(run("show", checkpoint, "--json").stdout)["device"] == "cuda"

@@ -9,7 +9,6 @@ from checkpoints import SMALL, make_checkpoint, random_tensors
 from engines import CUDA, FP32, HALF, INT8, INT8X16, POINTER
 from safetensors.numpy import load_file
 
-from gpt2cli import engine as engine_module
 from gpt2cli.errors import UsageError
 
 RNG = np.random.default_rng(3)
@@ -74,10 +73,10 @@ def test_every_logit_of_several_texts_as_of_each_alone(kind, engine):
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 32, 63])
-def test_chunks_equal_the_whole(kind, engine, size, monkeypatch):
+def test_chunks_equal_the_whole(kind, engine, size):
     whole = engine.feed([IDS], every=True)
     engine.rewind(0)
-    monkeypatch.setattr(engine_module, "CHUNK", size)
+    engine.chunk = size
     chunked = engine.feed([IDS], every=True)
     assert np.abs(chunked - whole).max() < kind.tolerance
 

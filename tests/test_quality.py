@@ -7,7 +7,7 @@ import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 
-from gpt2cli import engine, exports, quality, sources, store
+from gpt2cli import exports, quality, sessions, sources, store
 from gpt2cli.engine import Engine
 from gpt2cli.export import export
 from gpt2cli.export.quantize import BLOCK, from_int4, to_int4
@@ -89,7 +89,7 @@ def test_seven_bits_never_saturate(tmp_path):
     expected = oracle.forward(tensors, config, IDS)
     got = exported(tmp_path / "c", tmp_path / "e", "int8", weight_bits=7).feed([IDS], every=True)
     assert (np.sqrt(((got - expected) ** 2).mean(axis=1)) < 0.06 * expected.std(axis=1)).all()
-    assert isinstance(engine.saturates(), bool)
+    assert isinstance(sessions.saturates(), bool)
 
 
 def test_kl_and_perplexity_by_hand():

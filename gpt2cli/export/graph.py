@@ -282,14 +282,18 @@ def saturation_probe() -> bytes:
     return serialised
 
 
-def row_gather(shape: Sequence[int]) -> bytes:
-    """Picks rows of a float16 cache: `cache` [capacity, *shape] and int64 `rows` [M] -> `moved` [M, *shape]."""
-    node = helper.make_node("Gather", ["cache", "rows"], ["moved"], axis=0)
-    cache = helper.make_tensor_value_info("cache", TensorProto.FLOAT16, ["capacity", *shape])
-    rows = helper.make_tensor_value_info("rows", TensorProto.INT64, ["rows"])
-    moved = helper.make_tensor_value_info("moved", TensorProto.FLOAT16, ["rows", *shape])
+def row_gather(shape: Sequence[int], count: int) -> bytes:
+    """Picks rows of `count` float16 caches: `cache_N` [capacity, *shape] and int64 `rows` [M] -> `moved_N`
+    [M, *shape]."""
+    inputs = [helper.make_tensor_value_info("rows", TensorProto.INT64, ["rows"])]
+    nodes, outputs = [], []
+    for number in range(count):
+        cache, moved = f"cache_{number}", f"moved_{number}"
+        nodes.append(helper.make_node("Gather", [cache, "rows"], [moved], axis=0))
+        inputs.append(helper.make_tensor_value_info(cache, TensorProto.FLOAT16, ["capacity", *shape]))
+        outputs.append(helper.make_tensor_value_info(moved, TensorProto.FLOAT16, ["rows", *shape]))
     model = helper.make_model(
-        helper.make_graph([node], "rows", [cache, rows], [moved]),
+        helper.make_graph(nodes, "rows", inputs, outputs),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
