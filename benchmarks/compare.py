@@ -12,12 +12,13 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from worker import Worker
 
 from gpt2cli import benchmark
 
@@ -97,37 +98,11 @@ def install(work: Path, name: str) -> str:
     return python_of(folder)
 
 
-class Worker:
-    """A process that answers requests (peers/common.py)."""
-
-    def __init__(self, work: Path, name: str, checkpoint: Path, threads: int) -> None:
-        environment, script, argument = WORKERS[name]
-        python = install(work, environment) if environment else sys.executable
-        command = [python, str(HERE / "peers" / script), str(checkpoint), argument, str(threads)]
-        settings = os.environ | {"OMP_NUM_THREADS": str(threads), "GPT2_CACHE": str(work / "cache")}
-        self._process = subprocess.Popen(
-            command, env=settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.versions = self._answer()["versions"]
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self._process.args} ended")
-        return json.loads(line)
-
-    def run(self, prompt: int, batch: int, new: int) -> dict[str, float]:
-        ids = [(7919 * number + 13) % 50257 for number in range(prompt)]
-        time.sleep(0.3)  # until the threads of whoever ran before have stopped waiting in circles
-        self._process.stdin.write(json.dumps({"prompt": ids, "batch": batch, "new": new}) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def end(self) -> int:
-        """Ends the process; returns its peak memory in bytes."""
-        self._process.stdin.close()
-        _, _, usage = os.wait4(self._process.pid, 0)
-        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def start(work: Path, name: str, checkpoint: Path, threads: int) -> Worker:
+    environment, script, argument = WORKERS[name]
+    python = install(work, environment) if environment else sys.executable
+    command = [python, str(HERE / "peers" / script), str(checkpoint), argument, str(threads)]
+    return Worker(command, {"OMP_NUM_THREADS": str(threads), "GPT2_CACHE": str(work / "cache")})
 
 
 def timed(command: list[str], settings: dict[str, str]) -> tuple[float, bytes]:
@@ -138,7 +113,7 @@ def timed(command: list[str], settings: dict[str, str]) -> tuple[float, bytes]:
 
 def speeds(work: Path, checkpoint: Path, rounds: int, threads: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
     names = sorted({name for row in ROWS for name in (row.ours, row.peer)})
-    workers = {name: Worker(work, name, checkpoint, threads) for name in names}
+    workers = {name: start(work, name, checkpoint, threads) for name in names}
     taken: dict[tuple[Row, str], list[float]] = {}
     for number in range(rounds + 1):
         for row in ROWS:
@@ -204,7 +179,7 @@ def processes(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[d
     ]
     memory = []
     for name in ("gpt2cli int8", CT2):
-        worker = Worker(work, name, checkpoint, threads)
+        worker = start(work, name, checkpoint, threads)
         worker.run(8, 1, 127)
         memory.append(worker.end() / 1e6)
     rows.append(result("peak memory, 128 tokens", "gpt2cli int8", CT2, memory[0], memory[1], 1, "MB"))
@@ -214,7 +189,7 @@ def processes(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[d
 def itself(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[dict[str, Any]]:
     """gpt2cli against itself: a full cache, window slides, prompt lookup."""
     rows = []
-    worker = Worker(work, "gpt2cli int8", checkpoint, threads)
+    worker = start(work, "gpt2cli int8", checkpoint, threads)
     steps = [[worker.run(depth, 1, 20)["decode"] * 50 for depth in (990, 32)] for _ in range(rounds + 1)][1:]
     full, empty = (statistics.median(values) for values in zip(*steps, strict=True))
     rows.append(

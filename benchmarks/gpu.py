@@ -1,121 +1,107 @@
-"""gpt2cli on CUDA, and transformers on the same card: python benchmarks/gpu.py FOLDER (see gpu.sh)
+"""gpt2cli on CUDA, and its peers on the same card: python benchmarks/gpu.py FOLDER [--work FOLDER] [--minutes 8]
 
-Random checkpoints in the shapes of 124M and 1.5B. Every figure is the median of interleaved rounds, in one process;
-transformers is measured eager in float16, and compiled with its static cache."""
+Random checkpoints in the shapes of 124M and 1.5B. Each subject is a process of its own; all are asked in turn, round
+after round, and FOLDER/gpu.json gets the medians after every row, so that what is measured is kept. A peer that is not
+there or fails is left out, with its words. --minutes ends the work: what is missing then is named."""
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
+import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
-import numpy as np
-
-from gpt2cli.model import load
+from worker import Failed, Worker
 
 HERE = Path(__file__).resolve().parent
-ROUNDS, STEPS = 5, 64
-Run = Callable[[int, int, int], tuple[float, float]]  # prompt, batch, new tokens -> seconds of prefill, of decode
+OURS = "gpt2cli"
+# title, tokens of the prompt, batch, new tokens
+ROWS = (("decode", 32, 1, 64), ("decode", 32, 64, 64), ("prefill", 512, 1, 0))
 
 
-def ours(folder: Path) -> tuple[Run, dict[str, Any]]:
-    start = perf_counter()
-    model = load(str(folder), text=False, device="cuda")
-    facts = {"load_s": perf_counter() - start, "memory_mb": used_memory()}
-    engine = model.engine
-
-    def run(prompt: int, batch: int, new: int) -> tuple[float, float]:
-        start = perf_counter()
-        engine.reset()
-        logits = np.repeat(engine.feed([tokens(prompt)]), batch, axis=0)
-        engine.select([0] * batch)
-        first = perf_counter()
-        for _ in range(new):
-            logits = engine.feed(logits.argmax(axis=1)[:, None].tolist())
-        return first - start, perf_counter() - first
-
-    return run, facts
-
-
-def theirs(folder: Path, *, compiled: bool) -> tuple[Run, dict[str, Any]]:
-    import torch
-    import transformers
-
-    start = perf_counter()
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16).to("cuda").eval()
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    facts = {"load_s": perf_counter() - start, "versions": versions}
-
-    def run(prompt: int, batch: int, new: int) -> tuple[float, float]:
-        ids = torch.tensor([tokens(prompt)] * batch, device="cuda")
-        times = []
-        for count in (1, 1 + new) if new else (1,):
-            torch.cuda.synchronize()
-            start = perf_counter()
-            more = {"cache_implementation": "static"} if compiled else {}
-            model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=count,
-                min_new_tokens=count,
-                do_sample=False,
-                pad_token_id=0,
-                **more,
-            )
-            torch.cuda.synchronize()
-            times.append(perf_counter() - start)
-        return times[0], times[-1] - times[0]
-
-    return run, facts
-
-
-def tokens(count: int) -> list[int]:
-    return [(7919 * number + 13) % 50257 for number in range(count)]
+def commands(checkpoint: Path, device: str) -> dict[str, list[str]]:
+    peers, path = HERE / "peers", str(checkpoint)
+    return {
+        OURS: [str(peers / "gpt2cli_worker.py"), path, "fp16", "0", device],
+        "transformers eager": [str(peers / "torch_worker.py"), path, "eager", device],
+        "transformers compiled": [str(peers / "torch_worker.py"), path, "compiled", device],
+        "CTranslate2": [str(peers / "ctranslate2_worker.py"), path, "fp16", "0", device],
+    }
 
 
 def used_memory() -> float:
+    """Of the GPU, in MB; 0 where nvidia-smi does not say."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
+    try:
+        return float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return 0.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    record: dict[str, Any] = {"rows": [], "facts": {}}
-    for size in ("124M", "1.5B"):
-        checkpoint = folder / size
+    parser.add_argument("folder", type=Path, help="for gpu.json")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gpt2-gpu", help="needs 13 GB")
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", default=["124M", "1.5B"])
+    parser.add_argument("--device", default="cuda", help="cpu tries the script out")
+    arguments = parser.parse_args()
+    end = monotonic() + 60 * arguments.minutes
+    work = arguments.work.resolve()
+    os.environ["GPT2_CACHE"] = str(work / "cache")
+    record: dict[str, Any] = {"rows": [], "subjects": {}, "missing": []}
+
+    def keep() -> None:
+        (arguments.folder / "gpu.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for size in arguments.sizes:
+        checkpoint = work / size
         if not checkpoint.exists():
             subprocess.run([sys.executable, str(HERE / "random_gpt2.py"), str(checkpoint), "--size", size], check=True)
-        runs = {}
-        makers = {
-            "gpt2cli": partial(ours, checkpoint),
-            "transformers eager": partial(theirs, checkpoint, compiled=False),
-            "transformers static": partial(theirs, checkpoint, compiled=True),
-        }
-        for name, make in makers.items():
+        pull = ["-m", "gpt2cli", "pull", str(checkpoint), "--precision", "fp16", "--device", arguments.device]
+        subprocess.run([sys.executable, *pull], check=True)  # its time is not the load's
+        subjects = {}
+        for name, command in commands(checkpoint, arguments.device).items():
+            if monotonic() > end:
+                record["missing"].append(f"{name} {size}: no time left")
+                continue
+            before = used_memory()
             try:
-                runs[name], record["facts"][f"{name} {size}"] = make()
-            except Exception as error:  # a peer that is not there, or does not run, is no reason to lose the rest
-                print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
-        for title, prompt, batch, new in (("decode", 32, 1, STEPS), ("decode", 32, 64, STEPS), ("prefill", 512, 1, 0)):
-            taken: dict[str, list[float]] = {name: [] for name in runs}
-            for number in range(ROUNDS + 1):
-                for name, run in runs.items():
-                    seconds = run(prompt, batch, new)[1 if new else 0]
-                    if number:
-                        taken[name].append(seconds)
-            medians = {name: statistics.median(values) * 1e3 / (new or 1) for name, values in taken.items()}
-            ratios = {name: value / medians.get("gpt2cli", value) for name, value in medians.items()}
-            row = {"size": size, "row": title, "prompt": prompt, "batch": batch, "ms": medians, "ratio": ratios}
+                worker = Worker([sys.executable, *command], {})
+                for _, prompt, batch, new in ROWS:  # warms up, compiles, and takes the memory that it needs
+                    worker.run(prompt, batch, new)
+            except Failed as words:
+                record["missing"].append(f"{name} {size}: {words}")
+                print(f"{name} {size}: {words}", file=sys.stderr)
+                continue
+            subjects[name] = worker
+            facts = {"load_s": worker.load_s, "gpu_mb": used_memory() - before, "versions": worker.versions}
+            record["subjects"][f"{name} {size}"] = facts
+            print(f"{name} {size}: {json.dumps(facts)}", flush=True)
+            keep()
+        for title, prompt, batch, new in ROWS:
+            taken: dict[str, list[float]] = {name: [] for name in subjects}
+            for number in range(arguments.rounds):
+                if number and monotonic() > end:
+                    record["missing"].append(f"{size} {title} {batch}: {number} of {arguments.rounds} rounds")
+                    break
+                for name, worker in subjects.items():
+                    taken[name].append(worker.run(prompt, batch, new)["decode" if new else "prefill"])
+            ms = {name: statistics.median(values) * 1e3 / (new or 1) for name, values in taken.items()}
+            ratios = {name: value / ms[OURS] for name, value in ms.items()} if OURS in ms else {}
+            row = {"size": size, "row": title, "prompt": prompt, "batch": batch, "ms": ms, "ratio": ratios}
             record["rows"].append(row)
-            print(json.dumps(row))
-        (folder / "gpu.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+            print(json.dumps(row), flush=True)
+            keep()
+        for worker in subjects.values():
+            worker.end()
+    keep()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 SIZES = {
+    "1M": (2, 4, 64),  # to try a script out
     "82M": (6, 12, 768),
     "124M": (12, 12, 768),
     "355M": (24, 16, 1024),
@@ -22,7 +23,7 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=SIZES, default="124M")
+    parser.add_argument("--size", choices=list(SIZES), default="124M")
     arguments = parser.parse_args()
     layers, heads, width = SIZES[arguments.size]
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""CTranslate2: CHECKPOINT PRECISION THREADS. Converted to its own format first; greedy generate_batch.
+"""CTranslate2: CHECKPOINT PRECISION THREADS [DEVICE]. Converted to its own format first; greedy generate_batch.
 
 Its API gives no time for the first token, so that is a run of one token, and decoding is what a longer run takes
 more."""
@@ -49,7 +49,7 @@ def convert(checkpoint: Path, precision: str) -> Path:
     spec.register_vocabulary([str(number) for number in range(len(tensors["wte.weight"]))])
     spec.config.bos_token = spec.config.eos_token = spec.config.unk_token = str(len(tensors["wte.weight"]) - 1)
     spec.validate()
-    spec.optimize(quantization={"fp32": "float32", "int8": "int8"}[precision])
+    spec.optimize(quantization={"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision])
     folder.mkdir()
     spec.save(str(folder))
     return folder
@@ -59,7 +59,8 @@ def main() -> None:
     checkpoint, precision, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     generator = ctranslate2.Generator(
         str(convert(checkpoint, precision)),
-        compute_type={"fp32": "float32"}.get(precision, "int8"),
+        device=sys.argv[4] if len(sys.argv) > 4 else "cpu",
+        compute_type={"fp32": "float32", "fp16": "float16"}.get(precision, "int8"),
         intra_threads=threads,
     )
 

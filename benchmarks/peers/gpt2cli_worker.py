@@ -1,4 +1,4 @@
-"""gpt2cli, of this repository: CHECKPOINT PRECISION THREADS. The engine, with arg-max in NumPy after each step."""
+"""gpt2cli, of this repository: CHECKPOINT PRECISION THREADS [DEVICE]. Arg-max in NumPy after each step."""
 
 import sys
 from time import perf_counter
@@ -12,7 +12,9 @@ from gpt2cli.model import load
 
 def main() -> None:
     checkpoint, precision, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    engine = load(checkpoint, precision=precision, threads=threads, text=False).engine
+    device = sys.argv[4] if len(sys.argv) > 4 else "cpu"
+    model = load(checkpoint, precision=precision, threads=threads, device=device, text=False)
+    engine = model.engine
 
     def run(prompt: list[int], batch: int, new: int) -> tuple[float, float]:
         start = perf_counter()
@@ -25,7 +27,7 @@ def main() -> None:
             tokens = engine.feed(tokens[:, None].tolist()).argmax(axis=1)
         return first - start, perf_counter() - first
 
-    serve(run, f"onnxruntime {onnxruntime.__version__}")
+    serve(run, f"onnxruntime {onnxruntime.__version__}, {model.precision} on {model.device}")
 
 
 main()
