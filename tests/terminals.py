@@ -21,17 +21,18 @@ PATIENCE = 30  # seconds, on a busy machine
 class Terminal:
     """`type` keys, `wait` until something stands on the screen."""
 
-    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, **environment):
+    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, shell=None, **environment):
+        """`gpt2 ARGV`, or sh with the script `shell`, whose "$@" that is."""
         self.screen = pyte.HistoryScreen(columns, rows, history=1000)
         self.screen.write_process_input = self.type  # it answers where the cursor is
         self._stream = pyte.Stream(self.screen)
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.main, side = pty.openpty()
         self.raw = b""
         self._size(side, columns, rows)
         variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpt2cli", *map(str, argv)],
+            [*(["sh", "-c", shell, "sh"] if shell else []), sys.executable, "-m", "gpt2cli", *map(str, argv)],
             stdin=side,
             stdout=side,
             stderr=side,

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +19,7 @@ EXAMPLES = """\b
 Examples:
   gpt2 repl
   gpt2 repl -m tiny -n 40 --stop "\\n" -e
+  gpt2 repl -f story.txt
   gpt2 repl --load story.json
   echo "Once upon a time" | gpt2 repl
 """
@@ -28,6 +28,7 @@ Examples:
 def repl(
     context: typer.Context,
     load_file: o.Load = None,
+    file: o.File = None,
     no_history: o.NoHistory = False,
     escapes: o.Escapes = False,
     model: o.ModelName = None,
@@ -91,10 +92,13 @@ def repl(
         stop=tuple(inputs.argument_text(one, escapes=escapes) for one in stop or []),
         ignore_eos=ignore_eos,
         keep=keep,
+        logit_bias=tuple(inputs.argument_text(one, escapes=escapes) for one in logit_bias or []),
     )
     document = files.load(load_file) if load_file else Document()
+    if file and (text := inputs.read_file(file)):
+        document.append("you", text)
     if not at_keyboard:
-        with contextlib.suppress(UsageError) if load_file else contextlib.nullcontext():  # a file is text enough
+        with contextlib.suppress(UsageError) if document.text else contextlib.nullcontext():  # that is text enough
             document.append("you", inputs.read_prompt([], None, escapes=False, note=note))
 
     def open_model(name: str | None) -> Model:
@@ -110,9 +114,6 @@ def repl(
             )
 
     session = Session(open_model(model), settings, document)
-    if logit_bias:
-        biases = inputs.logit_bias(logit_bias, session.model.tokenizer, escapes=escapes)
-        session.settings = replace(settings, sampling=replace(settings.sampling, logit_bias=biases))
     if not at_keyboard:
         return _answer(session)
 
@@ -122,9 +123,9 @@ def repl(
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     state = None if no_history else paths.state()
     repl = Repl(session, open_model, state / "history" if state else None)
-    if load_file:
-        repl.opened(document, load_file)
-    repl.run(state / "unsaved.json" if state else None)
+    if load_file and not file:
+        repl.at(load_file)
+    repl.run(state / "unsaved" if state else None)
     return 0
 
 

@@ -1,19 +1,16 @@
 """What the commands do. Each is a function (repl, the rest of the line)."""
 
 import contextlib
-import difflib
-import os
-import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2cli import inputs, paths
-from gpt2cli.errors import StorageError, UsageError
+from gpt2cli import editor, inputs, paths
+from gpt2cli.errors import StorageError, UsageError, UserError
 from gpt2cli.repl import files, layout
+from gpt2cli.repl.document import whole_number
 
 if TYPE_CHECKING:
     from gpt2cli.repl.loop import Repl
@@ -63,20 +60,18 @@ def set_(repl: "Repl", rest: str) -> None:
     key, _, value = rest.partition(" ")
     if not value:
         return show(repl, key)
-    repl.session.settings = repl.session.settings.changed(key, value)
+    repl.session.change(repl.session.settings.changed(key, value))
     return None
 
 
 def show(repl: "Repl", rest: str) -> None:
     values = repl.session.settings.shown()
-    if rest and rest not in values:
-        near = difflib.get_close_matches(rest, values, n=1)
-        raise UsageError(f"there is no setting '{rest}'", f"did you mean {near[0]}?" if near else "/show lists them")
+    wanted = repl.session.settings.name(rest) if rest else ""
     model = repl.session.model
     if not rest:
         repl.screen.say(f"{'model':<18}{model.name} {model.precision} on {model.device}")
     for key, value in values.items():
-        if rest in ("", key):
+        if wanted in ("", key):
             repl.screen.say(f"{key:<18}{value}")
 
 
@@ -89,7 +84,7 @@ def model(repl: "Repl", rest: str) -> None:
 
 def seed(repl: "Repl", rest: str) -> None:
     if rest:
-        repl.session.settings = repl.session.settings.changed("seed", rest)
+        repl.session.change(repl.session.settings.changed("seed", rest))
     repl.screen.say(f"the next continuation has the seed {repl.session.settings.seed}")
 
 
@@ -98,20 +93,23 @@ def alternatives(repl: "Repl", rest: str) -> None:
     document = repl.session.document
     place, known = document.current, len(document.nodes)
     repl.screen.say(f"{count} alternatives; Ctrl-C shows what there is ...")
-    repl.write(count)
+    finish = repl.write(count)
     nodes = document.nodes[known:]
     document.goto(place)
+    if not nodes and finish == "interrupted":
+        return repl.screen.say("nothing was written yet")
     if not nodes:
         raise UsageError("nothing was added", "the model ended every text at once; /retry, or /set ignore-eos on")
+    repl.screen.say(_ending(document.text, repl.screen.columns))
     for line in layout.alternatives([node.text for node in nodes], repl.screen.columns):
         repl.screen.say(line)
-    answer = repl.screen.ask(f"which one? [1-{len(nodes)}, Enter: none] ").strip()
-    if not answer:
-        return
-    if not (answer.isdigit() and 1 <= int(answer) <= len(nodes)):
-        raise UsageError(f"there is no alternative '{answer}'", "/branches lists them all, /goto takes one")
-    document.goto(nodes[int(answer) - 1].id)
-    repl.screen.text(nodes[int(answer) - 1].text, yours=False)
+    while answer := repl.screen.ask(f"which one? [1-{len(nodes)}, Enter: none] ").strip():
+        choice = whole_number(answer)
+        if choice and choice <= len(nodes):
+            document.goto(nodes[choice - 1].id)
+            return repl.screen.text(nodes[choice - 1].text, yours=False)
+        repl.screen.error(f"there is no alternative '{answer}'", "a number, or Enter: /goto takes one later")
+    return None
 
 
 def branch(repl: "Repl", rest: str) -> None:
@@ -150,10 +148,14 @@ def save(repl: "Repl", rest: str) -> None:
     path = paths.user_path(name) if name else repl.file
     if path is None:
         raise UsageError("/save needs a file", "/save FILE.json; .md is Markdown, .txt the text alone")
-    if path.exists() and path != repl.file and not force:
+    if files.state(path) and path != repl.file and not force:
         raise StorageError(f"'{path}' is there already", f"/save -f {path} replaces it")
+    if repl.overtaken(path) and not force:
+        raise StorageError(
+            f"'{path}' has changed since it was read", f"/save OTHER keeps both, /save -f {path} replaces it"
+        )
     if files.save(repl.session.document, path):
-        repl.file, repl.saved = path, repl.session.document.to_json()
+        repl.at(path)
     repl.screen.say(f"saved: {path}")
 
 
@@ -165,7 +167,19 @@ def load(repl: "Repl", rest: str) -> None:
     if repl.changed and not force:
         raise UsageError("the document is not saved", f"/save FILE first, or drop it: /load -f {name}")
     path = paths.user_path(name)
-    repl.opened(files.load(path), path)
+    repl.session.document = files.load(path)
+    repl.at(path)
+    repl.show()
+
+
+def restore(repl: "Repl", rest: str) -> None:
+    kept = files.kept(repl.drafts) if repl.drafts else []
+    if not kept:
+        raise UsageError("no unsaved text is kept", "/load FILE opens a saved one")
+    if repl.changed and rest != "-f":
+        raise UsageError("the document is not saved", "/save FILE first, or drop it: /restore -f")
+    repl.session.document = files.load(kept[-1])
+    repl.at(None)
     repl.show()
 
 
@@ -206,18 +220,18 @@ def why(repl: "Repl", rest: str) -> None:
             repl.screen.say(line)
         repl.screen.say("/why TOKEN CHOICE takes another token there and goes on: /why 3 1")
         return
-    words = rest.split()
-    if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
+    words = [whole_number(word) for word in rest.split()]
+    if len(words) != 2 or None in words:
         raise UsageError(
             f"/why '{rest}' is not two numbers", "the token's and the choice's, as /why shows them: /why 3 1"
         )
-    place, choice = int(words[0]) - 1, int(words[1]) - 1
-    if not first <= place < len(node.ids):
-        raise UsageError(f"there is no token {words[0]}", f"tokens go from {first + 1} to {len(node.ids)}")
-    top = considered[place - first].top
-    if not 0 <= choice < len(top):
-        raise UsageError(f"there is no choice {words[1]}", f"choices go from 1 to {len(top)}")
-    session.choose_instead(place, top[choice][0])
+    token, choice = (word or 0 for word in words)
+    if not first < token <= len(node.ids):
+        raise UsageError(f"there is no token {token}", f"tokens go from {first + 1} to {len(node.ids)}")
+    top = considered[token - 1 - first].top
+    if not 0 < choice <= len(top):
+        raise UsageError(f"there is no choice {choice}", f"choices go from 1 to {len(top)}")
+    session.choose_instead(token - 1, top[choice - 1][0])
     repl.show(most=3)
     repl.go_on()
 
@@ -249,9 +263,10 @@ def exit_(repl: "Repl", rest: str) -> None:
 def _number(rest: str, default: int, example: str) -> int:
     if not rest:
         return default
-    if not (rest.isascii() and rest.isdigit() and int(rest) > 0):
-        raise UsageError(f"'{rest}' is not a number above 0", f"for example {example}")
-    return int(rest)
+    number = whole_number(rest)
+    if not number:
+        raise UsageError(f"'{rest[:40]}' is not a number above 0", f"for example {example}")
+    return number
 
 
 def _ending(text: str, room: int) -> str:
@@ -263,20 +278,18 @@ def _ending(text: str, room: int) -> str:
 
 
 def _edited(repl: "Repl", text: str) -> str:
-    """What the user's editor made of a text. Raises UsageError and StorageError."""
-    wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    found = next(filter(shutil.which, ("nano", "vi", "notepad")), None)
-    command = shlex.split(wanted, posix=os.name != "nt") if wanted else [found] if found else []
-    if not command:
-        raise UsageError("there is no editor", "name one: export EDITOR=nano")
-    with tempfile.TemporaryDirectory(prefix="gpt2-") as folder:
-        path = Path(folder) / "document.txt"
-        path.write_text(text, encoding="utf-8", newline="")
-        try:
-            with repl.screen.aside():
-                code = subprocess.run([*command, str(path)], check=False).returncode
-        except OSError as reason:
-            raise UsageError(f"cannot run '{command[0]}': {reason.strerror}", "set $EDITOR") from None
-        if code:
-            raise UsageError(f"'{command[0]}' ended with {code}", "the document is as it was")
-        return inputs.file_text(path)
+    """What the user's editor made of a text. Raises UsageError and CannotMeet; what was written then stays."""
+    folder = Path(tempfile.mkdtemp(prefix="gpt2-"))
+    path = folder / "document.txt"
+    path.write_text(text, encoding="utf-8", newline="")
+    try:
+        with repl.screen.aside():
+            editor.run(path)
+        edited = inputs.file_text(path)
+    except UserError as error:
+        if not path.exists() or path.read_bytes() == text.encode():
+            shutil.rmtree(folder, ignore_errors=True)
+            raise type(error)(error.message, "the document is as it was; set EDITOR to use another one") from None
+        raise type(error)(error.message, f"what you wrote is in {path}: /read {path}") from None
+    shutil.rmtree(folder, ignore_errors=True)
+    return edited

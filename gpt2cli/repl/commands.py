@@ -52,6 +52,7 @@ COMMANDS = {
     "goto": Command(actions.goto, "PLACE", "to a branch, by its name or number", "place"),
     "save": Command(actions.save, "[-f] FILE", "all branches as JSON; .md, .txt: the text", "file"),
     "load": Command(actions.load, "[-f] FILE", "a saved document", "file"),
+    "restore": Command(actions.restore, "[-f]", "what was not saved when you last left"),
     "read": Command(actions.read, "FILE", "append the text of a file", "file"),
     "tokens": Command(actions.tokens, "", "the text as the model sees it"),
     "why": Command(actions.why, "[TOKEN CHOICE]", "how probable each token was; take another one"),
@@ -61,7 +62,7 @@ COMMANDS = {
 }
 _ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "q": "exit", "regen": "retry", "alt": "alternatives"}
 _KEYS = """\
-Enter  the text goes on, yours as typed, then the model's; an empty line: the model's alone
+Enter  the text goes on, yours as typed (a new word begins with a space), then the model's; an empty line: the model's
 Alt-Enter  a new line; \"\"\" begins and ends a block of lines; // is a slash that begins a text
 Ctrl-C  stops the model and keeps the text; Ctrl-R  searches; Ctrl-D  leaves"""
 

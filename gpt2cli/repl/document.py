@@ -45,6 +45,7 @@ class Document:
         self.current = 0
         self.names: dict[str, int] = {}  # of branches: the places to come back to
         self._next: dict[int, int] = {}  # the child that was visited last; what redo goes to
+        self._rewritten: dict[int, int] = {}  # where one stood when a rewritten text was begun; what undo goes to
 
     @property
     def text(self) -> str:
@@ -76,19 +77,26 @@ class Document:
             self._next[step.parent] = step.id
 
     def undo(self) -> Node:
-        """Go to the parent; returns the node that was left. Raises UsageError at the beginning."""
+        """Go to the parent, or to the text that was rewritten; returns the node that was left. Raises UsageError at the
+        beginning."""
         node = self.nodes[self.current]
         if node.parent is None:
             raise UsageError("there is nothing to undo", "this is the beginning of the document")
-        self.current = node.parent
+        before = self._rewritten.get(node.id)
+        if before is None:
+            self.current = node.parent
+        else:
+            self.goto(before)
+            self._next[before] = node.id
         return node
 
     def redo(self) -> Node:
         """Go to the child visited last, else to the newest; returns it. Raises UsageError where there is none."""
         children = self.children(self.current)
-        if not children:
+        place = self._next.get(self.current, children[-1].id if children else None)
+        if place is None:
             raise UsageError("there is nothing to redo", "this is the end of its branch; /branches lists the others")
-        self.goto(self._next.get(self.current, children[-1].id))
+        self.goto(place)
         return self.nodes[self.current]
 
     def children(self, node: int) -> list[Node]:
@@ -102,7 +110,7 @@ class Document:
 
     def name(self, name: str) -> None:
         """Give the current place a name. Raises UsageError for one that is taken or would be read as a number."""
-        if not name or name.isdigit() or len(name.split()) != 1:
+        if not _is_name(name):
             raise UsageError(f"'{name}' cannot name a branch", "use one word that is not a number")
         if name in self.names and self.names[name] != self.current:
             raise UsageError(f"the name '{name}' is taken by place {self.names[name]}", "choose another")
@@ -115,23 +123,24 @@ class Document:
         """The place with this name or number. Raises UsageError."""
         if word in self.names:
             return self.names[word]
-        if not (word.isascii() and word.isdigit() and int(word) < len(self.nodes)):
+        place = whole_number(word)
+        if place is None or place >= len(self.nodes):
             raise UsageError(f"there is no branch or place '{word}'", "/branches lists them")
-        return int(word)
+        return place
 
     def rewrite(self, text: str) -> None:
         """Make the current text `text`: what the path's nodes and it have in common stays theirs, the rest is a new
         node of yours. Does nothing where the texts are equal."""
         if text == self.text:
             return
-        kept, node = "", 0
+        kept, node, before = "", 0, self.current
         for step in self.path():
             if not text.startswith(kept + step.text):
                 break
             kept, node = kept + step.text, step.id
         self.goto(node)
         if rest := text[len(kept) :]:
-            self.append("you", rest)
+            self._rewritten[self.append("you", rest).id] = before
 
     def to_json(self) -> str:
         """As the module describes it."""
@@ -173,6 +182,7 @@ class Document:
         current, names = _of(int, data["current"], "current"), _of(dict, data["names"], "names")
         _require(current in places, f"current is {current}")
         for name, place in names.items():
+            _require(_is_name(name), f"'{name[:40]}' cannot be a name")
             _require(_of(int, place, f"the place of '{name}'") in places, f"'{name}' names node {place}")
         self.nodes, self.names = nodes, names
         self.goto(current)
@@ -185,6 +195,16 @@ class Document:
             parts.append("\n".join(map(_bold, lines) if node.author == "you" else lines))
         # a single line break would be a space in Markdown
         return "".join(parts).replace("****", "").replace("\n", "  \n").rstrip() + "\n"
+
+
+def whole_number(word: str) -> int | None:
+    """A number as people write it; None for anything else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 16 else None
+
+
+def _is_name(name: str) -> bool:
+    """One word that could not be a number, and moves no cursor."""
+    return bool(name) and name.isprintable() and not name.isdigit() and len(name.split()) == 1
 
 
 def _bold(line: str) -> str:

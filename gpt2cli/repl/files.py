@@ -1,11 +1,17 @@
 """Documents on disk."""
 
+import contextlib
 import os
+import tempfile
+import time
 from pathlib import Path
 
 from gpt2cli import inputs, paths
+from gpt2cli.errors import StorageError
 from gpt2cli.repl.document import Document
 from gpt2cli.terminal import Output
+
+_KEPT = 10
 
 
 def save(document: Document, path: Path) -> bool:
@@ -22,6 +28,39 @@ def load(path: Path) -> Document:
     """Raises UsageError where the file cannot be read, CannotMeet where it is not UTF-8, CorruptFile where it is no
     document."""
     return Document.from_json(inputs.file_text(path), f"'{path}'")
+
+
+def state(path: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def keep(document: Document, folder: Path) -> Path:
+    """Write a document that was not saved into a file of its own in `folder`, where the last ten stay; into the
+    system's folder for temporary files where that cannot be. Returns the path. Raises StorageError."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
+    try:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {folder}: {error.strerror}", "make room") from None
+        save(document, folder / name)
+    except StorageError:
+        folder = Path(tempfile.mkdtemp(prefix="gpt2-unsaved-"))  # only its owner reads it
+        save(document, folder / name)
+    for old in kept(folder)[:-_KEPT]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+    return folder / name
+
+
+def kept(folder: Path) -> list[Path]:
+    """What `keep` wrote, oldest first."""
+    return sorted(folder.glob("*-*.json"))
 
 
 def matching(prefix: str) -> list[str]:

@@ -3,9 +3,14 @@
 Kept so, Ctrl-D and Enter come through as they were typed; a terminal that collects lines by itself would eat them."""
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
+
+from gpt2cli.repl.interrupts import handled
 
 
 @contextlib.contextmanager
@@ -22,14 +27,32 @@ def restored() -> Iterator[list[Any] | None]:
     try:
         yield [*before[:6], [*before[6]]]
     finally:
-        termios.tcsetattr(number, termios.TCSANOW, before)
+        apply(before)
 
 
 def apply(attributes: list[Any] | None) -> None:
     if attributes is not None:
         import termios
 
-        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)
+        with contextlib.suppress(termios.error):  # a terminal that is gone has no modes
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)
+
+
+@contextlib.contextmanager
+def suspended(usual: list[Any] | None, then: list[Any] | None) -> Iterator[None]:
+    """While this lasts, Ctrl-Z gives the shell its terminal with the modes `usual`; `fg` brings back `then`."""
+    if usual is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        apply(usual)
+        with handled(signal.SIG_DFL, signal.SIGTSTP):
+            os.kill(os.getpid(), signal.SIGTSTP)
+        apply(then)
+
+    with handled(stop, signal.SIGTSTP):
+        yield
 
 
 def held(attributes: list[Any] | None) -> list[Any] | None:

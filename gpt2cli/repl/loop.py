@@ -1,15 +1,21 @@
 """Read a line, answer it, until somebody leaves."""
 
 import contextlib
+import os
+import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpt2cli.errors import UserError
+from gpt2cli import terminal
+from gpt2cli.errors import Terminated, UserError
 from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
-from gpt2cli.repl.document import Document
+from gpt2cli.repl.interrupts import once, undisturbed
 from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
+
+_RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
 
 
 class Repl:
@@ -18,51 +24,85 @@ class Repl:
     def __init__(self, session: Session, open_model: Callable[[str], Model], history: Path | None) -> None:
         """`open_model` opens a model by name; `history` is the file in which lines are remembered."""
         self.session, self.open_model = session, open_model
-        self.screen = Screen(lambda line: commands.complete(self, line), self._status, history)
+        self.screen = Screen(lambda line: commands.complete(self, line), self._status, self.show, history)
+        self.drafts: Path | None = None
         self.file: Path | None = None
-        self.saved = session.document.to_json()
+        self._file_state: tuple[int, int] | None = None  # as it was read or written
+        self._saved = (0, dict[str, int]())
         self._told = False  # of spaces
 
     @property
     def changed(self) -> bool:
         """Whether there is more than what was saved."""
-        return len(self.session.document.nodes) > 1 and self.session.document.to_json() != self.saved
+        return len(self.session.document.nodes) > 1 and self._content() != self._saved
 
-    def opened(self, document: Document, path: Path) -> None:
-        """Go on with a document from a file."""
-        self.session.document = document
-        self.file, self.saved = path, document.to_json()
+    def _content(self) -> tuple[int, dict[str, int]]:
+        """Of the document: nodes are never removed or changed."""
+        return len(self.session.document.nodes), dict(self.session.document.names)
 
-    def run(self, draft: Path | None) -> None:
-        """Until the user leaves. What is not saved then goes to the file `draft`."""
+    def at(self, path: Path | None) -> None:
+        """The document is now what is in this file; None: in none."""
+        self.file, self._file_state = path, files.state(path) if path else None
+        self._saved = self._content() if path else (0, {})
+
+    def overtaken(self, path: Path) -> bool:
+        """Whether somebody else has written the document's file."""
+        return path == self.file and files.state(path) not in (self._file_state, None)
+
+    def run(self, drafts: Path | None) -> None:
+        """Until the user leaves. What is not saved then goes to a file in the folder `drafts`."""
+        self.drafts = drafts
         self.screen.say("Write, and the model goes on. /help lists the commands, Ctrl-D leaves.")
-        if self.file:
-            self.screen.rule(str(self.file))
+        kept = files.kept(drafts) if drafts else []
+        changed = files.state(kept[-1]) if kept else None
+        if changed and time.time() - changed[0] / 1e9 < _RECENT:
+            when = time.strftime("%d %B, %H:%M", time.localtime(changed[0] / 1e9))
+            self.screen.say(f"a text of {when} was not saved: /restore brings it back")
+        if self.session.document.nodes[1:]:
+            if self.file:
+                self.screen.rule(str(self.file))
             self.show()
         try:
             with self.screen.held():
                 self._converse()
         finally:  # nobody loses a text because a terminal was closed
-            self.screen.end()
-            if self.changed and draft:
-                self._keep(draft)
-
-    def _keep(self, draft: Path) -> None:
-        with contextlib.suppress(OSError):
-            draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.save(self.session.document, draft)
-        self.screen.say(f"not saved, but kept until you next leave: gpt2 repl --load {draft}")
+            with undisturbed():
+                kept_at = files.keep(self.session.document, drafts) if self.changed and drafts else None
+                with contextlib.suppress(OSError):  # there may be no terminal any more
+                    self.screen.end()
+                    if kept_at:
+                        self.screen.say("not saved, but kept:")
+                        terminal.say(f"gpt2 repl --load {shlex.quote(str(kept_at))}")
 
     def _converse(self) -> None:
+        warned = False
         while True:
             try:
-                self.answer(self.screen.read())
+                line = self.screen.read()
             except EOFError:
-                break
+                if warned or self.drafts or not self.changed:
+                    return
+                warned = True
+                self.screen.say("the text is not saved and will be lost: /save FILE; Ctrl-D again or /exit leaves")
+                continue
             except KeyboardInterrupt:
                 self.screen.say("Ctrl-D or /exit leaves; /help lists the commands")
+                continue
+            except OSError:  # the terminal has gone; its signal comes later, or not at all
+                raise Terminated from None
+            try:
+                self.answer(line)
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                self.screen.say("stopped")
             except UserError as error:
                 self.screen.error(error.message, error.hint)
+            except Exception as error:  # a mistake of ours costs nobody a text
+                if os.environ.get("GPT2_DEBUG"):
+                    raise
+                bug = "this is a bug: run again with GPT2_DEBUG=1 and report it; /save keeps the text"
+                self.screen.error(f"unexpected {type(error).__name__}: {error}", bug)
 
     def answer(self, line: str) -> None:
         """A command, or text for the document, after which the model goes on."""
@@ -91,19 +131,20 @@ class Repl:
         elif not added:
             self.screen.say("nothing was added")
 
-    def write(self, samples: int, *, stream: bool = False) -> str | None:
-        """Let the session write until it is done or Ctrl-C; returns the last piece's finish."""
-        document, printed, finish = self.session.document, 0, None
+    def write(self, samples: int, *, stream: bool = False) -> str:
+        """Let the session write until it is done or Ctrl-C; returns the last piece's finish, or "interrupted"."""
+        document, printed, finish = self.session.document, 0, ""
         known = len(document.nodes)
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            contextlib.closing(self.session.write(samples)) as pieces,
-        ):
-            for piece in pieces:
-                finish = piece.finish
-                if stream and finish is None:
-                    self.screen.text(piece.text, yours=False)
-                    printed += len(piece.text)
+        with once():
+            try:
+                with contextlib.closing(self.session.write(samples)) as pieces:
+                    for piece in pieces:
+                        finish = piece.finish or ""
+                        if stream and not finish:
+                            self.screen.text(piece.text, yours=False)
+                            printed += len(piece.text)
+            except KeyboardInterrupt:
+                finish = "interrupted"
         if stream and len(document.nodes) > known:
             self.screen.text(document.nodes[document.current].text[printed:], yours=False)
         return finish

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app_or_none
+from prompt_toolkit.application import get_app_or_none, run_in_terminal
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document as Typed
+from prompt_toolkit.filters import is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -29,6 +30,7 @@ from prompt_toolkit.utils import is_dumb_terminal
 from gpt2cli import terminal
 from gpt2cli.errors import Terminated
 from gpt2cli.repl import keyboard, layout
+from gpt2cli.repl.interrupts import LEAVING, handled
 from gpt2cli.repl.layout import Run
 
 BLOCK = '"""'
@@ -40,14 +42,19 @@ Complete = Callable[[str], tuple[int, list[str]]]
 class Screen:
     """`text` streams, `say` tells, `read` asks for the next line."""
 
-    def __init__(self, complete: Complete, status: Callable[[int], str], history: Path | None) -> None:
-        """`status` gives the status bar for a width. Lines are remembered in the file `history`, if there is one."""
+    def __init__(
+        self, complete: Complete, status: Callable[[int], str], again: Callable[[], None], history: Path | None
+    ) -> None:
+        """`status` gives the status bar for a width; `again` shows the text on an empty screen, after the window has
+        changed its width. Lines are remembered in the file `history`, if there is one."""
         self._dumb = is_dumb_terminal()
         self._plain = self._dumb or bool(os.environ.get("NO_COLOR"))
         self._output = create_output(stdout=sys.stdout)
         self._line: list[Run] = []  # the text's last line
         self._drawn = False  # whether the cursor stands behind it
         self._usual: list[Any] | None = None  # the terminal's attributes outside `held`
+        self._again = again
+        self._width = self.columns
         if not self._dumb:
             self._session = self._editor(complete, status, history)
 
@@ -110,37 +117,50 @@ class Screen:
 
     def rule(self, heading: str) -> None:
         """What follows is not the document."""
-        self.say(f"── {layout.visible(heading)} ──")
+        self.say(f"── {heading} ──")
 
     def say(self, text: str) -> None:
         """Something that is not the document, on stderr, in rows of its own."""
         self._leave_row()
-        for line in text.split("\n"):
+        for line in layout.visible(text).split("\n"):
             fits = layout.width(line) <= self.columns
             for part in [line] if fits else textwrap.wrap(line, self.columns, subsequent_indent="  "):
                 terminal.say(part)
 
     def error(self, message: str, hint: str) -> None:
         self._leave_row()
-        terminal.error(message, hint)
+        terminal.error(layout.visible(message), layout.visible(hint))
 
     def read(self) -> str:
         """The next input: a line, or several. Raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
         self._leave_row()
         if self._dumb:
             return _plain_line()
-        bold = "" if self._plain else "bold"
-        row = [(bold if yours else "", text) for yours, text in self._last_row()]
+        self._width = self.columns
         with _signals():
-            return self._session.prompt(FormattedText(row))
+            return _readable(self._session.prompt(self._prompt))
+
+    def _prompt(self) -> FormattedText:
+        """The last row of the text, asked for whenever the line is drawn."""
+        if self._width != self.columns:  # the rows above were broken for another window
+            self._width = self.columns
+            run_in_terminal(self._redraw)
+        bold = "" if self._plain else "bold"
+        return FormattedText((bold if yours else "", text) for yours, text in self._last_row())
+
+    def _redraw(self) -> None:
+        self._output.erase_screen()
+        self._output.cursor_goto(0, 0)
+        self._again()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """While this lasts, keys typed when nobody reads are not shown amid the text; they wait for the line editor."""
         with keyboard.restored() as self._usual:
-            if not self._dumb:
-                keyboard.apply(keyboard.held(self._usual))
-            yield
+            held = None if self._dumb else keyboard.held(self._usual)
+            keyboard.apply(held)
+            with keyboard.suspended(self._usual, held):
+                yield
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -165,9 +185,9 @@ class Screen:
         self._leave_row()
         try:
             if self._dumb:
-                return input(question)
+                return _readable(input(question))
             with _signals():
-                return PromptSession[str]().prompt(question)
+                return _readable(PromptSession[str]().prompt(question))
         except (EOFError, KeyboardInterrupt):
             return ""
 
@@ -216,7 +236,7 @@ def _bindings() -> KeyBindings:
     def newline(event: KeyPressEvent) -> None:
         event.current_buffer.newline(copy_margin=False)
 
-    @bindings.add("c-c")
+    @bindings.add("c-c", filter=~is_searching)  # a search it ends, by itself
     def drop(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
@@ -231,7 +251,12 @@ def _plain_line() -> str:
     line = input("> ")
     while line.startswith(BLOCK) and not is_closed(line):
         line += "\n" + input()
-    return line
+    return _readable(line)
+
+
+def _readable(line: str) -> str:
+    """Bytes that were no UTF-8 as U+FFFD."""
+    return "".join("\ufffd" if "\ud800" <= one <= "\udfff" else one for one in line)
 
 
 def is_closed(text: str) -> bool:
@@ -251,7 +276,7 @@ class _Completer(Completer):
 class _FileHistory(FileHistory):
     def store_string(self, string: str) -> None:
         with contextlib.suppress(OSError):  # a full disk is no reason to stop writing
-            super().store_string(string)
+            super().store_string(_readable(string))
 
 
 def _history(path: Path | None) -> History:
@@ -277,16 +302,21 @@ def _signals() -> Iterator[None]:
         if app and app.is_running and not (app.future and app.future.done()):
             app.exit(exception=Terminated())
 
+    leaving = False
+
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal leaving
+        leaving = True
         app = get_app_or_none()
         if app is None or app.loop is None:
             raise Terminated
         app.loop.call_soon_threadsafe(leave)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = [signal.signal(number, handle) for number in numbers]
     try:
-        yield
+        with handled(handle, *LEAVING):
+            yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number in LEAVING if leaving else ():
+            signal.signal(number, signal.SIG_IGN)  # what is put away now is not disturbed
+    if leaving:  # it came as the line was accepted
+        raise Terminated

@@ -6,11 +6,11 @@ says after it keeps the tokens it chose."""
 import codecs
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gpt2cli import generation
+from gpt2cli import generation, inputs
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import Logprob, Piece
 from gpt2cli.model import Model
@@ -50,10 +50,31 @@ class Session:
     """`write` continues the document; what comes becomes nodes however it ends."""
 
     def __init__(self, model: Model, settings: Settings, document: Document | None = None) -> None:
-        self.model, self.settings = model, settings
+        """Raises UsageError and CannotMeet where the model cannot take the settings."""
         self.document = document or Document()
         self.stats: Stats | None = None
         self._ids: tuple[object, list[int]] = (None, [])  # of the place they were computed for
+        self._begin(model, settings)
+
+    def _begin(self, model: Model, settings: Settings) -> None:
+        window = model.engine.window
+        if settings.keep > window // 2:
+            raise CannotMeet(
+                f"keep {settings.keep} leaves too little of the window of {window} tokens",
+                f"keep at most {window // 2}",
+            )
+        biases = inputs.logit_bias(settings.logit_bias, model.tokenizer, escapes=False)
+        model.engine.check_ids(list(biases))
+        self.model, self.settings, self._biases = model, settings, biases
+
+    def change(self, settings: Settings) -> None:
+        """Go on with other settings. Raises UsageError and CannotMeet."""
+        self._begin(self.model, settings)
+
+    def use(self, model: Model) -> None:
+        """Go on with another model. Raises UsageError and CannotMeet where it cannot take the settings."""
+        self._begin(model, self.settings)
+        self.stats = None
 
     def ids(self) -> list[int]:
         """The tokens of the current text."""
@@ -85,8 +106,7 @@ class Session:
     def context(self) -> list[int]:
         """The tokens that are fed: all, or the first `keep` and the recent ones. Where these begin moves in steps of
         a quarter of the window, so that the cache serves several continuations of a long text."""
-        ids, window = self.ids(), self.model.engine.window
-        keep = min(self.settings.keep, window // 2)
+        ids, window, keep = self.ids(), self.model.engine.window, self._keep()
         step = max(1, (window - keep) // 4)
         room = step if self.settings.max_tokens is None else min(self.settings.max_tokens, step)
         start = keep
@@ -94,28 +114,30 @@ class Session:
             start += step
         return ids[:keep] + ids[start:]
 
+    def _keep(self) -> int:
+        """The tokens at the beginning that stay."""
+        path, keep = self.document.path(), self.settings.keep
+        if keep == -1:
+            keep = len(self.model.tokenizer.encode(path[0].text)) if path else 0
+        return min(keep, self.model.engine.window // 2)
+
     def write(self, samples: int = 1) -> Generator[Piece, None, None]:
         """Continue at the current place. Each row becomes a node when the iterator ends or is closed; a row of which
         nothing came becomes none. The last new node of the first row is then current.
 
         The text of a piece with `finish` may hold half a character, which its node does not. Raises UserError."""
         settings, engine = self.settings, self.model.engine
-        if settings.keep > engine.window // 2:
-            raise CannotMeet(
-                f"keep {settings.keep} leaves too little of the window of {engine.window} tokens",
-                f"keep at most {engine.window // 2}",
-            )
         context = self.context()
         pieces = generation.generate(
             self.model,
             context,
-            sampling=settings.sampling,
+            sampling=replace(settings.sampling, logit_bias=self._biases),
             max_tokens=settings.max_tokens,
             min_tokens=settings.min_tokens,
             samples=samples,
             stop=settings.stop,
             ignore_eos=settings.ignore_eos,
-            keep=settings.keep,
+            keep=self._keep(),
             resume=True,
         )
         self.stats = stats = Stats(settings.seed, reused=engine.shared(context))
@@ -162,7 +184,9 @@ class Session:
         """For each token of the model's last text: its probability, and the `count` best. Of a text longer than the
         context, for the end of it. Raises UsageError where the last text is not the model's."""
         node, context = self._last(), self.context()
-        start = max(1, len(context) - len(node.ids))
+        cut = len(context) < len(self.ids())
+        recent = len(context) - (self._keep() if cut else 0)  # what was kept of the beginning is no neighbour of it
+        start = max(1, len(context) - min(recent, len(node.ids)))
         engine = self.model.engine
         held = engine.resume(context[:start])
         logits = engine.feed([context[held:-1]], every=True)[start - 1 - held :]
@@ -189,10 +213,6 @@ class Session:
         if not self._ours(node):
             raise UsageError("the last text is not this model's", "an empty line lets it go on, then /why")
         return node
-
-    def use(self, model: Model) -> None:
-        """Go on with another model."""
-        self.model, self.stats = model, None
 
 
 def whole_characters(ids: list[int], tokenizer: Tokenizer) -> tuple[str, list[int]]:

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf
 from typing import Any
 
 from gpt2cli import inputs
@@ -20,13 +19,14 @@ class Settings:
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    keep: int = 0
+    keep: int = 0  # -1: the first text
+    logit_bias: tuple[str, ...] = ()  # TOKEN=X, of which each model makes ids of its own
 
     def __post_init__(self) -> None:
-        least = {"max-tokens": self.max_tokens or 0, "min-tokens": self.min_tokens, "keep": self.keep}
-        for key, value in least.items():
-            if value < 0:
-                raise UsageError(f"{key} is {value}", f"{key} must be 0 or more")
+        least = {"max-tokens": (self.max_tokens or 0, 0), "min-tokens": (self.min_tokens, 0), "keep": (self.keep, -1)}
+        for key, (value, lowest) in least.items():
+            if value < lowest:
+                raise UsageError(f"{key} is {value}", f"{key} must be {lowest} or more")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise UsageError(f"min-tokens {self.min_tokens} is more than max-tokens", "change the other one first")
         if "" in self.stop:
@@ -43,7 +43,7 @@ class Settings:
 
     def changed(self, key: str, value: str) -> "Settings":
         """The same with `key` set to what `value` says. Raises UsageError."""
-        name = _name(key)
+        name = self.name(key).replace("-", "_")
         try:
             parsed = _PARSERS[name](value)
         except ValueError:
@@ -57,14 +57,23 @@ class Settings:
         values = {**asdict(self.sampling), **asdict(self)}
         return {name.replace("_", "-"): _text(values[name]) for name in _PARSERS}
 
+    @staticmethod
+    def name(key: str) -> str:
+        """The setting's name as `shown` has it, whichever way it was written. Raises UsageError."""
+        name = key.lstrip("-").replace("-", "_").lower()
+        name = _SHORT.get(name, name).replace("_", "-")
+        if name not in KEYS:
+            near = difflib.get_close_matches(name, KEYS, n=1)
+            raise UsageError(f"there is no setting '{key}'", f"did you mean {near[0]}?" if near else "/show lists them")
+        return name
+
     def record(self) -> dict[str, Any]:
         """Plain data, without the seed: a node's settings."""
         sampling = asdict(self.sampling)
         del sampling["seed"]
-        bias = {str(token): "-inf" if value == -inf else value for token, value in self.sampling.logit_bias.items()}
         others = asdict(self)
         del others["sampling"]
-        return sampling | others | {"logit_bias": bias, "stop": list(self.stop)}
+        return sampling | others | {"logit_bias": list(self.logit_bias), "stop": list(self.stop)}
 
 
 def _count(value: str) -> int | None:
@@ -78,7 +87,7 @@ def _switch(value: str) -> bool:
     return words[value.lower()]
 
 
-def _stops(value: str) -> tuple[str, ...]:
+def _texts(value: str) -> tuple[str, ...]:
     return () if value == "off" else (inputs.argument_text(value, escapes=True),)
 
 
@@ -100,26 +109,18 @@ _TABLE: dict[str, tuple[Callable[[str], Any], str]] = {
     "presence_penalty": (float, "presence-penalty 0.5"),
     "frequency_penalty": (float, "frequency-penalty 0.5"),
     "no_repeat_ngram": (int, "no-repeat-ngram 3"),
+    "logit_bias": (_texts, "logit-bias 262=-5"),
     "seed": (_seed, "seed 42"),
-    "stop": (_stops, "stop \\n"),
+    "stop": (_texts, "stop \\n"),
     "ignore_eos": (_switch, "ignore-eos on"),
     "keep": (int, "keep 20"),
 }
 _PARSERS = {name: parser for name, (parser, _) in _TABLE.items()}
 _EXAMPLES = {name: example for name, (_, example) in _TABLE.items()}
-_SAMPLING = {field.name for field in fields(Sampling)}
+_SAMPLING = {field.name for field in fields(Sampling)} - {"logit_bias"}
 _SHORT = {"n": "max_tokens", "t": "temperature", "temp": "temperature", "s": "seed"}
 
 KEYS = tuple(name.replace("_", "-") for name in _TABLE)
-
-
-def _name(key: str) -> str:
-    name = key.lstrip("-").replace("-", "_").lower()
-    name = _SHORT.get(name, name)
-    if name not in _TABLE:
-        near = difflib.get_close_matches(name.replace("_", "-"), KEYS, n=1)
-        raise UsageError(f"there is no setting '{key}'", f"did you mean {near[0]}?" if near else "/show lists them")
-    return name
 
 
 def _text(value: Any) -> str:

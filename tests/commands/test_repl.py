@@ -1,10 +1,12 @@
 """gpt2 repl as people use it: in a terminal, whose screen is read, and in a pipe."""
 
-import json
+import os
 import re
+import shutil
 import signal
 import stat
 import sys
+import time
 
 import pytest
 from conftest import assert_error
@@ -19,7 +21,7 @@ if sys.platform == "win32":
 
 from terminals import Terminal
 
-CTRL_C, CTRL_D, CTRL_R, ALT_ENTER, ENTER, TAB = "\x03", "\x04", "\x12", "\x1b\r", "\r", "\t"
+CTRL_C, CTRL_D, CTRL_R, CTRL_Z, ALT_ENTER, ENTER, TAB = "\x03", "\x04", "\x12", "\x1a", "\x1b\r", "\r", "\t"
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,17 @@ def text_of(terminal):
     return joined.rstrip("\n")
 
 
+def all_kept(tmp_path):
+    """What was not saved, oldest first."""
+    paths = sorted((tmp_path / "state/unsaved").iterdir())
+    return [Document.from_json(path.read_text(), str(path)) for path in paths]
+
+
+def kept(tmp_path):
+    (document,) = all_kept(tmp_path)
+    return document
+
+
 def saved(terminal, path):
     terminal.type(f"/save {path.name}{ENTER}")
     terminal.wait(f"saved: {path.name}")
@@ -168,8 +181,7 @@ def test_keys_typed_early_wait_and_are_not_shown_amid_the_text(repl, says, tmp_p
     assert text_of(terminal).startswith(f"{first}ZZ")
     terminal.type(CTRL_D)
     assert terminal.exit_code() == 0
-    text = Document.from_json((tmp_path / "state/unsaved.json").read_text(), "it").text
-    assert text == f"{first}ZZ" + says(f"{first}ZZ", 2, 60)
+    assert kept(tmp_path).text == f"{first}ZZ" + says(f"{first}ZZ", 2, 60)
 
 
 def test_ctrl_c_at_the_prompt_is_a_hint_and_drops_the_line(repl, tmp_path):
@@ -182,7 +194,7 @@ def test_ctrl_c_at_the_prompt_is_a_hint_and_drops_the_line(repl, tmp_path):
     terminal.wait(lambda t: not any("never mind" in line for line in t.lines), "an empty line")
     terminal.type(CTRL_D)
     assert terminal.exit_code() == 0
-    assert not (tmp_path / "state/unsaved.json").exists()
+    assert not (tmp_path / "state/unsaved").exists()
 
 
 def test_load_goes_on_where_save_was(repl, says, tmp_path):
@@ -274,6 +286,11 @@ def test_blocks_new_lines_and_slashes_are_text(wide, folder):
         ("/load -f broken.json", "'broken.json' is no document", "/save"),
         ("/model tinny", "tinny", "tiny"),
         ("/why", "the last text is not this model's", "empty line"),
+        ("/set keep 5000", "keep 5000 leaves too little of the window", "at most 512"),
+        ("/set logit-bias 99999=1", "the token id 99999 lies outside", "4095"),
+        ("/goto " + "9" * 5000, "there is no branch or place", "/branches"),
+        ("/undo ²", "'²' is not a number", "/undo 2"),
+        ("/restore", "no unsaved text is kept", "/load"),
     ],
 )
 def test_a_mistake_is_an_error_a_hint_and_another_chance(wide, typed, error, hint):
@@ -312,10 +329,18 @@ def test_settings_seed_tokens_stats_and_clear(repl):
     terminal.wait(seed(1))
     terminal.type(f"/set temperature 0.5{ENTER}/show temperature{ENTER}")
     terminal.wait("temperature       0.5")
+    terminal.type(f"/set logit_bias 262=-5{ENTER}/show logit_bias{ENTER}")
+    terminal.wait("logit-bias        262=-5")
     terminal.type(f"/seed 77{ENTER}/tokens{ENTER}/stats{ENTER}/clear{ENTER}")
     terminal.wait("' king'")
     terminal.wait("last: seed 1, 12 tokens")
     terminal.wait(lambda t: re.search(r" 0/1024 .*seed 77", t.screen.display[-1]), "an empty page")
+
+
+def test_a_name_that_cannot_be_saves_nothing_and_loses_nothing(wide, folder):
+    wide.type(f"The king{ENTER}/save {'x' * 300}{ENTER}")
+    wide.wait(lambda t: "File name too long" in "".join(t.screen.display))
+    assert saved(wide, folder / "after.json").text == "The king"
 
 
 def test_read_appends_a_file(wide, folder):
@@ -396,7 +421,7 @@ def test_no_history_leaves_nothing(repl, tmp_path):
     terminal = repl("--no-history", "-n", 0)
     terminal.type(f"secret{ENTER}")
     terminal.wait(tokens(r"[1-9]"))
-    terminal.type(CTRL_D)
+    terminal.type(f"/exit{ENTER}")
     assert terminal.exit_code() == 0
     assert not (tmp_path / "state").exists()
 
@@ -408,7 +433,193 @@ def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number):
     terminal.wait(seed(1))
     terminal.process.send_signal(number)
     assert terminal.exit_code() == 143
-    assert json.loads((tmp_path / "state/unsaved.json").read_text())["nodes"][1]["text"] == "The king"
+    assert kept(tmp_path).text.startswith("The king")
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term):
+    terminal = repl("-n", 2, term=term)
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(lambda t: t.lines and (tokens(r"[3-9]")(t) or [line for line in t.lines if line][-1] == ">"), "it")
+    os.close(terminal.main)  # as a terminal emulator does whose window is closed
+    terminal.main = os.open(os.devnull, os.O_RDWR)
+    assert terminal.process.wait(timeout=30) == 143
+    assert kept(tmp_path).text.startswith("The king")
+
+
+def test_a_second_signal_does_not_interrupt_the_first(repl, tmp_path):
+    for gap in (0, 0.002, 0.005, 0.01, 0.02):
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
+        terminal = repl("-n", 2)
+        terminal.type(f"The king{ENTER}")
+        terminal.wait(seed(1))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            if terminal.process.poll() is None:
+                terminal.process.send_signal(number)
+            time.sleep(gap)
+        assert terminal.exit_code() == 143
+        assert kept(tmp_path).text.startswith("The king")
+
+
+def test_many_presses_of_ctrl_c_are_one(repl, tmp_path):
+    terminal = repl("-n", -1)
+    terminal.type(f"Once{ENTER}")
+    terminal.wait(lambda t: len(text_of(t)) > 60, "sixty characters")
+    for _ in range(8):
+        terminal.process.send_signal(signal.SIGINT)
+    terminal.wait(tokens(r"\d+"))
+    document = saved(terminal, tmp_path / "kept.json")
+    assert document.nodes[2].ids
+    assert len(document.text) > 60
+
+
+def test_unsaved_texts_are_kept_each_and_come_back(repl, tmp_path):
+    for text in ("The first text", "The second text"):
+        terminal = repl("-n", 0)
+        terminal.type(f"{text}{ENTER}")
+        terminal.wait(tokens(r"[1-9]\d*"))
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0
+        time.sleep(1)  # the names have seconds in them
+    assert [document.text for document in all_kept(tmp_path)] == ["The first text", "The second text"]
+    terminal = repl("-n", 0)
+    terminal.wait("/restore brings it back")
+    terminal.type(f"/restore{ENTER}")
+    terminal.wait("The second text")
+    assert saved(terminal, tmp_path / "back.json").text == "The second text"
+    terminal.type(f"/undo{ENTER}{CTRL_D}")  # to stand elsewhere is no change
+    assert terminal.exit_code() == 0
+    assert len(all_kept(tmp_path)) == 2
+
+
+def test_nothing_kept_is_said_before_it_is_lost(repl, tmp_path):
+    terminal = repl("--no-history", "-n", 0)
+    terminal.type(f"secret{ENTER}{CTRL_D}")
+    terminal.wait("not saved and will be lost")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+
+
+def test_a_state_folder_that_cannot_be_is_no_loss(repl, tmp_path):
+    (tmp_path / "state").write_text("a file")
+    terminal = repl("-n", 0, TMPDIR=str(tmp_path))
+    terminal.type(f"precious{ENTER}{CTRL_D}")
+    assert terminal.exit_code() == 0
+    (path,) = tmp_path.glob("gpt2-unsaved-*/*.json")
+    assert Document.from_json(path.read_text(), "it").text == "precious"
+
+
+def test_two_windows_do_not_overwrite_each_other(repl, tmp_path):
+    document = Document()
+    document.append("you", "The king")
+    (tmp_path / "doc.json").write_text(document.to_json())
+    first, second = (repl("-n", 0, "--load", "doc.json") for _ in range(2))
+    for terminal, answer in ((first, "saved: doc.json"), (second, "'doc.json' has changed since it was read")):
+        terminal.type(f" and more{ENTER}/save{ENTER}")
+        terminal.wait(answer)
+    second.type(f"/save -f{ENTER}")
+    second.wait("saved: doc.json")
+
+
+def test_ctrl_c_ends_a_search(repl, tmp_path):
+    terminal = repl("-n", 0)
+    terminal.type(f"Hello{ENTER}")
+    terminal.wait(tokens(r"[1-9]"))
+    terminal.type(f"{CTRL_R}x")
+    terminal.wait("I-search")
+    terminal.type(CTRL_C)
+    terminal.wait(lambda t: not any("I-search" in line for line in t.screen.display), "the prompt")
+    terminal.type(f" again{ENTER}")
+    assert saved(terminal, tmp_path / "a.json").text == "Hello again"
+
+
+def test_bytes_that_are_no_text_end_nothing(repl, tmp_path):
+    for term in ("xterm-256color", "dumb"):
+        terminal = repl("-n", 0, term=term)
+        os.write(terminal.main, b"caf\xe9 x\r")
+        assert saved(terminal, tmp_path / f"{term}.json").text == "caf\ufffd x"
+
+
+def test_a_wider_window_shows_the_text_anew(repl, says, tmp_path):
+    terminal = repl("-n", 40, columns=40, rows=30)
+    terminal.type(f"Once upon a time{ENTER}")
+    terminal.wait(seed(1))
+    whole = saved(terminal, tmp_path / "a.json").text
+    terminal.resize(100, 30)
+    end = whole.split("\n")[-1][-20:]
+    terminal.wait(lambda t: sum(line.count(end) for line in t.screen.display) == 1, "the end, once")
+    terminal.wait(lambda t: "".join(line.rstrip() for line in t.screen.display[:-1]).count(whole[:20]) <= 1, "once")
+
+
+def test_edits_are_undone_and_a_failing_editor_loses_nothing(repl, tmp_path):
+    for name, script in (
+        ("good", 'printf "The queen\\n" > "$1"'),
+        ("latin", 'printf "caf\\351\\n" > "$1"'),
+        ("bad", "exit 3"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "editor").symlink_to("good")
+    terminal = repl("-n", 0, EDITOR="./editor", TMPDIR=str(tmp_path), columns=160)
+    terminal.type(f"The king{ENTER}/edit{ENTER}")
+    terminal.wait("The queen")
+    terminal.type(f"/undo{ENTER}/redo{ENTER}/undo{ENTER}")
+    assert saved(terminal, tmp_path / "a.json").text == "The king"
+    for name, message, hint in (
+        ("latin", "is not UTF-8", "what you wrote is in"),
+        ("bad", "ended with 3", "as it was"),
+    ):
+        (tmp_path / "editor").unlink()
+        (tmp_path / "editor").symlink_to(name)
+        terminal.type(f"/edit{ENTER}")
+        terminal.wait(message)
+        terminal.wait(hint)
+    (path,) = tmp_path.glob("gpt2-*/document.txt")
+    assert path.read_bytes() == b"caf\xe9\n"
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+
+
+def test_an_editor_that_cannot_be_is_an_error(repl):
+    terminal = repl("-n", 0, EDITOR='vi "')
+    terminal.type(f"/edit{ENTER}")
+    terminal.wait("No closing quotation")
+    terminal.type(CTRL_D)
+    assert terminal.exit_code() == 0
+
+
+def test_an_answer_that_is_none_is_asked_again(repl, tmp_path):
+    terminal = repl(columns=100)
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    terminal.type(f"/alternatives 3{ENTER}")
+    terminal.wait("which one? [1-3")
+    for wrong in ("7", "²"):
+        terminal.type(f"{wrong}{ENTER}")
+        terminal.wait(f"there is no alternative '{wrong}'")
+    terminal.type(f"2{ENTER}")
+    assert saved(terminal, tmp_path / "a.json").current == 4
+
+
+def test_a_text_file_is_a_beginning(repl, says, tmp_path):
+    (tmp_path / "story.txt").write_text("The king\n")
+    terminal = repl("-f", "story.txt")
+    terminal.wait("The king")
+    terminal.type(ENTER)
+    terminal.wait(seed(1))
+    assert saved(terminal, tmp_path / "a.json").text == "The king" + says("The king", 1)
+
+
+def test_ctrl_z_gives_the_shell_its_terminal(repl, tmp_path):
+    terminal = repl("-n", -1, shell='set -m; "$@"; stty -a; fg', rows=50)
+    terminal.type(f"Once{ENTER}")
+    terminal.wait(lambda t: len(text_of(t)) > 20, "text")
+    terminal.type(CTRL_Z)
+    terminal.wait(lambda t: any(re.search(r"(?<!-)\bicanon\b", line) for line in t.lines), "whole lines")
+    terminal.wait(lambda t: any(re.search(r"(?<!-)\becho\b", line) for line in t.lines), "an echo")
+    terminal.wait(lambda t: len(t.lines) > 60, "more text")
+    terminal.type(CTRL_C)
+    terminal.wait(tokens(r"\d+"))
 
 
 def test_a_pipe_is_answered_once(run, says):
@@ -430,7 +641,8 @@ def test_wrong_uses(run, tmp_path):
     assert_error(run("repl", stdin=""), 2, "stdin is empty")
     assert_error(run("repl"), 2, "stdout is not a terminal")
     assert_error(run("repl", "--greedy", "-t", 1, stdin="x"), 2, "--greedy contradicts")
-    assert_error(run("repl", "--keep", -1, stdin="x"), 2, "keep is -1")
+    assert_error(run("repl", "--keep", 900, stdin="x"), 6, "keep 900 leaves too little")
+    assert_error(run("repl", "--logit-bias", "8000=-inf", stdin="x"), 2, "8000 lies outside")
     assert_error(run("repl", "--load", tmp_path / "no", stdin="x"), 2, "no'")
     (tmp_path / "bad").write_text("{}")
     assert_error(run("repl", "--load", tmp_path / "bad", stdin="x"), 5, "is no document")

@@ -263,10 +263,48 @@ def test_keep_stays_at_the_beginning(small):
     session = Session(small, settings(max_tokens=4, keep=5))
     go_on(session, "The old man and the sea " * 10)
     assert session.context()[:5] == session.ids()[:5]
-    session.settings = session.settings.changed("keep", "1000")
-    assert len(session.context()) <= small.engine.window
     with pytest.raises(CannotMeet, match="keep 1000"):
-        session.write()
+        session.change(session.settings.changed("keep", "1000"))
+    assert session.settings.keep == 5
+
+
+def test_keep_minus_one_is_the_first_text(small):
+    session = Session(small, settings(max_tokens=4, keep=-1))
+    first = len(small.tokenizer.encode("The old man"))
+    go_on(session, "The old man")
+    go_on(session, " and the sea" * 20)
+    assert len(session.context()) < len(session.ids())
+    assert session.context()[:first] == session.ids()[:first]
+
+
+def test_why_of_a_text_that_was_cut_behind_what_was_kept(small):
+    """Each token is shown with its own probability: the sum over the window's end says so."""
+    session = Session(small, settings(max_tokens=60, keep=8, temperature=0))
+    go_on(session, "The old man and the sea " * 4)
+    node = session.document.nodes[session.document.current]
+    considered, context = session.why(1), session.context()
+    assert len(context) < len(session.ids())
+    assert len(considered) <= len(context) - 8
+    small.engine.reset()
+    logits = small.engine.feed([context], every=True)
+    for place, (token, found) in enumerate(zip(node.ids[-len(considered) :], considered, strict=True)):
+        row = logits[len(context) - len(considered) + place - 1]
+        assert found.logprob == pytest.approx(row[token] - np.logaddexp.reduce(row.astype(float)), abs=1e-3)
+
+
+def test_biases_are_the_model_s_own_ids(small, tiny):
+    session = Session(small, settings(logit_bias=("299=-5",)))
+    with pytest.raises(UsageError, match=" the"):
+        session.change(session.settings.changed("logit-bias", " the quick=-5"))
+    assert session.settings.logit_bias == ("299=-5",)
+    tiny_session = Session(tiny, settings(logit_bias=(" the=-inf", " a=-inf"), max_tokens=60))
+    go_on(tiny_session, "Once upon a time there was")
+    banned = {tiny.tokenizer.encode(word)[0] for word in (" the", " a")}
+    assert not banned & set(tiny_session.document.nodes[2].ids)
+    beyond = Session(tiny, settings(logit_bias=("4000=-5",)))
+    with pytest.raises(UsageError, match="4000"):
+        beyond.use(small)
+    assert beyond.model is tiny
 
 
 def test_settings_are_checked_and_named():
@@ -284,7 +322,7 @@ def test_settings_are_checked_and_named():
         ("temperature", "-1", "-1"),
         ("top-p", "2", "2"),
         ("max-tokens", "-5", "-5"),
-        ("keep", "-1", "-1"),
+        ("keep", "-2", "-2"),
         ("ignore-eos", "maybe", "'maybe'"),
         ("min-tokens", "11", "11"),
         ("sampling", "1", "sampling"),
