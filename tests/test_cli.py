@@ -194,6 +194,24 @@ def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
 
 
 @POSIX
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_library_cut_off_in_its_import_is_no_bug(spawn, tmp_path, name, code):
+    """Extension modules turn what a signal raises into ImportError. SIGTERM is heard once: saving goes on."""
+    again = "for one in (signal.SIGTERM, signal.SIGHUP): os.kill(os.getpid(), one)" if name == "SIGTERM" else "pass"
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os, pathlib, signal\n"
+        f"try:\n    os.kill(os.getpid(), signal.{name})\n"
+        f"except BaseException:\n    {again}\n"
+        "    pathlib.Path(__file__).with_name('saved').touch()\n"
+        "    raise ImportError('initialization failed')\n"
+    )
+    process = spawn("generate", "-n", "1", "Once", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out, errors) == (code, b"", b"")
+    assert (tmp_path / "saved").exists()
+
+
+@POSIX
 def test_ctrl_c_still_prints_the_json_object(spawn):
     process = spawn("generate", "-v", "-n", "100000", "Once", "--json", "-N", "2")
     wait_until_loaded(process)
