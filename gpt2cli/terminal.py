@@ -52,6 +52,8 @@ class Output:
 
     def __init__(self, path: Path | None = None) -> None:
         """Raises StorageError where the file cannot be written, before any work is done."""
+        if is_stdout(path):
+            path = None
         self._path = path
         self._part: Path | None = None
         self._dim: tuple[str, str] | None = None
@@ -62,7 +64,10 @@ class Output:
             self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
             return
         try:
-            if path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
+            number = _descriptor(path)
+            if number is not None:  # behind the link may be a file that others write too
+                self._file = os.fdopen(os.dup(number), "wb")
+            elif path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
                 self._file = path.open("wb")
             else:
                 target = path.resolve()  # a link stays a link
@@ -89,11 +94,16 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.keep()
-        elif self._part is not None:
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self.keep()
+        finally:
+            if self._path is not None:
+                with contextlib.suppress(OSError):  # what a full disk did not take, closing tries again
+                    self._file.close()
+            if self._part is not None:
+                with contextlib.suppress(OSError):
+                    self._part.unlink(missing_ok=True)
 
     def keep(self) -> None:
         """Give the file its name. Nothing to do for stdout."""
@@ -118,6 +128,22 @@ class Output:
             f"cannot write to {where}: {reason.strerror or reason}",
             "make room, or choose another file: -o FILE",
         )
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether a path is our own stdout: None, or /dev/stdout and the like."""
+    return path is None or _descriptor(path) == 1
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file of ours that a path such as /dev/stderr or /proc/self/fd/3 names."""
+    with contextlib.suppress(OSError):
+        for _ in range(40):  # as many links as the system follows
+            folder = os.path.realpath(path.parent)
+            if folder in ("/dev/fd", f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
+                return int(path.name)
+            path = path.parent / path.readlink()
+    return None
 
 
 def say_out(text: str) -> None:

@@ -298,6 +298,19 @@ def test_a_full_disk(spawn):
     assert errors.count(b"\n") == 2
 
 
+@POSIX
+@pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/dev/stderr", "/dev/fd/7"])
+def test_an_open_file_as_output_file_is_written_in_place(tmp_path, target):
+    if target.startswith("/proc") and not Path(target).exists():
+        pytest.skip("no /proc")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    command = f"{{ echo before; {GPT2} generate -n 2 --seed 1 Once -o {target}; echo after; }} >f 2>&1 7>&1"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    lines = (tmp_path / "f").read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "link"]
+
+
 def test_utf8_both_ways_whatever_the_locale_says(spawn):
     environment = os.environ | {
         "LC_ALL": "C",

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,19 @@ def test_a_file_with_the_longest_name_can_be_written(tmp_path):
     with terminal.Output(target) as output:
         output.write("text")
     assert target.read_text() == "text"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_file_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    """Each flush fails, that of closing too."""
+    opened = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *_: opened(os.open("/dev/full", os.O_WRONLY), "wb"))
+    with (
+        pytest.raises(StorageError, match=r"text.txt': No space left"),
+        terminal.Output(tmp_path / "text.txt") as output,
+    ):
+        output.write("text")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("terminal_like", [True, False])

@@ -116,8 +116,9 @@ def generate(
         "draft_model": draft_model,
     }
     structured = as_json or as_jsonl
-    to_stdout = output_file is None or str(output_file) == "-"
-    with terminal.Output(None if to_stdout else output_file) as output:
+    if str(output_file) == "-":
+        output_file = None
+    with terminal.Output(output_file) as output:
         with terminal.progress(quiet=quiet) as update:
             opening = partial(
                 load,
@@ -180,7 +181,7 @@ def generate(
             )
         )
         if echo is None:
-            echo = to_stdout and terminal.stdout_is_terminal()
+            echo = terminal.is_stdout(output_file) and terminal.stdout_is_terminal()
         texts = None
         if not structured:
             texts = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
