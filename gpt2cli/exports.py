@@ -33,8 +33,8 @@ class Export:
     """A cached export, as its manifest says."""
 
     folder: Path
-    model: str  # a repository of the hub, or the path of a folder
-    revision: str | None  # a commit of the hub; None for a folder
+    model: str  # a repository of the hub, the path of a folder, or the name of the built-in model
+    revision: str | None  # a commit of the hub
     branch: str | None  # what was asked for when it was made: a branch, a tag, a commit
     precision: str
     version: int
@@ -48,7 +48,7 @@ class Export:
     @property
     def stale(self) -> bool:
         """Made by another version of the exporter, or from a folder that is gone."""
-        return self.version != VERSION or (self.revision is None and not Path(self.model).is_dir())
+        return self.version != VERSION or (is_folder(self.model) and not Path(self.model).is_dir())
 
 
 def read(folder: Path) -> Export | None:
@@ -93,7 +93,7 @@ def _folders() -> list[Path]:
 
 
 def is_folder(model: str) -> bool:
-    """Whether the cache's name of a model is a folder's path (and not a repository)."""
+    """Whether the cache's name of a model is a folder's path."""
     return Path(model).is_absolute()
 
 

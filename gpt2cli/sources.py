@@ -35,7 +35,9 @@ class Source:
     @property
     def model(self) -> str:
         """What the cache calls it."""
-        return self.repository.name if self.repository else str(self.folder and self.folder.resolve())
+        if self.repository:
+            return self.repository.name
+        return self.entry.name if self.entry else str(self.folder and self.folder.resolve())
 
 
 def resolve(name: str) -> Source:

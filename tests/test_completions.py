@@ -114,12 +114,14 @@ def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, r
     from gpt2cli import catalog
 
     assert run("generate", "-m", checkpoint, "x", "-n", 1).code == 0
+    assert run("generate", "-m", "tiny", "--precision", "fp32", "x", "-n", 1).code == 0
     for words in (("generate", "-m", ""), ("show", ""), ("generate", "-m", "tiny", "--model", "")):
         found = answers(*words)
         assert set(catalog.names()) <= set(found)
         assert found["poet/tarot"] == "downloaded"
         assert found[str(checkpoint.resolve())] == "exported"
         assert "poet/other" not in found
+        assert not any(name.endswith("models/tiny") for name in found)
         assert "openai-community/gpt2" not in found  # it is there as gpt2
     assert set(answers("generate", "--model=gpt2-")) == {"--model=gpt2-large", "--model=gpt2-medium", "--model=gpt2-xl"}
 

@@ -47,7 +47,7 @@ def _rows() -> Rows:
     entries = [catalog.find(name) for name in catalog.names()]
     aliases = {entry.name: entry.repository for entry in entries if entry.repository}
     for entry in entries:
-        rows[entry.repository or str(entry.folder)] = {
+        rows[entry.repository or entry.name] = {
             "name": entry.name,
             "repository": entry.repository,
             "description": entry.description,

@@ -38,8 +38,6 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
     from gpt2cli import exports, hubcache, sources
 
     source = sources.resolve(name)
-    if source.revision is not None:
-        raise UsageError(f"'{name}' is built in", "it goes with the program: pip uninstall gpt2cli")
     freed, known = 0, sources.repositories(source)
     with exports.lock(source.model, note):
         mine = [one for one in exports.cached() if one.model == source.model]
@@ -51,6 +49,8 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             revision = source.repository.revision
             snapshots = [hubcache.snapshot(hubcache.Repository(repository, revision)) for repository in known]
             here = [one for one in here if one.folder in snapshots]
+        if not mine and source.revision is not None:
+            raise UsageError(f"'{name}' is built in", "it goes with the program: pip uninstall gpt2cli")
         if not mine and not (downloads and here):
             hint = f"its download is: gpt2 rm --downloads {name}" if here else "gpt2 list shows what is"
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)

@@ -112,6 +112,20 @@ def test_rm(run, checkpoint):
     assert_error(run("rm", "tiny"), 2, "built in")
 
 
+def test_exports_of_the_built_in_model_have_its_name(run):
+    run("pull", "-q", "tiny", "--precision", "int4")
+    assert [row["exports"][0]["precision"] for row in json.loads(run("list", "--json").stdout) if row["exports"]] == [
+        "int4"
+    ]
+    assert json.loads(run("list", "--json", "tiny").stdout)[0]["exports"]
+    assert len(run("list", "-q").stdout.split()) == len(catalog.names())
+    assert {line.partition(":")[0] for line in run("verify").stdout.splitlines()} == {"tiny"}
+    assert "tiny: the int4 export is sound" in run("verify", "tiny").stdout
+    assert run("prune").stdout == "0 B freed\n"
+    assert json.loads(run("rm", "tiny", "--json").stdout)[0]["exports"] == 1
+    assert_error(run("rm", "tiny"), 2, "built in")
+
+
 def test_prune_removes_what_is_stale(run, tmp_path):
     make_checkpoint(tmp_path / "c")
     run("pull", "-q", tmp_path / "c")
