@@ -6,7 +6,6 @@ the transfer itself are huggingface_hub's."""
 
 import errno
 import os
-import queue
 import re
 import shutil
 import threading
@@ -53,21 +52,12 @@ class Found:
 def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
     """Ask the hub what the repository holds. Raises Unreachable after `patience` seconds without an answer, and
     NetworkError where the answer is a refusal."""
-    answers: queue.Queue[Listing | BaseException] = queue.Queue()
 
-    def ask() -> None:
-        try:
-            info = _api().model_info(
-                repository.name, revision=repository.revision, files_metadata=True, timeout=patience
-            )
-            files = {file.rfilename: file.size for file in info.siblings or []}
-            answers.put(Listing(repository, str(info.sha), files))
-        except BaseException as error:
-            answers.put(error)
+    def ask() -> Listing:
+        info = _api().model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=patience)
+        return Listing(repository, str(info.sha), {file.rfilename: file.size for file in info.siblings or []})
 
-    answer = _within(patience, ask, answers)
-    if isinstance(answer, BaseException):
-        raise _explained(answer, repository, local=False)
+    answer = _within(patience, ask, repository)
     if not re.fullmatch("[0-9a-f]{40}", answer.commit):
         raise NetworkError(f"{_host()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
     return answer
@@ -75,32 +65,46 @@ def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
 
 def search(words: str, limit: int) -> list[Found]:
     """GPT-2 text-generation models on the hub, the most downloaded first. Raises as `look`."""
-    answers: queue.Queue[list[Found] | BaseException] = queue.Queue()
 
-    def ask() -> None:
+    def probe() -> None:  # the search itself is repeated for 23 s where nobody answers
+        from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+
+        hf_raise_for_status(get_session().get(f"{_endpoint()}/api/models", params={"limit": 1}, timeout=PATIENCE))
+
+    def ask() -> list[Found]:
+        models = _api().list_models(
+            search=words or None, filter=["gpt2", "text-generation"], sort="downloads", limit=limit
+        )
+        return [Found(model.id, model.downloads or 0, bool(model.gated)) for model in models]
+
+    _quieten()
+    _within(PATIENCE, probe)
+    return _within(2 * PATIENCE, ask)
+
+
+def _within(seconds: float, ask: Callable[[], _T], repository: Repository | None = None) -> _T:
+    """What `ask` returns, in a thread that is left behind where it hangs: DNS has no time limit of its own. Raises as
+    `look`."""
+    from concurrent.futures import Future
+
+    answer: Future[_T] = Future()
+
+    def run() -> None:
         try:
-            models = _api().list_models(
-                search=words or None, filter=["gpt2", "text-generation"], sort="downloads", limit=limit
-            )
-            answers.put([Found(model.id, model.downloads or 0, bool(model.gated)) for model in models])
+            answer.set_result(ask())
         except BaseException as error:
-            answers.put(error)
+            answer.set_exception(error)
 
-    answer = _within(2 * PATIENCE, ask, answers)
-    if isinstance(answer, BaseException):
-        raise _explained(answer, None, local=False)
-    return answer
-
-
-def _within(seconds: float, ask: Callable[[], None], answers: "queue.Queue[_T]") -> _T:
-    """What `ask` puts, in a thread that is left behind where it hangs: DNS has no time limit of its own."""
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        return answers.get(timeout=seconds)
-    except queue.Empty:
+        error = answer.exception(timeout=seconds)
+    except TimeoutError:
         raise Unreachable(
             f"{_host()} did not answer within {seconds:.0f} seconds", "check the network and try again"
         ) from None
+    if error is not None:
+        raise _explained(error, repository, local=False)
+    return answer.result()
 
 
 def fetch(
@@ -331,4 +335,33 @@ def _explained(error: BaseException, repository: Repository | None, *, local: bo
         return NetworkError(f"{host} answered {status} {phrase}".rstrip(), hint)
     if kind in ("JSONDecodeError", "KeyError", "TypeError", "AttributeError", "ValueError"):
         return NetworkError(f"{host} answers, but not like a Hugging Face hub", "check HF_ENDPOINT and proxies")
-    return Unreachable(f"{host} cannot be reached ({kind})", again)
+    return Unreachable(f"{host} cannot be reached: {_reason(error)}", again)
+
+
+def _reason(error: BaseException) -> str:
+    """Why nobody answered, in words."""
+    import socket
+    import ssl
+
+    kinds: dict[type[OSError], str] = {
+        socket.gaierror: "there is no network, or no such host",
+        ssl.SSLCertVerificationError: "its certificate is not trusted",
+        TimeoutError: "no answer in time",
+        ConnectionRefusedError: "it refuses the connection",
+        ConnectionError: "the connection was cut",
+    }
+    names = {
+        "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids it",
+        "ProxyError": "the proxy refuses",
+        "RemoteProtocolError": "the connection was cut",
+    }
+    name = type(error).__name__
+    cause = None if name in names else error
+    while cause is not None:
+        for kind, words in kinds.items():
+            if isinstance(cause, kind):
+                return words
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return names.get(name, name)

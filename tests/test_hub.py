@@ -299,7 +299,7 @@ def test_a_page_that_is_no_hub(hub, tell):
 def test_refused_connections(machine, tell):
     with nobody() as url:
         machine(url)
-        assert_error(tell("-q"), 4, "cannot be reached")
+        assert_error(tell("-q"), 4, "cannot be reached: it refuses the connection")
 
 
 def test_expired_links_are_asked_for_again(hub, files, tell):
@@ -463,6 +463,28 @@ def test_search(hub, files, run):
     assert json.loads(run("list", "--remote", "--json", "prose").stdout) == [
         {"name": "c/prose", "downloads": 7, "gated": False}
     ]
+
+
+def test_a_search_without_a_network_is_two_lines_within_3_seconds(machine, monkeypatch):
+    """In processes of their own: the client's warnings go to the stderr that there was when it was imported."""
+
+    def searched(url):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gpt2cli", "list", "--remote", "poetry"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"HF_ENDPOINT": url},
+        )
+        errors = within(3 + 5, process.communicate)[1].decode().splitlines()
+        assert process.returncode == 4
+        assert [line.split(":")[0] for line in errors] == ["error", "hint"], errors
+        return errors[0]
+
+    with nobody() as url:
+        assert "it refuses the connection" in searched(url)
+    with silence() as url:
+        assert "did not answer within 3 seconds" in searched(url) or "no answer in time" in searched(url)
+    assert "no such host" in searched("http://hub.invalid")
 
 
 def test_hashes_of_blobs(tmp_path):
