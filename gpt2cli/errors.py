@@ -28,6 +28,10 @@ class UserError(Exception):
         self.message = message
         self.hint = hint
 
+    def named(self, name: str) -> str:
+        """The message, which names what it is about where several things are under way."""
+        return self.message if f"'{name}'" in self.message else f"{name}: {self.message}"
+
 
 class UsageError(UserError):
     exit_code = 2

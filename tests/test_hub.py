@@ -302,6 +302,13 @@ def test_refused_connections(machine, tell):
         assert_error(tell("-q"), 4, "cannot be reached: it refuses the connection")
 
 
+def test_of_several_failures_each_names_its_model(machine, run):
+    with nobody() as url:
+        machine(url)
+        errors = run("pull", "a/one", "b/two").stderr.splitlines()
+    assert [line.split(" ")[:2] for line in errors[::2]] == [["error:", "a/one:"], ["error:", "b/two:"]]
+
+
 def test_expired_links_are_asked_for_again(hub, files, tell):
     hub.add(NAME, files)
     hub.fail("CDN", "cut", after=20_000, times=1)

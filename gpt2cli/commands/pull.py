@@ -34,7 +34,7 @@ def pull(
             try:
                 rows.append(_pulled(name, precision, source, device, update, quiet=quiet))
             except UserError as error:  # the others can still be had
-                terminal.error(error.message, error.hint)
+                terminal.error(error.named(name), error.hint)
                 code = code or error.exit_code
     if as_json:
         terminal.say_json(rows)

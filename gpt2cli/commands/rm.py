@@ -23,7 +23,7 @@ def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, 
         try:
             row = _removed(name, note, downloads=downloads)
         except UserError as error:  # the others can still go
-            terminal.error(error.message, error.hint)
+            terminal.error(error.named(name), error.hint)
             code = code or error.exit_code
             continue
         rows.append(row)
