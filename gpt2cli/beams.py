@@ -5,7 +5,7 @@ beam outputs can be compared: a hypothesis is scored by its summed log-probabili
 ones are kept; the search ends when no running beam can beat the worst of them."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -35,9 +35,10 @@ def search(
     min_tokens: int,
     end: int | None,
     keep_logits: bool = False,
-) -> list[Beam]:
-    """The `beams` best hypotheses, best first; fewer where bans leave fewer. `engine` holds the prompt in one row, and
-    `logits` [1, vocabulary] follow it. An `end` token closes a hypothesis and is its last id."""
+) -> Iterator[list[Beam]]:
+    """The `beams` best hypotheses, best first; fewer where bans leave fewer: after each step those so far, the last are
+    the result. `engine` holds the prompt in one row, and `logits` [1, vocabulary] follow it. An `end` token closes a
+    hypothesis and is its last id."""
     running = [Beam()]
     histories = [History(sampling, prompt)]
     finished: list[Beam] = []
@@ -63,6 +64,8 @@ def search(
         chosen = [(row, beam) for row, beam, done in candidates if not done][:beams]
         if not chosen or (len(finished) == beams and chosen[0][1].score / length <= finished[-1].score):
             break
+        so_far = [*finished, *(Beam(beam.ids, beam.score / length, beam.logits) for _, beam in chosen)]
+        yield sorted(so_far, key=lambda beam: -beam.score)[:beams]
         rows = [row for row, _ in chosen]
         running = [beam for _, beam in chosen]
         histories = [copy.deepcopy(histories[row]) for row in rows]
@@ -70,4 +73,4 @@ def search(
             history.append(beam.ids[-1])
         engine.select(rows)
         logits = engine.feed([[beam.ids[-1]] for beam in running])
-    return finished
+    yield finished

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpt2cli import beams as beam_search
 from gpt2cli.engine import Engine, Logits
-from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.errors import CannotMeet, Terminated, UsageError
 from gpt2cli.model import Model
 from gpt2cli.sampling import Draft, Sampler, Sampling, all_banned, log_softmax
 from gpt2cli.speculation import Drafter
@@ -305,7 +305,9 @@ def _beams(
     logprobs: int | None,
 ) -> Iterator[Piece]:
     logits = _prefill(engine, ids)
-    found = beam_search.search(
+    found: list[beam_search.Beam] = []
+    cut: BaseException | None = None
+    steps = beam_search.search(
         engine,
         logits,
         prompt=ids,
@@ -316,15 +318,22 @@ def _beams(
         end=end,
         keep_logits=logprobs is not None,
     )
-    if not found:
+    try:
+        for best in steps:
+            found = best
+    except (KeyboardInterrupt, Terminated) as reason:  # the best texts so far belong to the user
+        cut = reason
+    if cut is None and not found:
         raise all_banned()
-    if len(found) < len(rows):
+    if cut is None and len(found) < len(rows):
         raise CannotMeet(f"only {len(found)} of {len(rows)} texts are possible here", f"ask for fewer: -N {len(found)}")
     for row, beam in zip(rows, found, strict=False):
         for place, token in enumerate(beam.ids):
             yield row.push(token, None if logprobs is None else _logprob(beam.logits[place], token, logprobs))
             if row.finished:
                 break
+    if cut is not None:
+        raise cut
 
 
 def _another_text() -> UsageError:

@@ -369,6 +369,32 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
     assert value["samples"][0]["finish_reason"] == "interrupted"
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["-o", "out"]])
+def test_interrupted_beams_give_the_best_so_far(gen, monkeypatch, tmp_path, options):
+    from gpt2cli.engine import Engine
+
+    expected = gen(PROMPT, "--beams", 3, "-n", 5, "--ignore-eos").stdout
+    feed, calls = Engine.feed, []
+
+    def interrupted(*positional, **named):
+        calls.append(1)
+        if len(calls) == 6:  # the prompt, and four tokens
+            raise KeyboardInterrupt
+        return feed(*positional, **named)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Engine, "feed", interrupted)
+    result = gen(PROMPT, "--beams", 3, "--ignore-eos", *options)
+    assert result.code == 130
+    if "-o" in options:
+        assert (tmp_path / "out").read_text() == expected
+    elif options:
+        sample = json.loads(result.stdout)["samples"][0]
+        assert (sample["text"] + "\n", len(sample["ids"]), sample["finish_reason"]) == (expected, 5, "interrupted")
+    else:
+        assert result.stdout == expected
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
