@@ -143,7 +143,9 @@ def read_texts(
         note_unused(note)
 
     def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
-        return str(file) if file else None, read_blocks(file, command="score", note=note, trimmed=whole)
+        # the numbers of arguments are no line numbers
+        name = str(file) if file else "-" if len(arguments) > 1 else None
+        return name, read_blocks(file, command="score", note=note, trimmed=whole)
 
     sources = [source(file) for file in files]
     if "-" in arguments or not (arguments or files):

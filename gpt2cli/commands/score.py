@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def score(
 ) -> int:
     """Score texts: each line, each argument, or each file as a whole.
 
-    Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text."""
+    Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text. In the last two a backslash, a
+    tab, a newline and other control characters are written as -e reads them."""
     _refuse_contradictions(context_)
     note = _silent if quiet else terminal.note
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
@@ -154,8 +156,10 @@ def score(
             _columns(output, found, tokenizer, tokens=tokens, aligned=terminal.stdout_is_terminal() and not tsv)
     if stats:
         seconds = time.monotonic() - begun
+        perplexity, _, logprob, _ = _cells(total)
         terminal.say(
-            f"{count} texts · {' · '.join(_cells(total)[:4:2])} · {total.tokens / max(seconds, 1e-9):.0f} tokens/s"
+            f"{count} texts · {total.tokens} tokens · perplexity {perplexity} · logprob {logprob}"
+            f" · {total.tokens / max(seconds, 1e-9):.0f} tokens/s"
         )
     if above:
         note(f"{above} of {count} texts have a perplexity above {fail_above:g}")
@@ -232,11 +236,10 @@ def _columns(
             cells = _token_cells(scored, tokenizer)
             line = "{:>9} {:>6} {:>6}  {:<16} {}".format(*cells).rstrip() if aligned else "\t".join(cells)
             output.write(f"{coloured(line, scored.rank)}\n")
-        file, line_number, shown = row.text.file, row.text.line, row.text.shown or ""
-        place = ":".join(str(part) for part in (file, line_number) if part is not None) or "-"
-        # an argument may hold newlines, and any line escapes that a terminal would obey
-        shown = terminal.visible(shown.encode()) if aligned else shown.replace("\n", "\\n")
-        found = [*_cells(row.score), place, shown]
+        place = ":".join(str(part) for part in (row.text.file, row.text.line) if part is not None) or "-"
+        # both may hold what would break a row, or what a terminal would obey
+        found = [*_cells(row.score), terminal.visible(os.fsencode(place))]
+        found.append(terminal.visible((row.text.shown or "").encode()))
         output.write(_aligned(found) if aligned else "\t".join(found) + "\n")
         if tokens:
             output.write("\n")
@@ -294,7 +297,8 @@ def _json(
 
 def _plain(row: Row, tokenizer: "Tokenizer", *, tokens: bool) -> dict[str, Any]:
     logprobs = [one.plain(tokenizer) for one in row.tokens]  # before the sums: consuming completes them
-    where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}
+    file = row.text.file and os.fsencode(row.text.file).decode(errors="backslashreplace")
+    where = {"file": file, "line": row.text.line, "text": row.text.shown}
     return where | row.score.plain() | {"logprobs": logprobs if tokens else None}
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,34 @@ def test_every_way_in_is_the_same(score, story):
         assert [row[4] for row in found] == ["1", "2", "4", "5"] if not argv or argv == ("-",) else True
     mixed = rows(score("the cat sat down", "-", "a", stdin="zzz qqq\n\nthe old man"))
     assert [row[:4] for row in mixed] == expected
-    assert rows(score("-e", r"a\tb"))[0][5] != r"a\tb"
+
+
+def test_the_columns_of_line_and_text_are_one_field_each(score, tmp_path):
+    """Escaped as -e reads it, so that a newline and a backslash with an n are two things."""
+    text = "a\tb\nc\\nd\x1b[2Jé"
+    (row,) = rows(score(text))
+    assert row[4:] == ["1", r"a\tb\nc\\nd\x1b[2Jé"]
+    (again,) = objects(score("-e", "--jsonl", row[5]))
+    assert again["text"] == text
+    odd = tmp_path / "a\tb\nc.txt"
+    odd.write_text("the cat\tsat")
+    (row,) = rows(score("-f", odd))
+    assert row[4:] == [rf"{tmp_path}/a\tb\nc.txt:1", r"the cat\tsat"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+def test_a_file_whose_name_is_no_text(score, tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff.txt")
+    file.write_text("the cat")
+    assert rows(score("-f", file))[0][4] == rf"{tmp_path}/\xff.txt:1"
+    assert objects(score("--jsonl", "-f", file))[0]["file"] == rf"{tmp_path}/\xff.txt"
+
+
+def test_arguments_and_lines_of_stdin_are_told_apart(score):
+    mixed = ("-", "the cat", "a"), {"stdin": "the old man\nzzz"}
+    assert [row[4] for row in rows(score(*mixed[0], **mixed[1]))] == ["-:1", "-:2", "2", "3"]
+    found = [(one["file"], one["line"]) for one in objects(score("--jsonl", *mixed[0], **mixed[1]))]
+    assert found == [("-", 1), ("-", 2), (None, 2), (None, 3)]
 
 
 def test_order(score, story):
@@ -194,8 +222,9 @@ def test_fail_above(score, story):
 
 def test_stats(score, story):
     result = score("--stats", "-f", story)
-    assert result.stderr.startswith("4 texts · ")
-    assert result.stderr.endswith(" tokens/s\n")
+    assert re.fullmatch(
+        r"4 texts · \d+ tokens · perplexity [\d.]+ · logprob -[\d.]+ · \d+ tokens/s\n", result.stderr
+    ), result.stderr
 
 
 def test_lines_arrive_while_the_pipe_is_open(spawn):
