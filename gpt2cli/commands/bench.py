@@ -157,9 +157,9 @@ def _print(rows: list[dict[str, Any]], *, as_csv: bool, as_json: bool, as_jsonl:
         for row in rows:
             speed = row["tokens_per_second"]
             if row["test"].startswith("first"):
-                cells.append((row["test"], f"{1000 / speed['median']:,.0f} ms", "", ""))
+                cells.append((row["test"], f"{1000 / speed['median']:,.1f}", "", "", "ms"))
             else:
-                cells.append((row["test"], *(f"{speed[key]:,.1f}" for key in ("median", "mean", "stdev"))))
-        terminal.say_table(("TEST", "TOKENS/S", "MEAN", "STDEV"), cells)
+                cells.append((row["test"], *(f"{speed[key]:,.1f}" for key in ("median", "mean", "stdev")), "tokens/s"))
+        terminal.say_table(("TEST", "MEDIAN", "MEAN", "STDEV", "UNIT"), cells)
         if rows[-1]["peak_memory"]:
             terminal.say_out(f"peak memory {terminal.size_text(rows[-1]['peak_memory'])}")

@@ -57,11 +57,14 @@ def test_the_rate_counts_all_rows_and_the_tokens_of_the_loop(monkeypatch, small)
     assert list(benchmark.repeat(small, benchmark.Test(16, 0, 8), 1)) == [16]
 
 
-def test_the_table_names_the_machine(run, checkpoint):
-    lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1, "--no-first-token").stdout.splitlines()
+def test_the_table_names_the_machine_and_the_units(run, checkpoint):
+    lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1).stdout.splitlines()
     assert "onnxruntime" in lines[0]
-    assert lines[1].split() == ["TEST", "TOKENS/S", "MEAN", "STDEV"]
-    assert [line.split()[0] for line in lines[2:4]] == ["pp4", "tg4"]
+    assert lines[1].split() == ["TEST", "MEDIAN", "MEAN", "STDEV", "UNIT"]
+    cells = [line.split() for line in lines[2:6]]
+    assert [(row[0], row[-1]) for row in cells] == [
+        *(("first-cold", "ms"), ("first-warm", "ms"), ("pp4", "tokens/s"), ("tg4", "tokens/s")),
+    ]
 
 
 def test_what_does_not_fit_is_left_out_and_said(run, checkpoint):
