@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import tempfile
 import unicodedata
@@ -157,11 +158,18 @@ def say_json(value: Any) -> None:
     say_out(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns of text on stdout, for people; never wrapped. Raises BrokenPipe and StorageError."""
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
+    """Columns of text on stdout, for people; never wrapped. `cut`: on a terminal the last column ends where the line
+    does. Raises BrokenPipe and StorageError."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if cut and stdout_is_terminal():
+        left = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1])
+        widths[-1] = max(len(header[-1]), left)
     for row in (header, *rows):
-        say_out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        *cells, last = row
+        if cut and len(last) > widths[-1]:
+            last = f"{last[: widths[-1] - 1]}…"
+        say_out("  ".join(cell.ljust(width) for cell, width in zip([*cells, last], widths, strict=True)).rstrip())
 
 
 def visible(octets: bytes) -> str:

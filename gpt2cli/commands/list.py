@@ -1,9 +1,13 @@
 """gpt2 list: the models there are."""
 
+from pathlib import Path
 from typing import Any
+
+import typer
 
 from gpt2cli import options as o
 from gpt2cli import terminal
+from gpt2cli.errors import UsageError
 
 Rows = list[dict[str, Any]]
 
@@ -17,6 +21,7 @@ Examples:
 
 
 def list(
+    context: typer.Context,
     words: o.Words = None,
     remote: o.Remote = False,
     limit: o.Limit = 20,
@@ -26,6 +31,8 @@ def list(
     """List the catalogue, and the models on this machine."""
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
+    if o.given(context, "limit"):
+        raise UsageError("--limit is for a search on the hub", "add --remote, or leave it out")
     asked = [word.lower() for word in words or []]
     rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}".lower() for word in asked)]
     if as_json:
@@ -33,10 +40,11 @@ def list(
     elif quiet:
         for row in rows:
             terminal.say_out(row["name"])
+    elif rows:
+        header = ("NAME", "PARAMETERS", "DOWNLOADED", "EXPORTED", "DESCRIPTION")
+        terminal.say_table(header, [_cells(row) for row in rows], cut=True)
     else:
-        terminal.say_table(
-            ("NAME", "PARAMETERS", "DOWNLOADED", "EXPORTED", "DESCRIPTION"), [_cells(row) for row in rows]
-        )
+        terminal.note(f"nothing matches '{' '.join(asked)}'; on the hub: gpt2 list --remote {' '.join(asked)}")
     return 0
 
 
@@ -96,11 +104,16 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     downloaded = ", ".join(
         f"{terminal.size_text(one['bytes'])}{'' if one['complete'] else ' (incomplete)'}" for one in row["downloads"]
     )
-    exported = ", ".join(
-        f"{one['precision']} {terminal.size_text(one['bytes'])}{' (stale)' if one['stale'] else ''}"
-        for one in row["exports"]
-    )
-    return row["name"], millions, "built in" if row["built_in"] else downloaded, exported, row["description"]
+    exported = ", ".join(f"{one['precision']}{' (stale)' if one['stale'] else ''}" for one in row["exports"])
+    return _short(row["name"]), millions, "built in" if row["built_in"] else downloaded, exported, row["description"]
+
+
+def _short(name: str) -> str:
+    """A folder below the home with ~."""
+    try:
+        return str(Path("~") / Path(name).relative_to(Path.home()))
+    except (ValueError, RuntimeError):  # no folder, or elsewhere; nobody's home
+        return name
 
 
 def _search(words: str, limit: int, *, as_json: bool, quiet: bool) -> int:
@@ -112,6 +125,8 @@ def _search(words: str, limit: int, *, as_json: bool, quiet: bool) -> int:
     elif quiet:
         for one in found:
             terminal.say_out(one.name)
+    elif not found:
+        terminal.note(f"nothing on the hub matches '{words}'")
     else:
         rows = [(one.name, f"{one.downloads:,}", "gated" if one.gated else "") for one in found]
         terminal.say_table(("NAME", "DOWNLOADS A MONTH", ""), rows)

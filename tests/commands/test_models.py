@@ -1,6 +1,7 @@
 """pull, list, show, verify, rm, prune, export on local models; what they do with the hub is in test_hub.py."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,6 +37,41 @@ def test_list_shows_the_catalogue_and_what_is_here(run, checkpoint):
     assert rows["tiny"]["built_in"]
     assert rows["gpt2"]["parameters"] == 124_439_808
     assert run("list", "-q", "distil").stdout == "distilgpt2\n"
+
+
+def test_list_without_a_match(run):
+    result = run("list", "zzz")
+    assert (result.code, result.stdout) == (0, "")
+    assert result.stderr.startswith("note: nothing matches 'zzz'")
+    assert result.stderr.count("\n") == 1
+    assert (run("list", "zzz", "-q").stderr, run("list", "zzz", "--json").stdout) == ("", "[]\n")
+    assert_error(run("list", "--limit", 3), 2, "--limit", "--remote")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal")
+def test_the_table_fits_a_terminal_and_is_whole_in_a_pipe(run, tmp_path, monkeypatch):
+    from terminals import Terminal
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_checkpoint(tmp_path / "models/tale")
+    for precision in ("fp32", "int8", "int4"):
+        run("pull", "-q", tmp_path / "models/tale", "--precision", precision)
+        run("pull", "-q", "tiny", "--precision", precision)
+    whole = run("list").stdout.splitlines()
+    assert any(line.startswith("~/models/tale ") for line in whole)
+    assert re.search(
+        r"^tiny +4M +built in +fp32, int4 +trained by this project on children's books$", "\n".join(whole), re.M
+    )
+    assert str(tmp_path / "models/tale") in run("list", "-q").stdout.splitlines()
+    shown = Terminal("list", columns=80)
+    try:
+        assert shown.exit_code() == 0
+        lines = [line for line in shown.lines if line]
+    finally:
+        shown.close()
+    assert len(lines) == len(whole)
+    for line, full in zip(lines, whole, strict=True):
+        assert line == full or (line.endswith("…") and full.startswith(line[:-1]))
 
 
 def test_pull_exports_a_folder_and_says_where(run, checkpoint):
