@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         terminal.error(error.message, error.hint)
         return error.exit_code
     except typer.TyperException as error:
-        return _usage_error(error)
+        return _usage_error(error, argv)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipe:
@@ -160,14 +160,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise reason
 
 
-def _usage_error(error: typer.TyperException) -> int:
+def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:
     """Typer's own complaint (an unknown option or command, a value of the wrong type) in our two lines."""
     render = getattr(error, "format_message", None)
     message = (render() if render else str(error)).rstrip(".")
     near = getattr(error, "possibilities", None)
-    command = str(getattr(getattr(error, "ctx", None), "command_path", "gpt2"))
+    command = getattr(getattr(error, "ctx", None), "command_path", None) or _path(argv)
     hint = f"{command} --help lists the options"
-    if near:
+    option = getattr(error, "option_name", "")
+    if command == "gpt2" and (owner := _owner(option)):
+        hint = f"options follow a command: gpt2 {owner} {option} ..."
+    elif near:
         message = str(error)
         hint = f"did you mean {' or '.join(sorted(near))}? {hint}"
     elif message.startswith("No such option") and command != "gpt2":
@@ -182,6 +185,23 @@ def _usage_error(error: typer.TyperException) -> int:
             hint = f'to continue a text: gpt2 generate "{word}"'
     terminal.error(f"{message[:1].lower()}{message[1:]}", hint)
     return int(getattr(error, "exit_code", 2))
+
+
+def _path(argv: Sequence[str]) -> str:
+    """The command that the words begin with, where an error does not say which it is of."""
+    path, command = "gpt2", typer.main.get_command(app)
+    for word in argv:
+        below = getattr(command, "commands", {})
+        if word not in below:
+            break
+        path, command = f"{path} {word}", below[word]
+    return path
+
+
+def _owner(option: str) -> str | None:
+    """The first command that has this option."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    return next((name for name in _NAMES if any(option in one.opts for one in commands[name].params)), None)
 
 
 def _subcommands(error: typer.TyperException) -> list[str]:

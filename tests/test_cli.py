@@ -88,7 +88,14 @@ def test_the_help_of_every_command_has_examples(run):
 def test_unknown_commands_and_options(run):
     assert_error(run("generat", "x"), 2, "generat", "did you mean gpt2 generate?")
     assert_error(run("Once upon a time"), 2, 'gpt2 generate "Once upon a time"')
-    assert_error(run("--nope"), 2, "--nope")
+    assert_error(run("--nope"), 2, "--nope", "gpt2 --help")
+    assert_error(run("-m", "tiny", "-n", "60", stdin="x"), 2, "-m", "options follow a command: gpt2 generate -m ...")
+    assert_error(run("--verbose"), 2, "gpt2 generate --verbose ...")
+    assert_error(run("--sort", "tokens"), 2, "gpt2 score --sort ...")
+    # a value that is missing, or one too many: of which command, Typer does not say
+    assert_error(run("repl", "--load"), 2, "--load", "gpt2 repl --help")
+    assert_error(run("generate", "--greedy=1", "x"), 2, "--greedy", "gpt2 generate --help")
+    assert_error(run("config", "list", "--json=1"), 2, "--json", "gpt2 config list --help")
     assert_error(run("config", "ste"), 2, "'ste'", "did you mean gpt2 config set?")
     assert_error(run("config", "xyzzy"), 2, "'xyzzy'", "gpt2 config --help")
 
