@@ -69,6 +69,14 @@ def shell(name, script, environment):
 
 def at_the_prompt(name, start, line, environment):
     """`line` typed into an interactive shell in which a tab is pressed after each "<Tab>": the line as it is then."""
+    screen = on_the_screen(name, start, line, environment)
+    printed = re.findall(r"^\[ (.*?) *\]\r?$", screen, re.MULTILINE)
+    assert printed, screen
+    return printed[-1]
+
+
+def on_the_screen(name, start, line, environment):
+    """Everything that the shell writes meanwhile."""
     if not shutil.which(name):
         pytest.skip(f"{name} is not installed")
     import pty
@@ -90,9 +98,7 @@ def at_the_prompt(name, start, line, environment):
                 data += os.read(main, 65536)
             except OSError:  # the shell has gone
                 break
-        printed = re.findall(r"^\[ (.*?) *\]\r?$", data.decode(), re.MULTILINE)
-        assert printed, data.decode()
-        return printed[-1]
+        return data.decode()
     finally:
         process.kill()
         process.wait()
@@ -179,6 +185,14 @@ def test_bash(line, expected, environment, hub):
 def test_zsh(line, expected, environment, hub):
     start = f"cd; touch story.txt; autoload -Uz compinit; compinit -D -u; . '{FOLDER}/_gpt2'"
     assert at_the_prompt("zsh", start, line, environment | {"HF_HOME": os.environ["HF_HOME"]}) == expected
+
+
+@POSIX
+def test_zsh_shows_backslashes_as_they_are(environment):
+    start = f"cd; autoload -Uz compinit; compinit -D -u; . '{FOLDER}/_gpt2'"
+    assert r"-- Read \n, \t, \xHH ... in arguments" in on_the_screen(
+        "zsh", start, "gpt2 generate --e<Tab>", environment
+    )
 
 
 @POSIX
