@@ -40,6 +40,12 @@ class Entry:
     files: Mapping[str, File]
     published: Mapping[str, float]  # evaluation results, as the authors gave them
 
+    @property
+    def download(self) -> int:
+        """About how many bytes it is: weights whose size is not established are counted as float32."""
+        weights = 0 if any(name.endswith(".safetensors") for name in self.files) else 4 * self.parameters
+        return weights + sum(file.size for file in self.files.values())
+
 
 def names() -> list[str]:
     """The names in the catalogue, sorted."""

@@ -65,9 +65,14 @@ def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, 
             f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers (gpt2 pull {DEFAULT}, when online)"
         )
         return BUILT_IN, None
-    size = sum(listing.files[name] or 0 for name in _wanted(listing.files, "auto", precision))
+    size = download_size(listing, precision)
     listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; -m {BUILT_IN} is built in")
     return DEFAULT, listing
+
+
+def download_size(listing: Listing, precision: str = "auto") -> int:
+    """The bytes of the files that are needed."""
+    return sum(listing.files[name] or 0 for name in _wanted(listing.files, "auto", precision))
 
 
 def ensure(

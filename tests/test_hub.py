@@ -61,6 +61,17 @@ def test_the_model_stays_after_the_download_is_gone(hub, files, tell):
     assert len(hub.requests) == asked
 
 
+def test_show_says_what_a_download_would_be(hub, files, run, tell):
+    hub.add(NAME, files)
+    facts = json.loads(run("show", NAME, "--json").stdout)
+    needed = sum(len(files[name]) for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    assert (facts["downloaded"], facts["download_bytes"]) == (False, needed)
+    assert f"no (gpt2 pull {NAME}: about" in run("show", NAME).stdout
+    tell()
+    facts = json.loads(run("show", NAME, "--json").stdout)
+    assert (facts["downloaded"], facts["download_bytes"]) == (True, None)
+
+
 def test_json_names_the_revision(hub, files, tell):
     commit = hub.add(NAME, files)
     assert json.loads(tell("--json", "-q").stdout)["revision"] == commit

@@ -26,6 +26,9 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
     for key in ("name", "description", "repository", "revision", "licence", "folder"):
         if facts[key]:
             terminal.say_out(f"{key:<12} {facts[key]}")
+    if facts["repository"] and not facts["downloaded"]:
+        size = f": about {terminal.size_text(facts['download_bytes'])}" if facts["download_bytes"] else ""
+        terminal.say_out(f"{'downloaded':<12} no (gpt2 pull {name}{size})")
     if facts["shape"]:
         shape = facts["shape"]
         if facts["parameters"]:
@@ -51,12 +54,13 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 
 
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
-    from gpt2cli import exports, hub, hubcache, model, sources
+    from gpt2cli import exports, hub, hubcache, model, sources, store
 
     source = sources.resolve(name)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
     mine = [one for one in exports.cached() if one.model == source.model]
     files: dict[str, int | None] = {}
+    download_bytes = entry.download if source.repository and entry and folder is None else None
     revision = source.repository.revision if source.repository else source.revision
     if folder is not None:
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
@@ -65,6 +69,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         try:
             listing = hub.look(source.repository)
             files, revision = dict(listing.files), listing.commit
+            download_bytes = store.download_size(listing)
         except Unreachable:
             if entry is None and not mine:
                 raise
@@ -82,6 +87,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         "licence": entry.licence if entry else None,
         "folder": str(folder) if folder else None,
         "downloaded": bool(source.repository and folder),
+        "download_bytes": download_bytes,
         "parameters": parameters if parameters or folder is None else _parameters(folder),
         "shape": shape,
         "device": "cpu" if why_cpu else "cuda",

@@ -99,6 +99,9 @@ def test_show(run, checkpoint):
     assert facts["exports"][0]["precision"] == "int8"
     assert facts["files"].keys() == {path.name for path in checkpoint.iterdir()}
     text = run("show", "--offline", "gpt2-xl").stdout
+    assert "no (gpt2 pull gpt2-xl: about 6.23 GB)" in text
+    assert "no (gpt2 pull gpt2: about 549 MB)" in run("show", "--offline", "gpt2").stdout
+    assert "pull" not in run("show", "tiny").stdout + run("show", checkpoint).stdout
     for word in ("openai-community/gpt2-xl", "1,557,611,200", "48 layers, 25 heads", "lambada perplexity 8.63"):
         assert word in text
     assert_error(run("show", "gpt2-xxl"), 3, "did you mean gpt2-xl?")
