@@ -381,7 +381,9 @@ Logprobs = Annotated[
     ),
 ]
 Stats = Annotated[bool, typer.Option("--stats", help="Print seed, counts and speed to stderr.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress on stderr.")]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No progress and no notes on stderr, but which model answers by default.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say on stderr what is used, and from where.")]
 
 

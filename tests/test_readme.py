@@ -68,6 +68,16 @@ def test_every_variable_of_the_program_is_named():
         assert name in README, name
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
+def test_every_folder_that_is_to_be_removed_is_named(monkeypatch):
+    from gpt2cli import paths
+
+    for name in ("GPT2_CACHE", "GPT2_CONFIG", "GPT2_STATE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for folder in (paths.cache(), paths.config().parent, paths.state()):
+        assert f"`~/{folder.relative_to(Path.home())}`" in README
+
+
 def test_every_exit_code_is_named():
     from gpt2cli import errors
 

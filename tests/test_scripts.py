@@ -28,11 +28,13 @@ def bash(tmp_path, monkeypatch):
         pytest.skip("git is not installed")
     program = tmp_path / "bin/gpt2"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gpt2cli "$@"\n')
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >>"${{0%/*}}/calls"\nexec {shlex.quote(sys.executable)} -m gpt2cli "$@"\n'
+    )
     program.chmod(0o755)
     work = tmp_path / "work"
     work.mkdir()
-    (work / "openings.txt").write_text("Once upon a time\nThe old man\nIn a dark wood\n")
+    (work / "openings.txt").write_text("Once upon a time\n\nThe old man\nIn a dark wood")
     (work / "story.txt").write_text("The king had a son.\nHe went into the wood.\nQx zzv kkk.\nHe came home.\n")
     who = {"NAME": "A", "EMAIL": "a@example.org"}
     environment = os.environ | {
@@ -59,6 +61,12 @@ def lines(result):
     return [line for line in result.stdout.splitlines() if line.strip()]
 
 
+def each_line(result, bash):
+    openings = "Once upon a time", "The old man", "In a dark wood"
+    calls = (bash.folder.parent / "bin/calls").read_text().splitlines()
+    return len(calls) == 3 and all(re.search(f"^{opening}.", result.stdout, re.MULTILINE) for opening in openings)
+
+
 def three_files(result, bash):
     return all(len((bash.folder / f"{name}.txt").read_text()) > 10 for name in ("king", "wolf", "miller"))
 
@@ -72,15 +80,20 @@ def a_hook_that_works(result, bash):
     good = bash("git commit -q -m 'The king had a son, and he went into the wood.'")
     bad = bash("git commit -q --allow-empty -m 'qx#zzv kk~Wj {{ 0x7f 9#9%'")
     subjects = bash("git log --format=%s").stdout.splitlines()
-    return good.returncode == 0 and bad.returncode == 1 and subjects[0].startswith("The king")
+    (bash.folder / "message").write_text(
+        "The king had a son, and he went into the wood.\n# qx#zzv kk~Wj {{ 0x7f 9#9%\n"
+    )
+    comments = bash(".git/hooks/commit-msg message")
+    return (
+        (good.returncode, bad.returncode, comments.returncode) == (0, 1, 0)
+        and "perplexity above 1000" in bad.stderr
+        and subjects[0].startswith("The king")
+    )
 
 
 # what else has to be true of a line, by a word of its comment
 CHECKS = {
-    "each line of a file": lambda result, bash: all(
-        re.search(f"^{opening}.", result.stdout, re.MULTILINE)
-        for opening in ("Once upon a time", "The old man", "In a dark wood")
-    ),
+    "each line of a file": each_line,
     "a file for each word": three_files,
     "best of five": lambda result, bash: len(result.stdout.split()) > 3,
     "with a king": lambda result, bash: lines(result) and all("king" in line for line in lines(result)),
