@@ -57,8 +57,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         return read_file(file)
     if not arguments:
         return _read_stdin(note)
-    if arguments.count("-") > 1:
-        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
+    refuse_two_dashes(arguments)
     text = ""
     for argument in arguments:
         part = _read_stdin(note) if argument == "-" else argument_text(argument, escapes=escapes)
@@ -74,8 +73,10 @@ def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None],
     one newline at its end, as `read_prompt` does. Raises UsageError, also at once where there is nothing to read, and
     CannotMeet."""
     if file is not None and str(file) != "-":
-        if not file.exists():
-            raise UsageError(f"cannot read '{file}': no such file", "check the path given to -f")
+        try:
+            file.stat()
+        except OSError as reason:
+            raise _unreadable(file, reason) from None
         blocks = _blocks(file)
     elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise UsageError("no text", f'give a text: gpt2 {command} "Once upon a time", or a file: -f FILE')
@@ -103,7 +104,7 @@ def _blocks(file: Path | None) -> Iterator[str]:
                     raise _not_utf8(source, reason.object[reason.start], place) from None
                 offset += len(data)
         except OSError as reason:
-            raise UsageError(f"cannot read {source}: {reason.strerror}", "check the path given to -f") from None
+            raise _unreadable(file, reason) from None
 
 
 def _trimmed(blocks: Iterator[str]) -> Iterator[str]:
@@ -137,8 +138,7 @@ def read_texts(
     that can be known, and CannotMeet."""
     if arguments and files:
         raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
-    if arguments.count("-") > 1:
-        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
+    refuse_two_dashes([*arguments, *files])
     if arguments and "-" not in arguments:
         note_unused(note)
 
@@ -150,7 +150,8 @@ def read_texts(
     sources = [source(file) for file in files]
     if "-" in arguments or not (arguments or files):
         sources.append(source(None))
-    spoken = [argument if argument == "-" else argument_text(argument, escapes=escapes) for argument in arguments]
+    # None is stdin; an escape may give a text that is a dash
+    spoken = [None if argument == "-" else argument_text(argument, escapes=escapes) for argument in arguments]
 
     def from_sources() -> Iterator[list[Text]]:
         for file, blocks in sources:
@@ -163,13 +164,19 @@ def read_texts(
                 number += len(group)
 
     def from_arguments() -> Iterator[list[Text]]:
-        for dash, group in itertools.groupby(enumerate(spoken, 1), key=lambda item: item[1] == "-"):
+        for dash, group in itertools.groupby(enumerate(spoken, 1), key=lambda item: item[1] is None):
             if dash:
                 yield from from_sources()
             else:
-                yield [Text(None, number, [said], said) for number, said in group]
+                yield [Text(None, number, [said], said) for number, said in group if said is not None]
 
     return from_arguments() if spoken else from_sources()
+
+
+def refuse_two_dashes(names: Sequence[str | Path]) -> None:
+    """Raises UsageError where stdin is named twice."""
+    if [str(name) for name in names].count("-") > 1:
+        raise UsageError("stdin can be read only once, and - stands twice", "leave one of them out")
 
 
 def note_unused(note: Callable[[str], None]) -> None:
@@ -253,7 +260,7 @@ def file_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as reason:
-        raise UsageError(f"cannot read '{path}': {reason.strerror}", "check the path") from None
+        raise _unreadable(path, reason) from None
     return _decoded(data, f"'{path}'")
 
 
@@ -271,6 +278,12 @@ def _read_stdin(note: Callable[[str], None]) -> str:
     if not data:
         raise UsageError("no prompt: stdin is empty", how)
     return _without_newline(_decoded(data, "stdin"))
+
+
+def _unreadable(file: Path | None, reason: OSError) -> UsageError:
+    if file is None:
+        return UsageError(f"cannot read stdin: {reason.strerror}", "give a file: -f FILE")
+    return UsageError(f"cannot read '{file}': {reason.strerror}", "check the path of the file")
 
 
 def _decoded(data: bytes, source: str) -> str:

@@ -100,6 +100,14 @@ def test_unknown_commands_and_options(run):
     assert_error(run("config", "xyzzy"), 2, "'xyzzy'", "gpt2 config --help")
 
 
+@pytest.mark.parametrize(
+    "argv", [["generate", "-f"], ["tokens", "-f"], ["score", "-f"], ["score", "--whole", "-f"], ["score", "x", "--context"]]
+)
+def test_files_that_cannot_be_read(run, argv, tmp_path):
+    for name in ("none", "x" * 300, "none/x"):
+        assert_error(run(*argv, tmp_path / name), 2, f"cannot read '{tmp_path / name}': ", "check the path")
+
+
 def test_text_on_a_pipe_and_no_arguments_generate(run):
     assert run(stdin="Once upon a time").stdout
     assert run(stdin="Once upon a time").stderr == ""

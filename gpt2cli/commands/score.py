@@ -80,8 +80,9 @@ def score(
     tab, a newline and other control characters are written as -e reads them."""
     _refuse_contradictions(context_)
     note = _silent if quiet else terminal.note
-    texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
+    # the context first: it may be what waits on stdin
     before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=_silent)
+    texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
     from gpt2cli.model import load
@@ -186,6 +187,10 @@ def _refuse_contradictions(context: typer.Context) -> None:
         raise UsageError("--alternatives has nowhere to go", "add --tokens")
     if values["fail_above"] is not None and not values["fail_above"] >= 0:
         raise UsageError(f"--fail-above {values['fail_above']} is no perplexity", "give a number such as 1000")
+    if str(values["context"]) == "-":
+        texts = values["text"] or [str(file) for file in values["file"] or ["-"]]
+        if "-" in texts:
+            raise UsageError("stdin cannot be both --context and text", "give one of them as a file: --context FILE")
     if values["whole"] and values["text"]:
         raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
 

@@ -84,6 +84,7 @@ def _texts(
 ) -> list[tuple[str | None, Iterable[str]]]:
     if arguments and files:
         raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
+    inputs.refuse_two_dashes(files)
     if arguments:
         return [(None, [inputs.read_prompt(arguments, None, escapes=escapes, note=note)])]
     if files:

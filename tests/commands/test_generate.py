@@ -58,6 +58,7 @@ def test_arguments_are_joined_by_nothing_after_white_space(gen):
     assert prompt("-", "b", stdin="a\n\n") == "a\nb"
     assert prompt("-e", r"a\n\tb\\n\q") == "a\n\tb\\n\\q"
     assert prompt(r"a\n") == r"a\n"
+    assert prompt("-e", r"\x2d", "a", stdin="unread") == "- a"
 
 
 def test_echo_is_the_prompt_before_the_text(gen):

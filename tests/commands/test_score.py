@@ -110,6 +110,12 @@ def test_arguments_and_lines_of_stdin_are_told_apart(score):
     assert found == [("-", 1), ("-", 2), (None, 2), (None, 3)]
 
 
+def test_an_escaped_dash_is_text(score):
+    assert [row[5] for row in rows(score("-e", r"\x2d", "foo", stdin="unread"))] == ["-", "foo"]
+    mixed = rows(score("-e", r"\x2d", "-", "foo", stdin="read"))
+    assert [row[4:] for row in mixed] == [["1", "-"], ["1", "read"], ["3", "foo"]]
+
+
 def test_order(score, story):
     found = objects(score("--jsonl", "-f", story))
     for key in ("perplexity", "bits_per_byte", "logprob", "tokens"):
@@ -265,6 +271,7 @@ def test_errors(score, run, tmp_path, story):
     assert_error(score("--context", tmp_path / "none", "x"), 2, "none")
     assert_error(score("x", "-f", story), 2, str(story))
     assert_error(score("-", "-", stdin="x"), 2, "twice")
+    assert_error(score("-f", "-", "-f", story, "-f", "-", stdin="x"), 2, "twice")
     assert_error(score("--sort", "size", "x"), 2, "size", "perplexity")
     assert_error(score("--reverse", "x"), 2, "--reverse", "--sort")
     assert_error(score("--stride", 64, "x"), 2, "64", "63")
@@ -276,3 +283,16 @@ def test_errors(score, run, tmp_path, story):
     assert_error(score("-q", "-v", "x"), 2, "--quiet")
     assert_error(score(stdin=b"\xff"), 6, "0xff")
     assert_error(run("score", "-m", "nope", "x"), 3, "nope")
+
+
+@pytest.mark.parametrize("texts", [[], ["a", "-"], ["-f", "-"]])
+def test_stdin_is_not_both_context_and_text(score, texts):
+    assert_error(score("--context", "-", *texts, stdin="one\n"), 2, "--context", "stdin")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes that can be asked")
+def test_a_context_on_stdin_is_used(spawn):
+    process = spawn("score", "-m", "tiny", "--context", "-", "--jsonl", " went", stdin=subprocess.PIPE)
+    out, err = process.communicate(b"The cat", timeout=30)
+    assert json.loads(out)["context_tokens"] > 0
+    assert err == b""

@@ -53,6 +53,10 @@ def test_every_way_in_is_the_same(run, tmp_path, tiny):
         assert run("tokens", "--ids", *argv, stdin=stdin).stdout == ids, argv
 
 
+def test_an_escaped_dash_is_text(run):
+    assert run("tokens", "-e", r"\x2d", stdin="unread").stdout == run("tokens", stdin="-").stdout
+
+
 def test_counts(run, tmp_path, tiny):
     (tmp_path / "a.txt").write_text("The cat")
     (tmp_path / "b.txt").write_text("")
@@ -144,8 +148,9 @@ def test_nothing_heavy_is_imported(tmp_path):
 
 def test_errors(run, tmp_path):
     assert_error(run("tokens"), 2, "no text", "gpt2 tokens")
-    assert_error(run("tokens", "-f", tmp_path / "none"), 2, "none", "-f")
+    assert_error(run("tokens", "-f", tmp_path / "none"), 2, "none", "check the path")
     assert_error(run("tokens", "-f", tmp_path), 2, str(tmp_path))
+    assert_error(run("tokens", "-f", "-", "-f", "-", stdin="x"), 2, "twice")
     assert_error(run("tokens", "x", "-f", tmp_path), 2, "give one")
     assert_error(run("tokens", "--decode", "x"), 2, "'x'", "--decode")
     assert_error(run("tokens", "--decode", "99999999"), 2, "99999999")
