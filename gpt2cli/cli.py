@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -165,11 +166,13 @@ def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:
     render = getattr(error, "format_message", None)
     message = (render() if render else str(error)).rstrip(".")
     near = getattr(error, "possibilities", None)
-    command = getattr(getattr(error, "ctx", None), "command_path", None) or _path(argv)
+    command = (getattr(getattr(error, "ctx", None), "command_path", None) or _path(argv)).strip()
     hint = f"{command} --help lists the options"
     option = getattr(error, "option_name", "")
     if command == "gpt2" and (owner := _owner(option)):
         hint = f"options follow a command: gpt2 {owner} {option} ..."
+    elif variable := re.search(r"env var: '(\w+)'", message):
+        hint = f"unset {variable[1]}, or give it another value"
     elif near:
         message = str(error)
         hint = f"did you mean {' or '.join(sorted(near))}? {hint}"

@@ -115,4 +115,6 @@ def _parse(text: str) -> dict[str, object]:
         line = re.match(r"line (\d+)", where)
         lines = text.rstrip().split("\n")
         number = int(line[1]) if line else len(lines)
-        raise CorruptFile(f"{paths.config()}:{number}: {reason}: {lines[number - 1].strip()}", _EDIT) from None
+        raise CorruptFile(f"{paths.config()}:{number}: {reason}: {lines[number - 1].strip()[:80]}", _EDIT) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise CorruptFile(f"{paths.config()} holds a value that is no setting's", _EDIT) from None

@@ -107,13 +107,13 @@ def checked(option: TyperOption, value: object) -> Any:
 
 
 def _check_meaning(key: str, value: Any) -> None:
-    if key == "precision":
-        from gpt2cli.export import PRECISIONS
+    if key in ("precision", "device"):
+        from gpt2cli.export import DEVICES, PRECISIONS
 
-        words = ("auto", *PRECISIONS)
+        words = DEVICES if key == "device" else ("auto", *PRECISIONS)
         if value not in words:
             hint = _nearest(value, words)
-            raise UsageError(f"no precision '{value}'", hint or f"choose {', '.join(words)}")
+            raise UsageError(f"no {key} '{value}'", hint or f"choose {', '.join(words)}")
         return
     from gpt2cli.sampling import Sampling  # NumPy: 70 ms, for a file that has such a setting
 

@@ -42,6 +42,8 @@ class Source:
 
 def resolve(name: str) -> Source:
     """A name of the catalogue, a folder, or owner/name[@revision] on the hub. Raises UnknownModel."""
+    if not name:
+        raise UnknownModel("the model's name is empty", "give one: -m tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
     if word in catalog.names():
         entry = catalog.find(word)

@@ -33,6 +33,10 @@ def note(text: str) -> None:
     say(f"note: {text}")
 
 
+def silent(text: str) -> None:
+    """What takes the place of `note` under --quiet."""
+
+
 def error(message: str, hint: str) -> None:
     """One `error:` line and one `hint:` line, whatever the texts hold."""
     for kind, text in (("error", message), ("hint", hint)):
@@ -43,6 +47,12 @@ def _plain(text: str, most: int = 1000) -> str:
     """A text that files or servers may have had a part in, without what a terminal would obey."""
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ATOMIC = (
+    4096  # bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux), and a file object's buffer holds
+)
 
 
 class Output:
@@ -58,9 +68,10 @@ class Output:
         self._path = path
         self._part: Path | None = None
         self._dim: tuple[str, str] | None = None
+        self._rest = b""
         if path is None:
             if sys.stdout is None:
-                raise StorageError("stdout is closed", "open it, or write to a file: -o FILE")
+                raise StorageError("stdout is closed", "open it, or send it elsewhere: gpt2 ... > FILE")
             self._file: IO[Any] = sys.stdout.buffer
             self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
             return
@@ -80,14 +91,18 @@ class Output:
             raise self._failed(reason) from None
 
     def write(self, text: str, *, dim: bool = False) -> None:
-        """Write and flush. Raises BrokenPipe where the reader has gone, StorageError where the disk is full."""
+        """Write and flush. What is interrupted is not torn: the next call goes on with it. Raises BrokenPipe where the
+        reader has gone, StorageError where the disk is full."""
         if not text:
             return
         if dim and self._dim:
             text = text.join(self._dim)
         try:
-            self._file.write(text.encode())
-            self._file.flush()
+            self._rest += text.encode(errors="surrogateescape")  # names of files may be any bytes
+            while self._rest:
+                piece, self._rest = self._rest[:_ATOMIC], self._rest[_ATOMIC:]
+                self._file.write(piece)
+                self._file.flush()
         except OSError as reason:
             raise self._failed(reason) from None
 
@@ -127,7 +142,7 @@ class Output:
         where = "stdout" if self._path is None else f"'{self._path}'"
         return StorageError(
             f"cannot write to {where}: {reason.strerror or reason}",
-            "make room, or choose another file: -o FILE",
+            "make room, or choose another file" if reason.errno in _FULL else "check the path and its permissions",
         )
 
 
@@ -155,7 +170,12 @@ def say_out(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """A value as JSON on stdout. Raises BrokenPipe and StorageError."""
-    say_out(json.dumps(value, ensure_ascii=False, indent=2))
+    say_out(json_text(value, indent=2))
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """A value as JSON. What of a file's name is no UTF-8 is an escape, of which Python makes the name again."""
+    return json.dumps(value, ensure_ascii=False, **options).encode(errors="backslashreplace").decode()
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:

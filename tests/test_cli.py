@@ -101,7 +101,8 @@ def test_unknown_commands_and_options(run):
 
 
 @pytest.mark.parametrize(
-    "argv", [["generate", "-f"], ["tokens", "-f"], ["score", "-f"], ["score", "--whole", "-f"], ["score", "x", "--context"]]
+    "argv",
+    [["generate", "-f"], ["tokens", "-f"], ["score", "-f"], ["score", "--whole", "-f"], ["score", "x", "--context"]],
 )
 def test_files_that_cannot_be_read(run, argv, tmp_path):
     for name in ("none", "x" * 300, "none/x"):

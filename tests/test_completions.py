@@ -272,3 +272,13 @@ def test_install_where_nothing_can_be_written(run, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     assert_error(run("completion", "fish", "--install"), 7, str(tmp_path / "file"), "gpt2 completion fish > FILE")
+
+
+def test_install_replaces_what_is_no_text_and_ignores_relative_folders(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    target = tmp_path / ".local/share/bash-completion/completions/gpt2"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"\xff\xfe")
+    assert run("completion", "bash", "--install").code == 0
+    assert b"complete" in target.read_bytes()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -49,7 +48,7 @@ def bench(
     tests = benchmark.plan(*numbers)
     if not tests:
         raise UsageError("nothing to measure: -p and -n are 0", "for example -p 512 -n 128")
-    note = (lambda text: None) if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
         opened = load(
@@ -140,7 +139,7 @@ def _print(rows: list[dict[str, Any]], *, as_csv: bool, as_json: bool, as_jsonl:
         terminal.say_json(rows)
     elif as_jsonl:
         for row in rows:
-            terminal.say_out(json.dumps(row, ensure_ascii=False))
+            terminal.say_out(terminal.json_text(row))
     elif as_csv:
         flat = [
             {**row, **{f"tokens_per_second_{key}": value for key, value in row["tokens_per_second"].items()}}

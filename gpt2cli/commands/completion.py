@@ -74,8 +74,8 @@ def _running() -> str:
 def _install(shell: str, script: str) -> list[str]:
     """Put the script where the shell finds it; returns what was done. Raises OSError, UsageError."""
     home = Path.home()
-    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    data = _folder("XDG_DATA_HOME", home / ".local/share")
+    settings = _folder("XDG_CONFIG_HOME", home / ".config")
     if shell == "fish":
         return _told([_written(settings / "fish/completions/gpt2.fish", script)], "fish completes gpt2 from now on")
     if shell == "bash":
@@ -95,13 +95,19 @@ def _install(shell: str, script: str) -> list[str]:
     return _told(done, f"new sessions of {shell} complete gpt2")
 
 
+def _folder(variable: str, default: Path) -> Path:
+    """As the XDG specification says: a path from the root, or it does not count."""
+    path = Path(os.environ.get(variable, ""))
+    return path if path.is_absolute() else default
+
+
 def _told(done: Sequence[str], last: str) -> list[str]:
     changes = [line for line in done if line]
     return [*changes, last] if changes else []
 
 
 def _written(path: Path, text: str) -> str:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return ""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")

@@ -2,16 +2,13 @@
 
 import json
 import os
-import shlex
-import signal
-import subprocess
 from typing import Any
 
 import typer
 
 from gpt2cli import config as file
+from gpt2cli import editor, paths, settings, terminal
 from gpt2cli import options as o
-from gpt2cli import paths, settings, terminal
 from gpt2cli.errors import UnknownModel, UsageError
 from gpt2cli.settings import Setting
 
@@ -65,7 +62,9 @@ def config(context: typer.Context, as_json: o.Json = False) -> int:
     if context.invoked_subcommand is None:
         return list_(context, as_json=as_json)
     if as_json:
-        raise UsageError("--json before the command", f"write: gpt2 config {context.invoked_subcommand} ... --json")
+        command = context.invoked_subcommand
+        hint = f"write: gpt2 config {command} ... --json" if command in ("list", "get") else "leave it out"
+        raise UsageError("--json before the command", hint)
     return 0
 
 
@@ -126,18 +125,7 @@ def edit(context: typer.Context) -> int:
     where = paths.config()
     if not where.exists():
         file.write(_template(context))
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
-    windows = os.name == "nt"  # where a command line is one text
-    previous = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
-    try:
-        code = subprocess.run(f'{editor} "{where}"' if windows else [*shlex.split(editor), str(where)]).returncode
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"the editor '{editor}': {reason}", f"set EDITOR, or open {where}") from None
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if code:
-        raise UsageError(f"the editor '{editor}' ended with {code}", f"set EDITOR, or open {where}")
+    editor.run(where)
     settings.current(context)  # complain now, not when a text is wanted
     return 0
 

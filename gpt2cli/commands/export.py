@@ -29,7 +29,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
     store.check_choices(precision, "auto")
-    note = (lambda text: None) if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, note, terminal.note)
         source = sources.resolve(name)

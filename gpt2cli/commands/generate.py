@@ -74,7 +74,7 @@ def generate(
 ) -> int:
     """Continue a text, streaming."""
     _refuse_contradictions(context)
-    note = _silent if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     text = None
     if ids is None:
         text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note)
@@ -213,10 +213,6 @@ def _lookup_pays(model: "Model", sampling: "Sampling", samples: int, beams: int)
     """Where lookup is on by itself: where the text is the same token for token. With int8 activations a last bit of
     attention, which differs between one token and several at a time, is now and then rounded to another text."""
     return sampling.greedy and samples == beams == 1 and model.precision == "fp32"
-
-
-def _silent(text: str) -> None:
-    """--quiet."""
 
 
 def _refuse_contradictions(context: typer.Context) -> None:

@@ -50,7 +50,7 @@ def _pulled(
 ) -> dict[str, Any]:
     from gpt2cli import exports, model, sources, store
 
-    note = (lambda text: None) if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     listener = store.Listener(update, note, terminal.note)
     source = sources.resolve(name)
     store.refresh(source, precision, listener, prefer=prefer)

@@ -63,7 +63,7 @@ def repl(
     at_keyboard = sys.stdin is not None and sys.stdin.isatty()
     if at_keyboard and not terminal.stdout_is_terminal():
         raise UsageError("stdout is not a terminal", "to write to a file: gpt2 generate -o FILE PROMPT")
-    note = _silent if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
     from gpt2cli.model import Model, load
     from gpt2cli.repl import files
@@ -146,7 +146,3 @@ def _answer(session: "Session") -> int:
             rest = session.document.nodes[known].text[printed:] if len(session.document.nodes) > known else ""
             texts.push(0, rest, done=True)
     return 0
-
-
-def _silent(text: str) -> None:
-    """--quiet."""

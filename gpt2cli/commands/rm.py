@@ -17,7 +17,7 @@ Examples:
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
     """Remove exports of models, and with --downloads the rest."""
-    note = (lambda text: None) if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
     for name in names:
         try:

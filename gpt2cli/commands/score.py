@@ -1,6 +1,5 @@
 """gpt2 score: how probable texts are."""
 
-import json
 import math
 import os
 import time
@@ -79,9 +78,9 @@ def score(
     Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text. In the last two a backslash, a
     tab, a newline and other control characters are written as -e reads them."""
     _refuse_contradictions(context_)
-    note = _silent if quiet else terminal.note
+    note = terminal.silent if quiet else terminal.note
     # the context first: it may be what waits on stdin
-    before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=_silent)
+    before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=terminal.silent)
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
@@ -166,10 +165,6 @@ def score(
         note(f"{above} of {count} texts have a perplexity above {fail_above:g}")
         return EXIT_ABOVE
     return 0
-
-
-def _silent(text: str) -> None:
-    """--quiet."""
 
 
 def _refuse_contradictions(context: typer.Context) -> None:
@@ -302,10 +297,9 @@ def _json(
 
 def _plain(row: Row, tokenizer: "Tokenizer", *, tokens: bool) -> dict[str, Any]:
     logprobs = [one.plain(tokenizer) for one in row.tokens]  # before the sums: consuming completes them
-    file = row.text.file and os.fsencode(row.text.file).decode(errors="backslashreplace")
-    where = {"file": file, "line": row.text.line, "text": row.text.shown}
+    where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}
     return where | row.score.plain() | {"logprobs": logprobs if tokens else None}
 
 
 def _line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    return terminal.json_text(value, allow_nan=False) + "\n"

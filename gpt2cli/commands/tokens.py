@@ -1,7 +1,6 @@
 """gpt2 tokens: what a model sees of a text, and back."""
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2cli import inputs, terminal
 from gpt2cli import options as o
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
     from gpt2cli.tokenizer import Tokenizer
@@ -52,7 +51,7 @@ def tokens(
         )
     if ids and count:
         raise UsageError("--ids contradicts --count", "choose one of them; --json has both")
-    texts = _texts(text or [], file or [], escapes=escapes, note=_silent if quiet else terminal.note)
+    texts = _texts(text or [], file or [], escapes=escapes, note=terminal.silent if quiet else terminal.note)
     name, revision, tokenizer = _open(model, offline=offline, quiet=quiet)
     streams = [(place, _limited(_encoded(tokenizer, blocks, decode, special), limit)) for place, blocks in texts]
     with terminal.Output() as output:
@@ -75,10 +74,6 @@ def tokens(
     return 0
 
 
-def _silent(text: str) -> None:
-    """--quiet."""
-
-
 def _texts(
     arguments: list[str], files: list[Path], *, escapes: bool, note: Callable[[str], None]
 ) -> list[tuple[str | None, Iterable[str]]]:
@@ -98,7 +93,7 @@ def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | 
     from gpt2cli.tokenizer import Tokenizer, present
 
     with terminal.progress(quiet=quiet) as update:
-        listener = store.Listener(update, _silent if quiet else terminal.note, terminal.note)
+        listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)
         listing = None
         if name is None:
             name, listing = store.default("auto", listener, offline=offline)
@@ -194,7 +189,7 @@ def _jsonl(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream
         numbers = itertools.count()
         for block in blocks:
             rows = ({"file": place, "index": next(numbers)} | _piece(tokenizer, token) for token in block)
-            output.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            output.write("".join(terminal.json_text(row) + "\n" for row in rows))
 
 
 def _json(
@@ -206,20 +201,31 @@ def _json(
     ids: bool,
     count: bool,
 ) -> None:
-    """One object, written as the text is read: {..., "texts": [{"file", "tokens" or "ids", "count"}]}."""
-    unwritten = json.dumps(common, ensure_ascii=False)[:-1] + ', "texts": ['  # until there is something to show
+    """One object, written as the text is read: {..., "texts": [{"file", "tokens" or "ids", "count"}]}. It is whole also
+    where the text ends early; a text of which nothing is shown yet is then left out."""
+    head = terminal.json_text(common)[:-1] + ', "texts": ['
+    before, reason = head, None
     for place, blocks in streams:
-        unwritten += f'\n{{"file": {json.dumps(place, ensure_ascii=False)}, '
+        unwritten = f'{before}\n{{"file": {terminal.json_text(place)}, '
         unwritten += "" if count else '"ids": [' if ids else '"tokens": ['
         number, comma = 0, ""
-        for block in filter(None, blocks):
-            number += len(block)
-            if not count:
-                rows = [
-                    str(one) if ids else f"\n{json.dumps(_piece(tokenizer, one), ensure_ascii=False)}" for one in block
-                ]
-                output.write(unwritten + comma + ", ".join(rows))
-                unwritten, comma = "", ", "
+        try:
+            for block in filter(None, blocks):
+                number += len(block)
+                if not count:
+                    pieces = (terminal.json_text(_piece(tokenizer, one)) for one in block)
+                    rows = map(str, block) if ids else (f"\n{piece}" for piece in pieces)
+                    line, unwritten, comma = unwritten + comma + ", ".join(rows), "", ", "
+                    output.write(line)
+        except (KeyboardInterrupt, Terminated, UserError) as error:
+            reason = error
+            if unwritten:
+                break
         output.write(f'{unwritten}{"" if count else "], "}"count": {number}}}')
-        unwritten = ","
-    output.write("]}\n")
+        before = ","
+        if reason is not None:
+            break
+    if before != head:
+        output.write("]}\n")
+    if reason is not None:
+        raise reason

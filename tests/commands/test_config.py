@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import assert_error
@@ -189,6 +190,7 @@ def test_set_says_that_the_environment_wins(run, file, monkeypatch):
         (["set", "top_k"], ["missing argument"]),
         (["set", "top_k", "1", "2"], ["extra argument"]),
         (["--json", "get", "top_k"], ["gpt2 config get ... --json"]),
+        (["--json", "set", "top_k", "3"], ["leave it out"]),
     ],
 )
 def test_wrong_keys_and_values_are_refused(run, file, argv, words):
@@ -323,3 +325,24 @@ def test_an_editor_that_is_not_there(run, file, monkeypatch):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "no-such-editor")
     assert_error(run("config", "edit"), 2, "no-such-editor", "EDITOR")
+
+
+def test_values_that_no_setting_has(run, file):
+    assert_error(run("config", "set", "device", "gpuu"), 2, "no device 'gpuu'")
+    assert_error(run("config", "set", "model", ""), 2, "the model's name is empty")
+    for text in ('device = "x"', "top_k = " + "9" * 5000, "a = " + "[" * 100_000):
+        written(file, text)
+        assert_error(run("generate", "-m", "tiny", "x"), 5, str(file))
+
+
+@POSIX
+def test_names_that_are_no_utf8(run, file, monkeypatch, tmp_path):
+    text = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")
+    Path(text).write_text("The cat sat")
+    for command in ("score", "tokens"):
+        plain = run(command, "-m", "tiny", *(["--count", "-f", text] if command == "tokens" else []), "-f", text)
+        assert plain.code == 0, plain.stderr
+        found = json.loads(run(command, "-m", "tiny", "--json", "-f", text).stdout)
+        assert [row["file"] for row in found["texts"]] == [text]
+    monkeypatch.setenv("GPT2_CONFIG", os.fsdecode(b"caf\xe9.toml"))
+    assert run("config", "path").code == 0

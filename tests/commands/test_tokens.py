@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -133,6 +134,41 @@ def test_json(run, tmp_path, tiny):
     assert (second["ids"], second["count"]) == ([], 0)
     counted = json.loads(run("tokens", "--json", "--count", *files).stdout)["texts"]
     assert [sorted(text) for text in counted] == [["count", "file"]] * 2
+
+
+@pytest.mark.parametrize("options", [[], ["--ids"]])
+def test_an_error_in_the_middle_keeps_the_json_whole(run, tmp_path, tiny, options):
+    (tmp_path / "good.txt").write_text("The cat")
+    (tmp_path / "bad.txt").write_bytes(b"hello world\n" * 10_000 + b"\xff")
+    (tmp_path / "worse.txt").write_bytes(b"\xff")
+    result = run("tokens", "--json", *options, "-f", tmp_path / "good.txt", "-f", tmp_path / "bad.txt")
+    assert (result.code, result.stderr.count("\n")) == (6, 2)
+    good, bad = json.loads(result.stdout)["texts"]
+    assert good["count"] == len(tiny.encode("The cat"))
+    assert bad["count"] == len(bad["ids" if options else "tokens"]) > 10_000
+    result = run("tokens", "--json", *options, "-f", tmp_path / "good.txt", "-f", tmp_path / "worse.txt")
+    assert (result.code, json.loads(result.stdout)["texts"]) == (6, [good])
+
+
+def test_a_count_that_cannot_be_finished_is_left_out(run, tmp_path):
+    (tmp_path / "good.txt").write_text("The cat")
+    (tmp_path / "bad.txt").write_bytes(b"hello world\n" * 10_000 + b"\xff")
+    files = ("-f", tmp_path / "good.txt", "-f", tmp_path / "bad.txt")
+    result = run("tokens", "--json", "--count", *files)
+    assert (result.code, [text["file"] for text in json.loads(result.stdout)["texts"]]) == (6, [str(files[1])])
+    assert_error(run("tokens", "--json", "--count", *files[2:]), 6, "0xff")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_keeps_the_json_whole(spawn, tmp_path, number, code):
+    (tmp_path / "long.txt").write_text("The cat sat on the mat. " * 100_000)
+    process = spawn("tokens", "-m", "tiny", "--json", "-f", tmp_path / "long.txt")
+    begun = os.read(process.stdout.fileno(), 100)  # and no more, for a buffer
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    (text,) = json.loads(begun + out)["texts"]
+    assert (process.returncode, text["count"], err) == (code, len(text["tokens"]), b"")
 
 
 def test_the_weights_are_not_needed(run, checkpoint, tmp_path):
