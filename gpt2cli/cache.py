@@ -72,9 +72,11 @@ class DeviceCache:
 
         self._shape, self._dtype, self._device = shape, np.dtype(dtype), device
         self._gather = open_session(graph.row_gather(shape, 2 * layers), device=device)
-        empty = np.zeros((1, *shape), dtype)  # attention may multiply what it masks
         try:
-            self._values = [OrtValue.ortvalue_from_numpy(empty, device, 0) for _ in range(2 * layers)]
+            # zeros: attention may multiply what it masks; each its own: on the CPU the array itself is the value
+            self._values = [
+                OrtValue.ortvalue_from_numpy(np.zeros((1, *shape), dtype), device, 0) for _ in range(2 * layers)
+            ]
         except Exception:  # ONNX Runtime has one exception class for each kind of failure
             raise _no_memory(1) from None
 
