@@ -50,9 +50,8 @@ def _plain(text: str, most: int = 1000) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_ATOMIC = (
-    4096  # bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux), and a file object's buffer holds
-)
+# Bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux), and a file object's buffer holds.
+_ATOMIC = 4096
 
 
 class Output:
@@ -68,7 +67,7 @@ class Output:
         self._path = path
         self._part: Path | None = None
         self._dim: tuple[str, str] | None = None
-        self._rest = b""
+        self._rest = memoryview(b"")  # whose slices cost nothing, however much there is
         if path is None:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or send it elsewhere: gpt2 ... > FILE")
@@ -98,7 +97,8 @@ class Output:
         if dim and self._dim:
             text = text.join(self._dim)
         try:
-            self._rest += text.encode(errors="surrogateescape")  # names of files may be any bytes
+            octets = text.encode(errors="surrogateescape")  # names of files may be any bytes
+            self._rest = memoryview(b"".join((self._rest, octets)))
             while self._rest:
                 piece, self._rest = self._rest[:_ATOMIC], self._rest[_ATOMIC:]
                 self._file.write(piece)

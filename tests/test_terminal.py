@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_a_file_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     ):
         output.write("text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_text_is_written_in_linear_time(tmp_path):
+    begun = time.monotonic()
+    with terminal.Output(tmp_path / "text") as output:
+        output.write("text" * (10 << 20))
+    assert time.monotonic() - begun < 15  # 152 s where each piece copies what follows it
+    assert (tmp_path / "text").stat().st_size == 40 << 20
 
 
 @pytest.mark.parametrize("terminal_like", [True, False])
