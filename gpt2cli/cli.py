@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -171,8 +170,8 @@ def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:
     option = getattr(error, "option_name", "")
     if command == "gpt2" and (owner := _owner(option)):
         hint = f"options follow a command: gpt2 {owner} {option} ..."
-    elif variable := re.search(r"env var: '(\w+)'", message):
-        hint = f"unset {variable[1]}, or give it another value"
+    elif variable := _variable(error):
+        hint = f"unset {variable}, or give it another value"
     elif near:
         message = str(error)
         hint = f"did you mean {' or '.join(sorted(near))}? {hint}"
@@ -205,6 +204,15 @@ def _owner(option: str) -> str | None:
     """The first command that has this option."""
     commands = getattr(typer.main.get_command(app), "commands", {})
     return next((name for name in _NAMES if any(option in one.opts for one in commands[name].params)), None)
+
+
+def _variable(error: typer.TyperException) -> str:
+    """The environment variable that gave the wrong value; empty where none did. Typer's words name it in any case."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None:
+        return ""
+    source = context.get_parameter_source(parameter.name)
+    return str(parameter.envvar) if source is not None and source.name == "ENVIRONMENT" else ""
 
 
 def _subcommands(error: typer.TyperException) -> list[str]:

@@ -119,7 +119,9 @@ def test_get(run, file, monkeypatch):
     value = json.loads(run("config", "get", "model", "--json").stdout)
     assert value == {"key": "model", "value": "distilgpt2", "origin": "file", "place": f"{file}:1"}
     monkeypatch.setenv("GPT2_TOP_K", "many")
-    assert_error(run("config", "get", "top_k"), 2, "GPT2_TOP_K", "'many'")
+    for argv in (["config", "get", "top_k"], ["config", "get", "model"], ["generate", "-m", "tiny", "Once"]):
+        assert_error(run(*argv), 2, "'many'", "hint: unset GPT2_TOP_K")
+    assert_error(run("generate", "--top-k", "few", "Once"), 2, "'few'", "hint: gpt2 generate --help")
 
 
 def test_path(run, file, monkeypatch):
