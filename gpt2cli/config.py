@@ -60,7 +60,7 @@ def change(key: str, value: str | float | None) -> None:
             changed = f"{begun}{key} = {literal}{newline}"
     try:
         understood = _parse(changed) == settings
-    except CorruptFile:
+    except (CorruptFile, RecursionError):  # of tables within tables, which are compared
         understood = False
     if not understood:  # a spelling that the pattern does not know, as a quoted key
         broken(key, f"'{key}' is written in a way that only you can change", "")

@@ -94,8 +94,9 @@ def current(context: typer.Context) -> list[Setting]:
 
 def checked(option: TyperOption, value: object) -> Any:
     """The value as the option takes it. Raises UsageError, with the nearest right value where there are words."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = "a number"
     try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)  # not of thousands of hexadecimal digits
         if not isinstance(value, str | int | float):
             raise ValueError("not a text and not a number")
         converted = option.type.convert(text, option, None)  # from text: 40.5 and true are no whole numbers
@@ -107,13 +108,15 @@ def checked(option: TyperOption, value: object) -> Any:
 
 
 def _check_meaning(key: str, value: Any) -> None:
+    if key == "model" and not value:
+        raise UsageError("the model's name is empty", "gpt2 list shows the models")
     if key in ("precision", "device"):
         from gpt2cli.export import DEVICES, PRECISIONS
 
         words = DEVICES if key == "device" else ("auto", *PRECISIONS)
         if value not in words:
-            hint = _nearest(value, words)
-            raise UsageError(f"no {key} '{value}'", hint or f"choose {', '.join(words)}")
+            near = _nearest(value, words) if key == "precision" else ""  # gpu is nearer to cpu than to cuda
+            raise UsageError(f"no {key} '{value}'", near or f"choose {', '.join(words)}")
         return
     from gpt2cli.sampling import Sampling  # NumPy: 70 ms, for a file that has such a setting
 

@@ -132,7 +132,7 @@ def generate(
                 listener=Listener(update, note, terminal.note),
             )
             opened = opening(model)
-            small = opening(draft_model) if draft_model else None
+            small = opening(draft_model) if draft_model is not None else None
         drafter: speculation.Drafter | None = None
         if small:
             drafter = speculation.DraftModel(small, opened)

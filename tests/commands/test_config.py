@@ -244,6 +244,35 @@ def test_what_is_wrong_can_be_mended_without_an_editor(run, file):
     assert run("config").code == 0
 
 
+LARGE = {
+    "digits": "top_k = " + "9" * 5000,
+    "brackets": "top_k = " + "[" * 100_000,
+    "hexadecimal": "top_k = 0x" + "f" * 5000,
+    "tables": ".".join(["a"] * 3000) + " = 1",
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_file_too_large_to_be_true(run, file, what):
+    before = written(file, f"{LARGE[what]}\n").read_bytes()
+    for argv in (["generate", "-m", "tiny", "Once"], ["config"]):
+        assert_error(run(*argv), 5, str(file), "gpt2 config edit")
+    changed = run("config", "set", "seed", "1")
+    if what in ("digits", "brackets"):  # the others can be read, tables as deep as this Python compares
+        assert_error(changed, 5, str(file), "gpt2 config edit")
+    assert changed.code in (0, 5)
+    assert file.read_bytes() == before + (b"seed = 1\n" if changed.code == 0 else b"")
+
+
+def test_an_empty_model_in_the_file_is_reported_with_its_line(run, file):
+    written(file, 'seed = 1\nmodel = ""\n')
+    assert_error(run("generate", "Once"), 5, f"{file}:2: ", "name is empty")
+
+
+def test_a_device_is_named_with_the_others(run, file):
+    assert_error(run("config", "set", "device", "gpu"), 2, "no device 'gpu'", "choose auto, cpu, cuda")
+
+
 def test_a_wrong_key_in_the_file_names_the_right_one(run, file):
     written(file, "temprature = 1\n")
     assert_error(run("config"), 5, "did you mean temperature?")

@@ -280,6 +280,8 @@ def test_stdin_that_is_not_utf8(run):
 def test_unknown_models(run, tmp_path):
     assert_error(run("generate", "-m", "tinny", "x"), 3, "no model named 'tinny'", "did you mean tiny?")
     assert_error(run("generate", "-m", tmp_path, "x"), 3, "is no checkpoint")
+    assert_error(run("generate", "-m", "", "x"), 3, "name is empty", "gpt2 list")
+    assert_error(run("generate", "--draft-model", "", "x"), 3, "name is empty")
     assert_error(run("generate", "-m", tmp_path / "nowhere", "x"), 3, "no folder")
     make_checkpoint(tmp_path / "foreign")
     (tmp_path / "foreign/model.safetensors").rename(tmp_path / "foreign/model.weights")
