@@ -54,6 +54,8 @@ def resolve(name: str) -> Source:
         return Source(name, repository=Repository(entry.repository, revision or entry.revision), entry=entry)
     folder = paths.user_path(name)
     if _is(folder, stat.S_ISDIR):
+        if not _is_text(path := str(folder.resolve())):
+            raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
@@ -126,6 +128,15 @@ def key(source: Source, folder: Path | None) -> str:
                 ) from None
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _is_text(name: str) -> bool:
+    """Whether it is UTF-8, which is all that the libraries take for a path."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:

@@ -114,6 +114,17 @@ def data():
     return Path(folder)
 
 
+@pytest.fixture
+def odd_name(tmp_path):
+    """The path of a text file whose name is no text, and drives terminals."""
+    path = tmp_path / os.fsdecode(b"caf\xe9\x1b[31m.txt")
+    try:
+        path.write_text("The cat\nThe dog\n")
+    except (OSError, UnicodeError):
+        pytest.skip("this system's file names are text")
+    return path
+
+
 def assert_error(result, code, *words):
     """One error line with `words`, one hint line, nothing on stdout."""
     lines = result.stderr.splitlines()

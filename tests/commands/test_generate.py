@@ -1,6 +1,8 @@
 """gpt2 generate as people and scripts use it: what is on stdout, what on stderr, and the exit code."""
 
 import json
+import os
+import sys
 
 import pytest
 from checkpoints import make_checkpoint
@@ -288,6 +290,21 @@ def test_unknown_models(run, tmp_path):
     assert_error(run("generate", "-m", tmp_path / "foreign", "x"), 3, "model.safetensors")
     (tmp_path / "file.bin").write_bytes(b"")
     assert_error(run("generate", "-m", tmp_path / "file.bin", "x"), 3, "is a file")
+
+
+def test_a_folder_whose_path_is_no_text(run, odd_name, monkeypatch):
+    odd_name.unlink()
+    (odd_name / "m").mkdir(parents=True)
+    assert_error(run("generate", "-m", odd_name, "x"), 3, "is not UTF-8 text", "another name")
+    monkeypatch.chdir(odd_name)
+    assert_error(run("generate", "-m", "./m", "x"), 3, "is not UTF-8 text")
+    assert_error(run("config", "set", "model", "./m"), 2, "is not UTF-8 text")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes on POSIX")
+@pytest.mark.parametrize("command", ["generate", "score", "tokens"])
+def test_an_argument_that_is_not_utf8(run, command):
+    assert_error(run(command, os.fsdecode(b"caf\xe9")), 2, "the argument 'caf?' is not UTF-8 text")
 
 
 def test_corrupt_files(run, tmp_path):
