@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    say(f"note: {text}")
+    say(f"note: {printable(text)}")
 
 
 def silent(text: str) -> None:
@@ -40,13 +40,13 @@ def silent(text: str) -> None:
 def error(message: str, hint: str) -> None:
     """One `error:` line and one `hint:` line, whatever the texts hold."""
     for kind, text in (("error", message), ("hint", hint)):
-        say(f"{kind}: {_plain(' '.join(text.splitlines()))}")
+        shown = printable(" ".join(text.splitlines()))
+        say(f"{kind}: {shown if len(shown) <= 1000 else f'{shown[:1000]}…'}")
 
 
-def _plain(text: str, most: int = 1000) -> str:
+def printable(text: str, keep: str = "") -> str:
     """A text that files or servers may have had a part in, without what a terminal would obey."""
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return shown if len(shown) <= most else f"{shown[:most]}…"
+    return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -164,13 +164,15 @@ def _descriptor(path: Path) -> int | None:
 
 def say_out(text: str) -> None:
     """A line on stdout, for commands whose answer is not streamed. Raises BrokenPipe and StorageError."""
+    shown = printable(text, keep="\t\n") if stdout_is_terminal() else text
     with Output() as output:
-        output.write(f"{text}\n")
+        output.write(f"{shown}\n")
 
 
 def say_json(value: Any) -> None:
     """A value as JSON on stdout. Raises BrokenPipe and StorageError."""
-    say_out(json_text(value, indent=2))
+    with Output() as output:
+        output.write(json_text(value, indent=2) + "\n")
 
 
 def json_text(value: Any, **options: Any) -> str:

@@ -97,6 +97,13 @@ def test_a_large_text_is_written_in_linear_time(tmp_path):
     assert (tmp_path / "text").stat().st_size == 40 << 20
 
 
+def test_a_note_drives_no_terminal(monkeypatch):
+    stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    terminal.note("from ./\x1b[31mred\udce9")
+    assert stderr.buffer.getvalue() == b"note: from ./\\x1b[31mred\\udce9\n"
+
+
 @pytest.mark.parametrize("terminal_like", [True, False])
 def test_a_title_is_no_markup(terminal_like, monkeypatch):
     stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")

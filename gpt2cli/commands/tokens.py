@@ -151,7 +151,8 @@ def _counts(output: terminal.Output, streams: list[Stream]) -> None:
     for place, blocks in streams:
         number = sum(map(len, blocks))
         total += number
-        output.write(f"{number}\n" if len(streams) == 1 else f"{number}\t{place}\n")
+        name = terminal.printable(str(place)) if terminal.stdout_is_terminal() else place
+        output.write(f"{number}\n" if len(streams) == 1 else f"{number}\t{name}\n")
     if len(streams) > 1:
         output.write(f"{total}\ttotal\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_error
 
-from gpt2cli import cli, config
+from gpt2cli import cli, config, terminal
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files and shells")
 PROMPT = ("generate", "Once", "-n", 1, "--json")
@@ -130,6 +130,17 @@ def test_path(run, file, monkeypatch):
     assert run("config", "path").stdout == f"{file}\n"
     monkeypatch.delenv("GPT2_CONFIG")
     assert run("config", "path").stdout.endswith("config.toml\n")
+
+
+@POSIX
+def test_a_path_on_a_terminal_is_not_obeyed(run, file, odd_name, monkeypatch):
+    odd_name.write_text("top_k = 5\n")
+    monkeypatch.setenv("GPT2_CONFIG", str(odd_name))
+    assert run("config", "path").raw == os.fsencode(odd_name) + b"\n"
+    assert json.loads(run("config", "get", "top_k", "--json").raw.decode())["place"] == f"{odd_name}:1"
+    assert os.fsencode(odd_name) in run("config").raw
+    monkeypatch.setattr(terminal, "stdout_is_terminal", lambda: True)
+    assert run("config", "path").stdout.endswith("caf\\udce9\\x1b[31m.txt\n")
 
 
 # Changing
