@@ -3,15 +3,22 @@
 import os
 import sys
 
+from gpt2cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
+
 
 def main() -> int:
     """Run the command line on sys.argv; returns the exit code, or leaves with it."""
     try:
-        from gpt2cli import cli  # Ctrl-C during the imports is no traceback either
+        from gpt2cli import signals  # a signal during the imports is no traceback either
+
+        signals.listen()
+        from gpt2cli import cli
 
         code = cli.main(sys.argv[1:])
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
+    except Terminated:
+        code = EXIT_TERMINATED
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,12 +1,9 @@
 """The Typer app, and main(argv) -> exit code: the one place where errors become words."""
 
-import contextlib
 import difflib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -78,12 +75,10 @@ for _name, _module in zip(_NAMES, COMMANDS, strict=True):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        signal.signal(signal.SIGTERM, _stop)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as in a shell's background
-            signal.signal(signal.SIGINT, _stop)
     try:
-        return _run(argv)
+        if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
+            return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
+        return int(app(list(argv) or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
@@ -106,6 +101,8 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
+        if isinstance(error.__context__, KeyboardInterrupt | Terminated):  # a lock that was cut off in its waiting
+            return EXIT_TERMINATED if isinstance(error.__context__, Terminated) else EXIT_INTERRUPTED
         if isinstance(error, OSError):  # not foreseen where it happened, but the system says what is wrong
             terminal.silence_stdout()
             where = f"'{error.filename}'" if error.filename else "stdout"
@@ -128,36 +125,6 @@ def _bare() -> list[str]:
     except (OSError, ValueError, AttributeError):
         waiting = b""
     return ["generate"] if waiting else ["--help"]
-
-
-_cut: BaseException | None = None  # what a signal raised inside an import
-
-
-def _run(argv: Sequence[str]) -> int:
-    global _cut
-    _cut = None
-    try:
-        if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
-            return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
-        return int(app(list(argv) or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
-    except Exception:
-        if _cut is not None:
-            raise _cut from None  # a library that is interrupted while it is imported raises errors of its own
-        raise
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    global _cut
-    reason = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
-    if number != signal.SIGINT:  # what is tidied up or saved now is not interrupted again
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
-    while frame is not None and _cut is None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            _cut = reason
-        frame = frame.f_back
-    raise reason
 
 
 def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:

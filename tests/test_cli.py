@@ -211,20 +211,29 @@ def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
 
 @POSIX
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_library_cut_off_in_its_import_is_no_bug(spawn, tmp_path, name, code):
-    """Extension modules turn what a signal raises into ImportError. SIGTERM is heard once: saving goes on."""
-    again = "for one in (signal.SIGTERM, signal.SIGHUP): os.kill(os.getpid(), one)" if name == "SIGTERM" else "pass"
-    (tmp_path / "onnxruntime.py").write_text(
-        "import os, pathlib, signal\n"
-        f"try:\n    os.kill(os.getpid(), signal.{name})\n"
-        f"except BaseException:\n    {again}\n"
-        "    pathlib.Path(__file__).with_name('saved').touch()\n"
-        "    raise ImportError('initialization failed')\n"
+@pytest.mark.parametrize("answer", ["raise ImportError('initialization failed')", "pass"])
+def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, answer):
+    """Extension modules turn what a signal raises into ImportError, or drop it."""
+    real = f"import sys\nsys.path.remove({str(tmp_path)!r})\ndel sys.modules['tokenizers']\nimport tokenizers\n"
+    (tmp_path / "tokenizers.py").write_text(
+        f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{name})\nexcept BaseException:\n    {answer}\n{real}"
     )
-    process = spawn("generate", "-n", "1", "Once", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    process = spawn("generate", "-n", "-1", "Once", env=os.environ | {"PYTHONPATH": str(tmp_path)})
     out, errors = process.communicate(timeout=20)
     assert (process.returncode, out, errors) == (code, b"", b"")
-    assert (tmp_path / "saved").exists()
+
+
+@POSIX
+def test_only_the_first_sigterm_is_heard():
+    code = (
+        "import os, signal\nfrom gpt2cli import signals\nsignals.listen()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException as reason:\n"
+        "    for number in (signal.SIGTERM, signal.SIGHUP):\n        os.kill(os.getpid(), number)\n"
+        "    print('saved after', type(reason).__name__)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (result.stdout, result.stderr) == ("saved after Terminated\n", "")
 
 
 @POSIX

@@ -8,6 +8,8 @@ import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
 
+from gpt2cli.errors import Terminated
+
 PROMPT = "The old man"
 
 
@@ -387,6 +389,21 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
     value = json.loads(gen(PROMPT, "--json", "--stop", plain.stdout[2:-1] + "never").stdout)
     assert value["samples"][0]["text"] == plain.stdout[:-1]
     assert value["samples"][0]["finish_reason"] == "interrupted"
+
+
+@pytest.mark.parametrize(("reason", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_what_an_interruption_breaks_is_no_bug(gen, monkeypatch, reason, code):
+    from gpt2cli import generation
+
+    def interrupted(*positional, **named):
+        try:
+            raise reason
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(generation, "generate", interrupted)
+    result = gen(PROMPT)
+    assert (result.code, result.stdout, result.stderr) == (code, "", "")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["-o", "out"]])
