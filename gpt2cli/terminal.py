@@ -10,10 +10,11 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gpt2cli.errors import BrokenPipe, StorageError
 
@@ -71,27 +72,29 @@ class Output:
         if path is None:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or send it elsewhere: gpt2 ... > FILE")
-            self._file: IO[Any] = sys.stdout.buffer
+            sys.stdout.flush()
+            # without a buffer an interrupted write has either been done or not begun
+            self._file: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
             self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
             return
         try:
             number = _descriptor(path)
             if number is not None:  # behind the link may be a file that others write too
-                self._file = os.fdopen(os.dup(number), "wb")
+                self._file = os.fdopen(os.dup(number), "wb", 0)
             elif path.exists() and not path.is_file():  # a device or a named pipe has no name to replace
-                self._file = path.open("wb")
+                self._file = path.open("wb", 0)
             else:
                 target = path.resolve()  # a link stays a link
                 if target.exists() and not os.access(target, os.W_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
                 number, name = tempfile.mkstemp(prefix=".gpt2-", dir=target.parent)
-                self._file, self._part, self._path = os.fdopen(number, "wb"), Path(name), target
+                self._file, self._part, self._path = os.fdopen(number, "wb", 0), Path(name), target
         except OSError as reason:
             raise self._failed(reason) from None
 
     def write(self, text: str, *, dim: bool = False) -> None:
-        """Write and flush. What is interrupted is not torn: the next call goes on with it. Raises BrokenPipe where the
-        reader has gone, StorageError where the disk is full."""
+        """At once. What is interrupted is not torn: the next call goes on with it. Raises BrokenPipe where the reader
+        has gone, StorageError where the disk is full."""
         if not text:
             return
         if dim and self._dim:
@@ -100,9 +103,10 @@ class Output:
             octets = text.encode(errors="surrogateescape")  # names of files may be any bytes
             self._rest = memoryview(b"".join((self._rest, octets)))
             while self._rest:
-                piece, self._rest = self._rest[:_ATOMIC], self._rest[_ATOMIC:]
-                self._file.write(piece)
-                self._file.flush()
+                written: int | None = self._file.write(self._rest[:_ATOMIC])
+                if written is None:  # somebody has made it non-blocking, and the reader is slow
+                    time.sleep(0.01)
+                self._rest = self._rest[written or 0 :]
         except OSError as reason:
             raise self._failed(reason) from None
 
@@ -115,8 +119,7 @@ class Output:
                 self.keep()
         finally:
             if self._path is not None:
-                with contextlib.suppress(OSError):  # what a full disk did not take, closing tries again
-                    self._file.close()
+                self._file.close()
             if self._part is not None:
                 with contextlib.suppress(OSError):
                     self._part.unlink(missing_ok=True)

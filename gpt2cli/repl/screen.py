@@ -5,6 +5,7 @@ The line editor draws the last row of the text as its prompt: what is typed goes
 accepted the same row is written again as text. So nothing but the document stands in the document. A dumb terminal,
 which cannot go back in a row, gets a `> ` on a row of its own, and no editor."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app_or_none, run_in_terminal
+from prompt_toolkit.application import Application, get_app, get_app_or_none
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document as Typed
 from prompt_toolkit.filters import is_searching
@@ -144,14 +145,18 @@ class Screen:
         """The last row of the text, asked for whenever the line is drawn."""
         if self._width != self.columns:  # the rows above were broken for another window
             self._width = self.columns
-            run_in_terminal(self._redraw)
+            app = get_app()
+            asyncio.get_running_loop().call_soon(self._redraw, app)
         bold = "" if self._plain else "bold"
         return FormattedText((bold if yours else "", text) for yours, text in self._last_row())
 
-    def _redraw(self) -> None:
+    def _redraw(self, app: Application[str]) -> None:
+        app.renderer.erase()
         self._output.erase_screen()
         self._output.cursor_goto(0, 0)
         self._again()
+        app.renderer.request_absolute_cursor_position()
+        app.invalidate()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
