@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from gpt2cli.errors import UsageError
+from gpt2cli.signals import handled
 
 
 def run(path: Path) -> None:
@@ -16,14 +17,14 @@ def run(path: Path) -> None:
     editor = editor or next(filter(shutil.which, ("nano", "vi", "notepad")), None)
     if editor is None:
         raise UsageError("there is no editor", f"set EDITOR to the name of one, or open {path}")
-    previous = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
     try:
-        windows = os.name == "nt"  # where a command line is one text
-        code = subprocess.run(f'{editor} "{path}"' if windows else [*shlex.split(editor), str(path)]).returncode
+        command = (
+            f'{editor} "{path}"' if os.name == "nt" else [*shlex.split(editor), str(path)]
+        )  # Windows takes one text
+        with handled(lambda *_: None, signal.SIGINT):  # Ctrl-C is the editor's
+            code = subprocess.run(command).returncode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"the editor '{editor}': {reason}", f"set EDITOR, or open {path}") from None
-    finally:
-        signal.signal(signal.SIGINT, previous)
     if code:
         raise UsageError(f"the editor '{editor}' ended with {code}", f"set EDITOR, or open {path}")

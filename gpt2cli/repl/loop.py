@@ -11,9 +11,9 @@ from gpt2cli import terminal
 from gpt2cli.errors import Terminated, UserError
 from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
-from gpt2cli.repl.interrupts import once, undisturbed
 from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
+from gpt2cli.signals import once, undisturbed
 
 _RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
 

@@ -8,7 +8,6 @@ which cannot go back in a row, gets a `> ` on a row of its own, and no editor.""
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +30,8 @@ from prompt_toolkit.utils import is_dumb_terminal
 from gpt2cli import terminal
 from gpt2cli.errors import Terminated
 from gpt2cli.repl import keyboard, layout
-from gpt2cli.repl.interrupts import LEAVING, handled
 from gpt2cli.repl.layout import Run
+from gpt2cli.signals import LEAVING, handled, leave_undisturbed
 
 BLOCK = '"""'
 
@@ -130,7 +129,7 @@ class Screen:
 
     def error(self, message: str, hint: str) -> None:
         self._leave_row()
-        terminal.error(layout.visible(message), layout.visible(hint))
+        terminal.error(message, hint)
 
     def read(self) -> str:
         """The next input: a line, or several. Raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
@@ -321,7 +320,7 @@ def _signals() -> Iterator[None]:
         with handled(handle, *LEAVING):
             yield
     finally:
-        for number in LEAVING if leaving else ():
-            signal.signal(number, signal.SIG_IGN)  # what is put away now is not disturbed
+        if leaving:
+            leave_undisturbed()
     if leaving:  # it came as the line was accepted
         raise Terminated
