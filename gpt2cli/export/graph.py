@@ -232,15 +232,8 @@ def build(
             inputs.append(helper.make_tensor_value_info(f"past_{kind}_{layer}", kept, cache))
             outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", kept, cache))
     initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "gpt2", inputs, outputs, [*initializers, *graph.constants.values()]),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)],
-        ir_version=8,
-        producer_name="gpt2cli",
-    )
-    helper.set_model_props(model, metadata)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
+    constants = [*initializers, *graph.constants.values()]
+    return _serialised(helper.make_graph(graph.nodes, "gpt2", inputs, outputs, constants), metadata)
 
 
 def size_scale(config: Config) -> float:
@@ -273,13 +266,7 @@ def saturation_probe() -> bytes:
     node = helper.make_node("MatMulInteger", ["x", "weight"], ["y"])
     x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["rows", 64])
     y = helper.make_tensor_value_info("y", TensorProto.INT32, ["rows", 32])
-    model = helper.make_model(
-        helper.make_graph([node], "probe", [x], [y], [weight]),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    serialised: bytes = model.SerializeToString()
-    return serialised
+    return _serialised(helper.make_graph([node], "probe", [x], [y], [weight]))
 
 
 def row_gather(shape: Sequence[int], count: int) -> bytes:
@@ -292,10 +279,16 @@ def row_gather(shape: Sequence[int], count: int) -> bytes:
         nodes.append(helper.make_node("Gather", [cache, "rows"], [moved], axis=0))
         inputs.append(helper.make_tensor_value_info(cache, TensorProto.FLOAT16, ["capacity", *shape]))
         outputs.append(helper.make_tensor_value_info(moved, TensorProto.FLOAT16, ["rows", *shape]))
+    return _serialised(helper.make_graph(nodes, "rows", inputs, outputs))
+
+
+def _serialised(graph: onnx.GraphProto, metadata: dict[str, str] | None = None) -> bytes:
     model = helper.make_model(
-        helper.make_graph(nodes, "rows", inputs, outputs),
-        opset_imports=[helper.make_opsetid("", 17)],
+        graph,
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)],
         ir_version=8,
+        producer_name="gpt2cli",
     )
-    serialised: bytes = model.SerializeToString()
+    helper.set_model_props(model, metadata or {})
+    serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
