@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -236,9 +236,9 @@ def fingerprint(path: Path) -> dict[str, Any]:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def damaged(found: Export) -> list[str]:
-    """The names of the files whose bytes are not those that were written."""
-    return [name for name, facts in found.files.items() if fingerprint(found.folder / name) != facts]
+def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The names of the files in `folder` whose fingerprints are not those of `files`. Raises OSError."""
+    return [name for name, facts in files.items() if fingerprint(folder / name) != facts]
 
 
 def remove(folder: Path) -> None:

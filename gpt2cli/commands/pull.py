@@ -55,7 +55,7 @@ def _pulled(
     source = sources.resolve(name)
     store.refresh(source, precision, listener, prefer=prefer)
     for one in exports.cached():
-        if one.model == source.model and exports.damaged(one):
+        if one.model == source.model and exports.damaged(one.folder, one.files):
             exports.remove(one.folder)
     runnable, why_cpu = model.prepare(source, precision, listener, prefer=prefer, device=device)
     chosen = model.self_test(runnable, "cpu" if why_cpu else "cuda")

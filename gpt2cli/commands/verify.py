@@ -58,13 +58,11 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
 
     def check_built_in(entry: catalog.Entry) -> None:
         assert entry.folder is not None
-        wrong = [
-            file for file, facts in entry.files.items() if exports.fingerprint(entry.folder / file) != asdict(facts)
-        ]
+        wrong = exports.damaged(entry.folder, {name: asdict(facts) for name, facts in entry.files.items()})
         check_folder(entry.name, "the built-in model", entry.folder, _damage(entry.folder, wrong), _REINSTALL)
 
     def check_export(name: str, one: exports.Export) -> None:
-        problem = _damage(one.folder, exports.damaged(one))
+        problem = _damage(one.folder, exports.damaged(one.folder, one.files))
         if one.stale:  # nobody will run it
             checked(name, f"the outdated {one.precision} export", one.folder, problem)
         else:
