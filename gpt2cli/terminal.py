@@ -51,7 +51,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux), and a file object's buffer holds.
+# Bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux).
 _ATOMIC = 4096
 
 

@@ -104,17 +104,8 @@ def bench(
         if first_token:
             one = benchmark.Test(8, 1)
             arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
-            arguments += [
-                "--precision",
-                precision,
-                "--source",
-                source,
-                "--threads",
-                str(threads),
-                "--offline",
-                "--device",
-                opened.device,
-            ]
+            arguments += ["--precision", precision, "--source", source, "--device", opened.device]
+            arguments += ["--threads", str(threads), "--offline"]
             measure(one, "first-cold", (1 / benchmark.first_token_cold(arguments) for _ in range(repetitions)))
             benchmark.first_token_warm(opened)
             measure(one, "first-warm", (1 / benchmark.first_token_warm(opened) for _ in range(repetitions)))

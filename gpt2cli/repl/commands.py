@@ -62,7 +62,7 @@ COMMANDS = {
 }
 _ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "q": "exit", "regen": "retry", "alt": "alternatives"}
 _KEYS = """\
-Enter  the text goes on, yours as typed (a new word begins with a space), then the model's; an empty line: the model's
+Enter  the text goes on, yours as typed (a new word begins with a space), then the model's; empty: the model's alone
 Alt-Enter  a new line; \"\"\" begins and ends a block of lines; // is a slash that begins a text
 Ctrl-C  stops the model and keeps the text; Ctrl-R  searches; Ctrl-D  leaves"""
 
