@@ -18,9 +18,8 @@ def run(path: Path) -> None:
     if editor is None:
         raise UsageError("there is no editor", f"set EDITOR to the name of one, or open {path}")
     try:
-        command = (
-            f'{editor} "{path}"' if os.name == "nt" else [*shlex.split(editor), str(path)]
-        )  # Windows takes one text
+        windows = os.name == "nt"  # where a command line is one text
+        command = f'{editor} "{path}"' if windows else [*shlex.split(editor), str(path)]
         with handled(lambda *_: None, signal.SIGINT):  # Ctrl-C is the editor's
             code = subprocess.run(command).returncode
     except (OSError, ValueError) as error:
