@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from books import HELD_OUT, books
+from corpus import HELD_OUT, books
 
 from gpt2cli import load
 from gpt2cli.model import Model

@@ -1,10 +1,16 @@
-"""Train `tiny`, the built-in model, from a folder of plain-text books.
+"""Train `tiny`, the built-in model, from a folder of plain-text books and short stories.
 
     python models/tiny/train.py --corpus DIR --out RUN --minutes 110
+    python models/tiny/train.py --corpus DIR --out RUN --minutes 110 --init models/tiny --stories 0.7
 
 writes RUN/tokenizer.json and RUN/checkpoint/ (config.json, model.safetensors, tokenizer.json: the Hugging
 Face format, so `gpt2 generate -m RUN/checkpoint` runs it). A killed run goes on from RUN/state.pt when the same
-command is given again. DIR holds books.tar.xz or books/*.txt. Needs the extra `train` (PyTorch).
+command is given again. DIR holds books.tar.xz or books/*.txt, and stories.tar.xz or stories/*.txt. Needs the extra
+`train` (PyTorch).
+
+`--init` begins with the weights, the shape and the tokenizer of a checkpoint, or of an export of ours, whose integers
+are dequantised. `--stories` is the part of the steps that read stories: windows of half the length, each of which
+begins with a story, because that is where a prompt begins.
 
 The network is GPT-2's (Radford et al. 2019): learned positions, pre-norm blocks, tanh GELU, tied head. Only
 the training differs, because it has to fit into hours of two CPU cores:
@@ -20,16 +26,18 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from books import HELD_OUT, books
+from corpus import HELD_OUT, books, stories
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gpt2cli.export.checkpoint import Checkpoint, read_config
 
 END = "<|endoftext|>"
 
@@ -136,21 +144,29 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def load_ids(corpus: Path, out: Path, vocab_size: int) -> np.ndarray:
-    """Every training book, each after an end-of-text token, as one array; made once."""
-    path, stored = out / "tokenizer.json", out / "ids.npy"
-    if not stored.exists():
-        texts = [text for name, text in books(corpus) if name not in HELD_OUT]
-        tokenizer = train_tokenizer(texts, vocab_size)
-        tokenizer.save(str(path))
+def prepare(corpus: Path, out: Path, shape: Shape, init: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """The training books and the training stories, each text after an end-of-text token, as two arrays of ids. Made
+    once; the tokenizer is trained on the books, or is that of `init`."""
+    path = out / "tokenizer.json"
+    if not (out / "stories.npy").exists():
+        texts = {
+            "books": [text for name, text in books(corpus) if name not in HELD_OUT],
+            "stories": stories(corpus)[0],
+        }
+        if init is None:
+            train_tokenizer(texts["books"], shape.vocab_size).save(str(path))
+        else:
+            path.write_bytes((init / "tokenizer.json").read_bytes())
+        tokenizer = Tokenizer.from_file(str(path))
         end = tokenizer.token_to_id(END)
-        rows = [np.array([end, *tokenizer.encode(text).ids], dtype=np.uint16) for text in texts]
-        np.save(stored, np.concatenate(rows))
-        print(f"{len(texts)} books, {sum(map(len, texts)):,} bytes", flush=True)
-    return np.load(stored)
+        for name, found in texts.items():
+            rows = [np.array([end, *tokenizer.encode(text).ids], dtype=np.uint16) for text in found]
+            np.save(out / f"{name}.npy", np.concatenate(rows))
+            print(f"{len(found):,} {name}, {sum(map(len, found)):,} bytes, {sum(map(len, rows)):,} tokens", flush=True)
+    return np.load(out / "books.npy"), np.load(out / "stories.npy")
 
 
-def batches(ids: np.ndarray, rows: int, length: int, seed: int) -> Iterator[Tensor]:
+def windows_of_books(ids: np.ndarray, rows: int, length: int, seed: int) -> Iterator[np.ndarray]:
     """Endless batches [rows, length + 1]. Each pass over the corpus cuts it at another offset and shuffles
     the windows."""
     generator = np.random.default_rng(seed)
@@ -158,25 +174,79 @@ def batches(ids: np.ndarray, rows: int, length: int, seed: int) -> Iterator[Tens
         starts = np.arange(generator.integers(length), len(ids) - length - 1, length)
         starts = generator.permutation(starts)[: len(starts) // rows * rows]
         for chosen in starts.reshape(-1, rows):
-            window = np.stack([ids[start : start + length + 1] for start in chosen])
-            yield torch.from_numpy(window.astype(np.int64))
+            yield np.stack([ids[start : start + length + 1] for start in chosen])
+
+
+def windows_of_stories(ids: np.ndarray, rows: int, length: int, seed: int) -> Iterator[np.ndarray]:
+    """Endless batches [rows, length + 1]. Each window begins with a story, every other one without its end-of-text
+    token; a story that does not end in a window begins the next. Each pass shuffles the stories."""
+    generator = np.random.default_rng(seed)
+    texts = np.split(ids, np.flatnonzero(ids == ids[0])[1:])
+    found: list[np.ndarray] = []
+    while True:
+        window: list[np.ndarray] = []
+        held = 0
+        for number in generator.permutation(len(texts)):
+            if not window:
+                held = -int(generator.integers(2))  # the end-of-text token that is left out
+            window.append(texts[number])
+            held += len(texts[number])
+            if held > length:
+                whole = np.concatenate(window)
+                first = len(whole) - held
+                found.append(whole[first : first + length + 1])
+                window = [texts[number]] if held > length + 1 and len(window) > 1 else []
+                held = sum(map(len, window)) - int(bool(window) and generator.integers(2))
+            if len(found) == rows:
+                yield np.stack(found)
+                found = []
+
+
+def batches(
+    corpus: tuple[np.ndarray, np.ndarray], tokens: int, length: int, share: float, seed: int
+) -> Iterator[Tensor]:
+    """Endless batches of about `tokens` tokens, of stories for a `share` of the steps, else of books."""
+    generator = np.random.default_rng(seed)
+    of_books = windows_of_books(corpus[0], tokens // length, length, seed)
+    of_stories = windows_of_stories(corpus[1], 2 * tokens // length, length // 2, seed)
+    while True:
+        source = of_stories if generator.random() < share else of_books
+        yield torch.from_numpy(next(source).astype(np.int64))
+
+
+def name_in_checkpoint(name: str) -> str:
+    """Hugging Face's name for a parameter of ours."""
+    if not name.startswith("h."):
+        return name
+    block, number, layer, kind = name.split(".")
+    room = {"c_attn": "attn.c_attn", "c_proj": "attn.c_proj", "c_fc": "mlp.c_fc", "mlp_c_proj": "mlp.c_proj"}
+    return f"{block}.{number}.{room.get(layer, layer)}.{kind}"
+
+
+def is_matrix(name: str, value: Tensor) -> bool:
+    """Whether Hugging Face stores it transposed, as Conv1D: [in, out]."""
+    return name.startswith("h.") and value.dim() == 2
+
+
+def load_weights(model: GPT2, folder: Path) -> None:
+    """The weights of a checkpoint or of an export of ours."""
+    checkpoint = Checkpoint(folder)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            shape = tuple(parameter.shape)
+            matrix = is_matrix(name, parameter)
+            value = torch.from_numpy(checkpoint.tensor(name_in_checkpoint(name), shape[::-1] if matrix else shape))
+            parameter.copy_(value.T if matrix else value)
 
 
 def save_checkpoint(model: GPT2, shape: Shape, out: Path) -> None:
-    """The model in Hugging Face format: Conv1D layout ([in, out]), tied head stored once."""
+    """The model in Hugging Face format, tied head stored once."""
     folder = out / "checkpoint"
     folder.mkdir(exist_ok=True)
     tensors = {}
     for name, value in model.state_dict().items():
-        if name.startswith("h."):
-            block, number, *rest = name.split(".")
-            layer, kind = rest
-            room = {"c_attn": "attn.c_attn", "c_proj": "attn.c_proj", "c_fc": "mlp.c_fc"}
-            layer = "mlp.c_proj" if layer == "mlp_c_proj" else room.get(layer, layer)
-            name = f"{block}.{number}.{layer}.{kind}"
-            if value.dim() == 2:
-                value = value.T
-        tensors[name] = value.detach().float().cpu().contiguous()
+        stored = value.T if is_matrix(name, value) else value
+        tensors[name_in_checkpoint(name)] = stored.detach().float().cpu().contiguous()
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
     end = shape.vocab_size - 1
     config = {
@@ -196,11 +266,18 @@ def save_checkpoint(model: GPT2, shape: Shape, out: Path) -> None:
 def train(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    shape = Shape(arguments.vocab, 1024, arguments.width, arguments.layers, arguments.heads)
-    ids = load_ids(arguments.corpus, out, shape.vocab_size)
+    if arguments.init is None:
+        shape = Shape(arguments.vocab, 1024, arguments.width, arguments.layers, arguments.heads)
+    else:
+        known = read_config(arguments.init)
+        shape = Shape(**{field.name: getattr(known, field.name) for field in fields(Shape)})
+    corpus = prepare(arguments.corpus, out, shape, arguments.init)
     torch.manual_seed(arguments.seed)
     device = torch.device(arguments.device)
-    model = GPT2(shape).to(device)
+    model = GPT2(shape)
+    if arguments.init is not None:
+        load_weights(model, arguments.init)
+    model.to(device)
     matrices = [p for name, p in model.named_parameters() if name.startswith("h.") and p.dim() == 2]
     others = [p for name, p in model.named_parameters() if not (name.startswith("h.") and p.dim() == 2)]
     optimizers: list[torch.optim.Optimizer] = [
@@ -217,11 +294,12 @@ def train(arguments: argparse.Namespace) -> None:
             optimizer.load_state_dict(saved)
         step, spent, tokens = state["step"], state["spent"], state["tokens"]
     print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(ids):,} training tokens,"
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {sum(map(len, corpus)):,} training tokens,"
         f" starting at step {step}",
         flush=True,
     )
-    source = batches(ids, arguments.batch // shape.n_positions, shape.n_positions, arguments.seed + step)
+    source = batches(corpus, arguments.batch, shape.n_positions, arguments.stories, arguments.seed + step)
+    forward = torch.compile(model, dynamic=False) if arguments.compile else model
     budget, mean_loss, saved_at = arguments.minutes * 60, math.nan, time.monotonic()
     while spent < budget:
         started = time.monotonic()
@@ -232,12 +310,12 @@ def train(arguments: argparse.Namespace) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rates.pop(0)
         window = next(source).to(device)
-        loss = model(window[:, :-1], window[:, 1:])
+        loss = forward(window[:, :-1], window[:, 1:])
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        step, tokens = step + 1, tokens + arguments.batch
+        step, tokens = step + 1, tokens + window[:, 1:].numel()
         value = loss.item()
         mean_loss = value if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * value
         spent += time.monotonic() - started
@@ -263,9 +341,14 @@ def train(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with books.tar.xz or books/*.txt")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with the books and the stories")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run")
     parser.add_argument("--minutes", type=float, default=110, help="training time")
+    parser.add_argument(
+        "--init", type=Path, help="checkpoint or export whose weights, shape and tokenizer to begin with"
+    )
+    parser.add_argument("--stories", type=float, default=0.0, help="part of the steps that read stories")
+    parser.add_argument("--compile", action="store_true", help="torch.compile (needs a C++ compiler)")
     parser.add_argument("--width", type=int, default=Shape.n_embd)
     parser.add_argument("--layers", type=int, default=Shape.n_layer)
     parser.add_argument("--heads", type=int, default=Shape.n_head)

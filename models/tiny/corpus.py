@@ -1,4 +1,4 @@
-"""The corpus: plain-text books, and which of them training never sees."""
+"""The corpus: plain-text books and short stories, and which of them training never sees."""
 
 import csv
 import hashlib
@@ -29,6 +29,33 @@ def books(corpus: Path) -> Iterator[tuple[str, str]]:
     else:
         for path in sorted((corpus / "books").glob("*.txt")):
             yield path.name, path.read_text(encoding="utf-8")
+
+
+SEPARATOR = "<|endoftext|>\n"
+STORIES = ("tinystories.txt", "picturebooks.txt")
+
+
+def stories(corpus: Path) -> tuple[list[str], list[str]]:
+    """The stories of `corpus`/stories.tar.xz or `corpus`/stories/*.txt: those to train on, and those held out, which
+    are the last 5 % of each file."""
+    training: list[str] = []
+    held_out: list[str] = []
+    for name in STORIES:
+        found = [story.strip("\n") + "\n" for story in _file(corpus, name).split(SEPARATOR) if story.strip()]
+        place = len(found) - len(found) // 20
+        training += found[:place]
+        held_out += found[place:]
+    return training, held_out
+
+
+def _file(corpus: Path, name: str) -> str:
+    archive = corpus / "stories.tar.xz"
+    if archive.exists():
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile(f"stories/{name}")
+            assert file is not None
+            return file.read().decode("utf-8")
+    return (corpus / "stories" / name).read_text(encoding="utf-8")
 
 
 def main() -> None:
