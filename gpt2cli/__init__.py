@@ -1,24 +1,35 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-from gpt2cli import Sampling, generate, load
+from gpt2cli import Limits, Sampling, generate, load
 
 model = load("tiny")
-for piece in generate(model, "Once upon a time", sampling=Sampling(seed=1), max_tokens=50):
+for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_tokens=50)):
     print(piece.text, end="", flush=True)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpt2cli.generation import generate
+    from gpt2cli.decoding import Piece
+    from gpt2cli.errors import UserError
+    from gpt2cli.generation import complete, generate
+    from gpt2cli.limits import Limits
     from gpt2cli.model import load
     from gpt2cli.sampling import Sampling
 
-__all__ = ["Sampling", "__version__", "generate", "load"]
+__all__ = ["Limits", "Piece", "Sampling", "UserError", "__version__", "complete", "generate", "load"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Sampling": "gpt2cli.sampling", "generate": "gpt2cli.generation", "load": "gpt2cli.model"}
+_HOMES = {
+    "Limits": "gpt2cli.limits",
+    "Piece": "gpt2cli.decoding",
+    "Sampling": "gpt2cli.sampling",
+    "UserError": "gpt2cli.errors",
+    "complete": "gpt2cli.generation",
+    "generate": "gpt2cli.generation",
+    "load": "gpt2cli.model",
+}
 
 
 def __getattr__(name: str) -> Any:

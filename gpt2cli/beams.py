@@ -5,14 +5,16 @@ beam outputs can be compared: a hypothesis is scored by its summed log-probabili
 ones are kept; the search ends when no running beam can beat the worst of them."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine import Engine, Logits
+from gpt2cli.engine import Logits
 from gpt2cli.sampling import History, Sampling, log_softmax
+from gpt2cli.scheduler import Feed, Task
 
 
 @dataclass(frozen=True)
@@ -25,34 +27,34 @@ class Beam:
 
 
 def search(
-    engine: Engine,
-    logits: Logits,
+    prompt: list[Feed],
     *,
-    prompt: Sequence[int],
+    ids: Sequence[int],
     sampling: Sampling,
     beams: int,
     max_tokens: int,
-    min_tokens: int,
+    banned: Callable[[int], Sequence[int]],
     end: int | None,
-    keep_logits: bool = False,
-) -> Iterator[list[Beam]]:
-    """The `beams` best hypotheses, best first; fewer where bans leave fewer: after each step those so far, the last are
-    the result. `engine` holds the prompt in one row, and `logits` [1, vocabulary] follow it. An `end` token closes a
-    hypothesis and is its last id."""
+    keep_logits: bool,
+    found: list[Beam],
+) -> Task[Any, None]:
+    """Searches on from `prompt`, a wish for one row of `ids`. `found` holds, from step to step, the `beams` best
+    hypotheses so far, best first, at the end the result: fewer where bans leave fewer. An `end` token closes a
+    hypothesis and is its last id; `banned` are the tokens that may not follow so many."""
+    logits = yield prompt
     running = [Beam()]
-    histories = [History(sampling, prompt)]
+    histories = [History(sampling, ids)]
     finished: list[Beam] = []
     for length in range(1, max_tokens + 1):
         scores = log_softmax(logits)
         for row, history in enumerate(histories):
             history.adjust(scores[row])
-        if end is not None and length <= min_tokens:
-            scores[:, end] = -inf
+        scores[:, list(banned(length - 1))] = -inf
         scores += np.array([beam.score for beam in running])[:, None]
         order = np.argsort(-scores, axis=None, kind="stable")[: 2 * beams]
         candidates = []
         for place in order:
-            row, token = divmod(int(place), engine.vocabulary)
+            row, token = divmod(int(place), logits.shape[1])
             raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
             beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
             if beam.score > -inf:  # not banned
@@ -65,12 +67,10 @@ def search(
         if not chosen or (len(finished) == beams and chosen[0][1].score / length <= finished[-1].score):
             break
         so_far = [*finished, *(Beam(beam.ids, beam.score / length, beam.logits) for _, beam in chosen)]
-        yield sorted(so_far, key=lambda beam: -beam.score)[:beams]
-        rows = [row for row, _ in chosen]
+        found[:] = sorted(so_far, key=lambda beam: -beam.score)[:beams]
         running = [beam for _, beam in chosen]
-        histories = [copy.deepcopy(histories[row]) for row in rows]
+        histories = [copy.deepcopy(histories[row]) for row, _ in chosen]
         for history, beam in zip(histories, running, strict=True):
             history.append(beam.ids[-1])
-        engine.select(rows)
-        logits = engine.feed([[beam.ids[-1]] for beam in running])
-    yield finished
+        logits = yield [Feed([beam.ids[-1]], parent=row) for row, beam in chosen]
+    found[:] = finished

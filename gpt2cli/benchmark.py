@@ -12,8 +12,10 @@ from time import perf_counter
 
 from gpt2cli.errors import CannotMeet
 from gpt2cli.generation import generate
+from gpt2cli.limits import Limits
 from gpt2cli.model import Model
 from gpt2cli.sampling import Sampling
+from gpt2cli.scheduler import Feed, Task
 
 
 @dataclass(frozen=True)
@@ -77,25 +79,24 @@ def short_prompt(model: Model) -> str:
 
 
 def _prefill(model: Model, test: Test) -> float:
-    engine, ids = model.engine, _ids(model, test.depth + test.n_prompt)
-    engine.reset()
-    if test.depth:
-        engine.feed([ids[: test.depth]])
+    return test.n_prompt / model.scheduler.run(_prompt(_ids(model, test.depth + test.n_prompt), test.depth))
+
+
+def _prompt(ids: list[int], depth: int) -> Task[None, float]:
+    """The seconds that what follows the first `depth` ids takes."""
+    parent = None
+    if depth:
+        yield [Feed(ids[:depth])]
+        parent = 0
     start = perf_counter()
-    engine.feed([ids[test.depth :]])
-    return test.n_prompt / (perf_counter() - start)
+    yield [Feed(ids[depth:], parent)]
+    return perf_counter() - start
 
 
 def _decode(model: Model, test: Test) -> float:
     """The loop that `gpt2 generate` runs, drawing and decoding included; the first token belongs to the prompt."""
-    pieces = generate(
-        model,
-        _ids(model, max(test.depth, 1)),
-        sampling=Sampling(seed=0),
-        max_tokens=test.n_gen + 1,
-        samples=test.batch,
-        ignore_eos=True,
-    )
+    limits = Limits(max_tokens=test.n_gen + 1, ignore_eos=True)
+    pieces = generate(model, _ids(model, max(test.depth, 1)), Sampling(seed=0), limits, samples=test.batch)
     for _ in range(test.batch):
         next(pieces)
     start = perf_counter()
@@ -120,7 +121,7 @@ def first_token_cold(arguments: list[str]) -> float:
 def first_token_warm(model: Model) -> float:
     """Seconds from a prompt of 8 tokens to the first token, the model being loaded."""
     start = perf_counter()
-    next(generate(model, _ids(model, min(8, model.engine.window)), sampling=Sampling(seed=0), max_tokens=1))
+    next(generate(model, _ids(model, min(8, model.engine.window)), Sampling(seed=0), Limits(max_tokens=1)))
     return perf_counter() - start
 
 

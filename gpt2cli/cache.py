@@ -17,8 +17,9 @@ class Cache(Protocol):
     def bind(self, binding: Any, rows: slice) -> None:
         """Past and present of these rows become inputs and outputs."""
 
-    def select(self, rows: Sequence[int], used: int) -> None:
-        """Row i becomes what row rows[i] was, as far as its first `used` positions go. Raises CannotMeet."""
+    def select(self, rows: Sequence[int | None], lengths: Sequence[int]) -> None:
+        """Row i becomes what row rows[i] was, as far as its first lengths[i] positions go; None: whatever is there.
+        Rows that stay where they are stay whole. Raises CannotMeet before anything has moved."""
 
 
 def _names(number: int) -> tuple[str, str]:
@@ -51,15 +52,19 @@ class HostCache:
             binding.bind_ortvalue_input(past, value)
             binding.bind_ortvalue_output(present, value)
 
-    def select(self, rows: Sequence[int], used: int) -> None:
-        old = self._arrays
-        grown = len(rows) > len(old[0])
-        if grown:
-            self._arrays = self._made(len(rows))
-        moved = [number for number, row in enumerate(rows) if number != row or grown]
-        sources = [rows[number] for number in moved]
-        for before, after in zip(old, self._arrays, strict=True):
-            after[moved, :, :used] = before[sources, :, :used]  # the right side is a copy
+    def select(self, rows: Sequence[int | None], lengths: Sequence[int]) -> None:
+        old = new = self._arrays
+        if len(rows) > len(old[0]):
+            new = self._made(max(len(rows), 2 * len(old[0]) if len(old[0]) > 1 else 0))  # rows may come one by one
+        pairs = [
+            (number, row) for number, row in enumerate(rows) if row is not None and (number != row or new is not old)
+        ]
+        used = max((lengths[number] for number, _ in pairs), default=0)
+        if used:
+            targets, sources = [number for number, _ in pairs], [row for _, row in pairs]
+            for before, after in zip(old, new, strict=True):
+                after[targets, :, :used] = before[sources, :, :used]  # the right side is a copy
+        self._arrays = new
 
 
 class DeviceCache:
@@ -89,9 +94,9 @@ class DeviceCache:
             binding.bind_input(past, self._device, 0, self._dtype, shape, place)
             binding.bind_output(present, self._device, 0, self._dtype, shape, place)
 
-    def select(self, rows: Sequence[int], used: int) -> None:
+    def select(self, rows: Sequence[int | None], lengths: Sequence[int]) -> None:
         binding = self._gather.io_binding()
-        binding.bind_cpu_input("rows", np.array(rows, np.int64))
+        binding.bind_cpu_input("rows", np.array([row or 0 for row in rows], np.int64))
         for number, value in enumerate(self._values):
             binding.bind_ortvalue_input(f"cache_{number}", value)
             binding.bind_output(f"moved_{number}", self._device, 0)

@@ -5,7 +5,7 @@ rewinding costs nothing. On CUDA weights and cache stay on the device; ids go th
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Facts:
 
 
 class Engine:
-    """`feed` prefills and steps, `rewind` forgets, `select` copies, drops and reorders rows.
+    """`feed` prefills and steps, `rewind` forgets, `select` adds, copies, drops and reorders rows.
 
     A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
 
@@ -64,12 +64,11 @@ class Engine:
                 f"{path} was not exported by gpt2",
                 "give the checkpoint's own folder; it is exported on first use",
             ) from None
-        self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
-        self.text = 0  # counts the resets: whoever remembers it knows whether the cache is still theirs
+        self.reset()
         self._device = device
         self.chunk = CHUNK if device == "cpu" else self.window  # CUDA's attention skips the hidden part itself
         self._cache = self._new_cache()
-        self._binding: tuple[slice, Any] | None = None
+        self._bindings: dict[tuple[int, int], Any] = {}
 
     @property
     def window(self) -> int:
@@ -93,50 +92,95 @@ class Engine:
             return HostCache(facts.layers, shape, dtype)
         return DeviceCache(facts.layers, shape, dtype, self._device)
 
-    def feed(self, ids: Sequence[Ids], *, every: bool = False) -> Logits:
-        """Append ids[r] (at least one) to each row r; returns the logits after the last token of each row,
-        [rows, vocabulary]. With `every`, after each token: one row only, [tokens, vocabulary].
+    def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
+        """Append ids[i] (at least one token) to the row rows[i]; returns the logits after the last token of each,
+        [len(rows), vocabulary]. Without `rows` all of them, in order. With `every`, after each token: one row only,
+        [tokens, vocabulary].
 
         Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary, CannotMeet
         where memory runs out and ValueError where a row would outgrow the window."""
-        self._check(ids, every)
-        if all(len(row) == 1 for row in ids):
-            return self._run(slice(0, len(ids)), np.array(ids, np.int64), last_only=True)
+        rows = range(len(self.said)) if rows is None else rows
+        self._check(ids, rows, every)
+        if all(len(new) == 1 for new in ids):
+            return self._step(rows, [new[0] for new in ids])
         # ONNX Runtime's attention takes several tokens on a filled cache for a single row only
         logits = np.empty((len(ids), self.vocabulary), np.float32)
         pieces = []
-        for row, new in enumerate(ids):
-            for start in range(0, len(new), self.chunk):
-                chunk = np.array([new[start : start + self.chunk]], np.int64)
-                last = self._run(slice(row, row + 1), chunk, last_only=not every)
+        for number, (row, new) in enumerate(zip(rows, ids, strict=True)):
+            for chunk in self.chunks(new):
+                last = self._run(slice(row, row + 1), np.array([chunk], np.int64), last_only=not every)
+                self._note(row, chunk)
                 pieces.append(last) if every else None
-            logits[row] = last[-1]
+            logits[number] = last[-1]
         return np.concatenate(pieces) if every else logits
+
+    def chunks(self, ids: Ids) -> list[Ids]:
+        """What is fed in one call each. Attention of one token and of several are two kernels, which differ in a last
+        bit; the sum over any number from two on is the same. So no text is cut before its last token: which kernel
+        computes a token depends on nothing but whether it is fed alone."""
+        if not ids:
+            return []
+        cuts = [*range(self.chunk, len(ids), self.chunk)]
+        if cuts and len(ids) - cuts[-1] == 1 and self.chunk > 2:
+            cuts[-1] -= 1
+        return [ids[start:end] for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
+
+    def _step(self, rows: Sequence[int], tokens: Ids) -> Logits:
+        """One token for each of `rows`, in one call where no row that is full lies between them."""
+        fed = dict(zip(rows, tokens, strict=True))
+        found: dict[int, tuple[Logits, int]] = {}
+        for span in self._spans(fed):
+            # a row between them that gets none computes one that nobody will see: cheaper than another call
+            new = np.array([[fed.get(row, 0)] for row in range(span.start, span.stop)], np.int64)
+            logits = self._run(span, new, last_only=True)
+            if [*fed] == [*range(span.start, span.stop)]:
+                for row, token in fed.items():
+                    self._note(row, [token])
+                return logits
+            found |= {row: (logits, row - span.start) for row in range(span.start, span.stop)}
+        for row, token in fed.items():
+            self._note(row, [token])
+        return np.stack([found[row][0][found[row][1]] for row in rows])
+
+    def _spans(self, fed: Container[int]) -> Iterator[slice]:
+        """The rows that are fed and those between them, without those that have no room."""
+        start = stop = None
+        for row, said in enumerate(self.said):
+            if row in fed:
+                start, stop = row if start is None else start, row + 1
+            elif start is not None and len(said) == self.window:
+                yield slice(start, stop)
+                start = None
+        if start is not None:
+            yield slice(start, stop)
 
     def each(self, ids: Sequence[Ids]) -> list[Logits]:
         """The logits after each token of several short texts (at least one token each), as one batch: for each text
-        [tokens, vocabulary]. Forgets what was there, and leaves one empty row. Raises as `feed`."""
-        self.reset()
-        self.select([0] * len(ids))
-        self._check(ids, False)
-        longest = max(map(len, ids))
-        padded = np.array([[*row, *[0] * (longest - len(row))] for row in ids], np.int64)
-        # padding on the right of an empty cache is seen by no token before it
-        logits = self._run(slice(0, len(ids)), padded, last_only=False)
-        self.reset()
+        [tokens, vocabulary]. The rows that there are stay as they are. Raises as `feed`."""
+        before, count = range(len(self.said)), len(ids)
+        self.select([*before, *[None] * count])
+        try:
+            self._check(ids, range(len(before), len(before) + count), False)
+            longest = max(map(len, ids))
+            padded = np.array([[*row, *[0] * (longest - len(row))] for row in ids], np.int64)
+            # padding on the right of an empty cache is seen by no token before it
+            logits = self._run(slice(len(before), len(before) + count), padded, last_only=False)
+        finally:
+            self.select(before)
         return [logits[number * longest :][: len(row)] for number, row in enumerate(ids)]
 
-    def _check(self, ids: Sequence[Ids], every: bool) -> None:
-        if len(ids) != len(self.lengths):
-            raise ValueError(f"{len(ids)} rows fed to an engine of {len(self.lengths)}")
+    def _check(self, ids: Sequence[Ids], rows: Sequence[int], every: bool) -> None:
+        if len(ids) != len(rows):
+            raise ValueError(f"{len(ids)} rows fed to an engine of {len(rows)}")
         if every and len(ids) != 1:
             raise ValueError("every=True takes one row")
-        for row, length in zip(ids, self.lengths, strict=True):
-            if not row:
+        for number, new in zip(rows, ids, strict=True):
+            length = len(self.said[number])
+            if not new:
                 raise ValueError("a row without new tokens")
-            if length + len(row) > self.window:
-                raise ValueError(f"{length} + {len(row)} tokens do not fit into the window of {self.window}")
-            self.check_ids(row)
+            if length + len(new) > self.window:
+                raise ValueError(f"{length} + {len(new)} tokens do not fit into the window of {self.window}")
+            self.check_ids(new)
 
     def check_ids(self, ids: Ids) -> None:
         """Raises UsageError for an id outside the vocabulary."""
@@ -162,7 +206,7 @@ class Engine:
             )
 
     def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
-        """One call of the graph: ids [B, T] appended to the rows of `rows`."""
+        """One call of the graph: ids [B, T] after what `rows` hold. Whose they are is for the caller to note."""
         batch, new = ids.shape
         lengths = np.array(self.lengths[rows], np.int32)
         binding = self._bound(rows)
@@ -184,64 +228,51 @@ class Engine:
             if problem := out_of_memory(error):
                 raise problem from None
             raise
-        checked(logits)
-        for row, tokens in zip(range(rows.start, rows.stop), ids.tolist(), strict=True):
-            self.said[row] += tokens
-        return logits
+        return checked(logits)
 
     def _bound(self, rows: slice) -> Any:
-        """A binding whose past and present are the same memory: the cache of `rows`. The last one is kept."""
-        if self._binding is None or self._binding[0] != rows:
-            binding = self._session.io_binding()
+        """A binding whose past and present are the same memory: the cache of `rows`. Kept until rows move."""
+        key = rows.start, rows.stop
+        if key not in self._bindings:
+            self._bindings[key] = binding = self._session.io_binding()
             self._cache.bind(binding, rows)
-            self._binding = rows, binding
-        return self._binding[1]
+        return self._bindings[key]
 
     def reset(self) -> None:
-        """Back to one empty row, for another text."""
-        self.said = [[]]
-        self.text += 1
+        """Back to one empty row."""
+        self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
+        self.together = [0]  # how many of each row's first tokens were computed in calls of several
 
-    def resume(self, ids: Ids) -> int:
-        """Back to one row, for a text that begins with `ids`: the row that shares most of them stays, as far as
-        it does, but never the last of `ids`, whose logits are wanted. Returns how many tokens stay."""
-        shared, row = self._longest_shared(ids)
-        self.select([row])
-        self.rewind(shared)
-        self.text += 1
-        return shared
-
-    def shared(self, ids: Ids) -> int:
-        """How many tokens `resume` would keep."""
-        return self._longest_shared(ids)[0]
-
-    def _longest_shared(self, ids: Ids) -> tuple[int, int]:
-        shared = [_shared(said, ids[:-1]) for said in self.said]
-        return max(shared), shared.index(max(shared))
+    def _note(self, row: int, ids: Ids) -> None:
+        """What a call has appended to a row."""
+        if len(ids) > 1 and self.together[row] == len(self.said[row]):
+            self.together[row] += len(ids)
+        self.said[row] += ids
 
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
         if not 0 <= length <= len(self.said[row]):
             raise ValueError(f"cannot rewind a row of {len(self.said[row])} tokens to {length}")
         del self.said[row][length:]
+        self.together[row] = min(self.together[row], length)
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row rows[i] was: repeats, drops and reorders rows. At least one must stay."""
-        if list(rows) == list(range(len(self.lengths))):
+    def select(self, rows: Sequence[int | None]) -> None:
+        """Row i becomes what row rows[i] was, or empty (None): adds, repeats, drops and reorders rows. At least one
+        must stay. Raises CannotMeet where memory runs out."""
+        if list(rows) == list(range(len(self.said))):
             return
-        said = [list(self.said[row]) for row in rows]
-        used = max(map(len, said))
-        self.said = [[] for _ in self.said]  # an interruption amid the copying leaves empty rows, not wrong ones
-        self._binding = None
-        self._cache.select(rows, used)
-        self.said = said
-
-
-def _shared(first: Ids, second: Ids) -> int:
-    """The length of their common beginning."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
+        said = [[] if row is None else list(self.said[row]) for row in rows]
+        together = [0 if row is None else self.together[row] for row in rows]
+        # an interruption amid the copying leaves the rows that move empty, not wrong ones
+        stay = {number for number, row in enumerate(rows) if row == number}
+        before, self.said = self.said, [row if number in stay else [] for number, row in enumerate(self.said)]
+        self._bindings.clear()
+        try:
+            self._cache.select(rows, [len(row) for row in said])
+        except CannotMeet:
+            self.said = before
+            raise
+        self.said, self.together = said, together
 
 
 def checked(logits: Logits) -> Logits:

@@ -12,6 +12,7 @@ from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import DEVICES
 from gpt2cli.hub import Listing
+from gpt2cli.scheduler import Scheduler
 from gpt2cli.sessions import check_cuda
 from gpt2cli.tokenizer import IdsAsText, Tokenizer
 
@@ -20,7 +21,8 @@ READY_MADE = "ready-made graphs run on the CPU"
 
 @dataclass(frozen=True)
 class Model:
-    """A tokenizer and an engine that belong together, and where they came from."""
+    """A tokenizer and an engine that belong together, and where they came from. Safe to share between threads: what
+    wants the engine asks the scheduler."""
 
     name: str
     revision: str | None  # None for a local folder
@@ -30,6 +32,7 @@ class Model:
     why_cpu: str | None  # what kept it from CUDA, where that was not excluded
     tokenizer: Tokenizer
     engine: Engine
+    scheduler: Scheduler
 
     @property
     def end(self) -> int | None:
@@ -85,6 +88,7 @@ def load(
             why_cpu=why_cpu,
             tokenizer=text_side.result(),
             engine=engine,
+            scheduler=Scheduler(engine),
         )
 
 

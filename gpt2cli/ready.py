@@ -72,7 +72,7 @@ class ReadyEngine(Engine):
             vocabulary=vocabulary,
             end=config.eos_token_id if config.eos_token_id is not None and config.eos_token_id < vocabulary else None,
         )
-        self.text = -1  # the first reset makes it 0
+        self.chunk = CHUNK if self._caches else self.window
         self.reset()
 
     def _precision(self) -> str:
@@ -91,19 +91,30 @@ class ReadyEngine(Engine):
         shape = (rows, self.facts.heads, length, self.facts.head_size)
         return [np.zeros(shape, _TYPES[self._inputs[name].type]) for name in self._caches]
 
-    def feed(self, ids: Sequence[Ids], *, every: bool = False) -> Logits:
-        self._check(ids, every)
-        equal = len({(len(row), length) for row, length in zip(ids, self.lengths, strict=True)}) == 1
-        if equal and (len(ids) == 1 or "position_ids" in self._inputs):
-            return self._append(list(range(len(ids))), ids, every)
-        return np.concatenate([self._append([row], [new], every) for row, new in enumerate(ids)])
+    def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
+        rows = range(len(self.said)) if rows is None else rows
+        self._check(ids, rows, every)
+        batched = "position_ids" in self._inputs
+        # those that are equally long, with equally many new tokens, in one call
+        kinds = [(len(self.said[row]), len(new), 0 if batched else row) for row, new in zip(rows, ids, strict=True)]
+        found: dict[int, Logits] = {}
+        for kind in dict.fromkeys(kinds):
+            places = [place for place, other in enumerate(kinds) if other == kind]
+            logits = self._append([rows[place] for place in places], [ids[place] for place in places], every)
+            if len(places) == len(ids):
+                return logits
+            found |= zip(places, logits, strict=True)
+        return np.stack([found[place] for place in range(len(ids))])
 
     def each(self, ids: Sequence[Ids]) -> list[Logits]:
+        before, place = range(len(self.said)), len(self.said)
         found = []
-        for row in ids:
-            self.reset()
-            found.append(self.feed([row], every=True))
-        self.reset()
+        try:
+            for row in ids:
+                self.select([*before, None])
+                found.append(self.feed([row], rows=[place], every=True))
+        finally:
+            self.select(before)
         return found
 
     def _append(self, rows: list[int], ids: Sequence[Ids], every: bool) -> Logits:
@@ -111,10 +122,7 @@ class ReadyEngine(Engine):
         pieces, start, count = [], 0, len(ids[0])
         while start < count:
             length = self.lengths[rows[0]]
-            if self._one_by_one:
-                step = 1 if length or not self._merged else count
-            else:
-                step = CHUNK if self._caches else count
+            step = (1 if length or not self._merged else count) if self._one_by_one else self.chunk
             chunk = np.array([new[start : start + step] for new in ids])
             logits = self._run_graph(rows, chunk)
             pieces.append(logits if every else logits[:, -1:])
@@ -137,7 +145,7 @@ class ReadyEngine(Engine):
         feeds = {name: feeds[name].astype(_TYPES[item.type]) for name, item in self._inputs.items() if name in feeds}
         if self._merged and not length:
             past = self._empty(len(rows), 1)  # the branch without a cache ignores it, but it may not be empty
-        elif self._batch is not None and len(rows) == len(self.lengths):
+        elif self._batch is not None and rows == list(range(len(self.said))):
             past = self._batch
         else:
             past = [np.concatenate([self._rows[row][number] for row in rows]) for number in range(len(self._caches))]
@@ -152,20 +160,24 @@ class ReadyEngine(Engine):
             raise CorruptFile(f"{self._path} does not run: {reason}", "use another export of the model") from None
         for place, row in enumerate(rows):
             self._rows[row] = [array[place : place + 1] for array in present]
-            self.said[row] = said[place]
-        self._batch = present if len(rows) == len(self.lengths) else None
+            self._note(row, ids[place].tolist())
+        self._batch = present if rows == list(range(len(self.said))) else None
         result: Array = logits[:, logits.shape[1] - new :].astype(np.float32)
         return result
 
     def rewind(self, length: int, row: int = 0) -> None:
-        super().rewind(length, row)
-        self._rows[row] = [array[:, :, :length] for array in self._rows[row]]
-        self._batch = None
+        if length != len(self.said[row]):
+            super().rewind(length, row)
+            self._rows[row] = [array[:, :, :length] for array in self._rows[row]]
+            self._batch = None
 
-    def select(self, rows: Sequence[int]) -> None:
-        if list(rows) != list(range(len(self.lengths))):
-            self.said = [list(self.said[row]) for row in rows]
-            self._rows = [self._rows[row] for row in rows]
+    def select(self, rows: Sequence[int | None]) -> None:
+        if list(rows) != list(range(len(self.said))):
+            self.said, self.together, self._rows = (
+                [[] if row is None else list(self.said[row]) for row in rows],
+                [0 if row is None else self.together[row] for row in rows],
+                [self._empty(1, 0) if row is None else self._rows[row] for row in rows],
+            )
             self._batch = None
 
 

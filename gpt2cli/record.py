@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
-from gpt2cli.generation import Logprob, Piece
+from gpt2cli.decoding import Logprob, Piece
 from gpt2cli.model import Model
 from gpt2cli.sampling import Sampling
 from gpt2cli.speculation import Drafter

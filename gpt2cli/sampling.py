@@ -56,26 +56,29 @@ class Sampling:
     seed: int | None = None  # None: drawn
 
     def __post_init__(self) -> None:
-        def require(valid: bool, flag: str, value: object, range_: str) -> None:
+        def require(valid: bool, name: str, value: object, range_: str) -> None:
             if not valid:
-                raise UsageError(f"{flag} is {value}", f"{flag} must be {range_}")
+                raise UsageError(f"`{name}` is {value}", f"`{name}` must be {range_}")
 
         t = self.temperature
-        require(0 <= t < inf, "--temperature", t, "0 (greedy) or more")
-        require(self.top_k >= 0, "--top-k", self.top_k, "0 (off) or more")
-        require(0 < self.top_p <= 1, "--top-p", self.top_p, "above 0 and at most 1 (off)")
-        require(0 <= self.min_p <= 1, "--min-p", self.min_p, "from 0 (off) to 1")
-        require(0 < self.typical <= 1, "--typical", self.typical, "above 0 and at most 1 (off)")
+        require(0 <= t < inf, "temperature", t, "0 (greedy) or more")
+        require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
+        require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 (off) to 1")
+        require(0 < self.typical <= 1, "typical", self.typical, "above 0 and at most 1 (off)")
         r = self.repeat_penalty
-        require(1 / _LARGE <= r <= _LARGE, "--repeat-penalty", r, "above 0 (1 is off), from 1e-9 to 1e9")
-        require(self.repeat_last_n >= -1, "--repeat-last-n", self.repeat_last_n, "-1 (all) or more")
-        for flag, value in (("presence", self.presence_penalty), ("frequency", self.frequency_penalty)):
-            require(abs(value) <= _LARGE, f"--{flag}-penalty", value, "from -1e9 to 1e9")
-        require(self.no_repeat_ngram >= 0, "--no-repeat-ngram", self.no_repeat_ngram, "0 (off) or more")
-        require(self.seed is None or 0 <= self.seed < MAX_SEED, "--seed", self.seed, "from 0 to 2^53 - 1")
+        require(1 / _LARGE <= r <= _LARGE, "repeat_penalty", r, "above 0 (1 is off), from 1e-9 to 1e9")
+        require(self.repeat_last_n >= -1, "repeat_last_n", self.repeat_last_n, "-1 (all) or more")
+        for name, value in (
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ):
+            require(abs(value) <= _LARGE, name, value, "from -1e9 to 1e9")
+        require(self.no_repeat_ngram >= 0, "no_repeat_ngram", self.no_repeat_ngram, "0 (off) or more")
+        require(self.seed is None or 0 <= self.seed < MAX_SEED, "seed", self.seed, "from 0 to 2^53 - 1")
         for token, bias in self.logit_bias.items():
             valid = abs(bias) <= _LARGE or bias == -inf
-            require(valid, f"--logit-bias of {token}", bias, "from -1e9 to 1e9, or -inf to ban the token")
+            require(valid, "logit_bias", f"{bias} for {token}", "from -1e9 to 1e9, or -inf to ban the token")
 
     @property
     def greedy(self) -> bool:
@@ -164,7 +167,7 @@ def uniform(stream: np.random.PCG64) -> float:
 
 
 def all_banned() -> CannotMeet:
-    return CannotMeet("every token is banned, no text can follow", "loosen --logit-bias or --no-repeat-ngram")
+    return CannotMeet("every token is banned, no text can follow", "loosen `logit_bias` or `no_repeat_ngram`")
 
 
 class History:

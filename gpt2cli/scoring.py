@@ -16,6 +16,7 @@ import numpy as np
 from gpt2cli.engine import CHUNK, Logits
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
+from gpt2cli.scheduler import Feed, Task
 from gpt2cli.tokenizer import Tokenizer
 
 # Texts, and tokens with padding, that are computed together.
@@ -99,12 +100,12 @@ class Scorer:
         (window - stride) tokens, which is what a window that has moved on keeps. With `start` the end-of-text token
         precedes all, where the model has one, so that a first token is scored too. `stride` is half the window unless
         given. With `top`, ranks and so many of the best tokens. Raises UsageError."""
-        self._model, self._engine, self._top = model, model.engine, top
+        self._model, self._top = model, top
         window = model.engine.window
         self.stride = max(1, window // 2) if stride is None else stride
         if not 1 <= self.stride < window:
             raise UsageError(
-                f"--stride {self.stride} does not fit the window of {window} tokens", f"choose 1 to {window - 1}"
+                f"`stride` {self.stride} does not fit the window of {window} tokens", f"choose 1 to {window - 1}"
             )
         model.engine.check_ids(context)
         before = [model.end] if start and model.end is not None else []
@@ -112,12 +113,11 @@ class Scorer:
             context = context[len(context) - (window - self.stride - len(before)) :]
         self.context = len(context)  # tokens of it that count
         self._before = [*before, *context]
-        self._ready: int | None = None  # engine.text while the cache begins with self._before
 
     def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[list[Scored]]:
         """The tokens of several texts, in order; short ones are computed together, with the same results."""
         batch: list[Sequence[int]] = []
-        longest, most = 0, min(_BATCH, 2 * self._engine.window)
+        longest, most = 0, min(_BATCH, 2 * self._model.engine.window)
         for ids in texts:
             new = max(longest, len(ids) + 1)
             if batch and (len(batch) == _ROWS or new * (len(batch) + 1) > most):
@@ -132,50 +132,47 @@ class Scorer:
         if len(texts) < 2 or len(self._before) > 1:
             yield from (list(self.tokens(ids)) for ids in texts)
             return
-        self._engine.check_ids([token for ids in texts for token in ids])
+        self._model.engine.check_ids([token for ids in texts for token in ids])
         fed = [[*self._before, *ids][:-1] for ids in texts]
-        logits = iter(self._engine.each([row for row in fed if row]) if any(fed) else ())
+        with self._model.scheduler.between_steps() as engine:
+            logits = iter(engine.each([row for row in fed if row]) if any(fed) else ())
         for ids, row in zip(texts, fed, strict=True):
             unscored = 0 if self._before else 1
             first = [Scored(token, None) for token in ids[:unscored]]
             yield first + (list(scored(next(logits), ids[unscored:], top=self._top)) if row else [])
 
     def tokens(self, ids: Iterable[int]) -> Iterator[Scored]:
-        """The tokens of a text, scored as they come. One text at a time."""
-        engine, window = self._engine, self._engine.window
-        recent = deque(self._before, maxlen=window)  # the window's tokens; all but the last are in the cache
-        self._prepare()
-        stream = iter(ids)
+        """The tokens of a text, scored as they come."""
+        return self._model.scheduler.stream(self._score(iter(ids)))
+
+    def _score(self, ids: Iterator[int]) -> Task[Scored, None]:
+        engine = self._model.engine
+        window, before = engine.window, self._before
+        recent = deque(before, maxlen=window)  # the window's tokens; all but the last are in the cache
+        row: int | None = None
+        if len(before) > 1:
+            yield [Feed(before[:-1], reuse=len(before) - 1)]  # the row of the text before begins with them
+            row = 0
         if not recent:
-            for token in itertools.islice(stream, 1):
+            for token in itertools.islice(ids, 1):
                 engine.check_ids([token])
                 recent.append(token)
                 yield Scored(token, None)
         while recent:
             if len(recent) == window:
                 recent = deque(itertools.islice(recent, self.stride, None), maxlen=window)
-                self._ready = None
-                engine.reset()
+                row = None
                 if len(recent) > 1:
-                    engine.feed([list(recent)[:-1]])
-            targets = list(itertools.islice(stream, min(CHUNK, window - len(recent))))
+                    yield [Feed(list(recent)[:-1])]
+                    row = 0
+            targets = list(itertools.islice(ids, min(CHUNK, window - len(recent))))
             if not targets:
                 return
             engine.check_ids(targets)
-            logits = engine.feed([[recent[-1], *targets[:-1]]], every=True)
+            logits = yield [Feed([recent[-1], *targets[:-1]], row, every=True)]
+            row = 0
             recent.extend(targets)
             yield from scored(logits, targets, top=self._top)
-
-    def _prepare(self) -> None:
-        """The cache holds what precedes a text, but for its last token."""
-        engine, fed = self._engine, self._before[:-1]
-        if self._ready is not None and self._ready == engine.text:
-            engine.rewind(len(fed))
-            return
-        engine.reset()
-        if fed:
-            engine.feed([fed])
-        self._ready = engine.text
 
 
 def scored(logits: Logits, targets: Sequence[int], *, top: int | None) -> Iterator[Scored]:

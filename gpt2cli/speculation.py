@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from gpt2cli.engine import Engine, Logits
+from gpt2cli.engine import Logits
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
 from gpt2cli.sampling import Draft, Sampling, draw, survivors, uniform
+from gpt2cli.scheduler import Feed, Task
 from gpt2cli.tokenizer import IdsAsText
 
 MOST = 8  # drafts at a time: beyond that a call costs noticeably more than a step
@@ -93,33 +94,30 @@ class DraftModel:
                 f"'{small.name}' and '{large.name}' have different vocabularies",
                 "a draft model must have been trained with the same tokenizer",
             )
-        self._engine: Engine = small.engine
+        if small.scheduler is large.scheduler:
+            raise UsageError("a model cannot draft for itself", "choose a smaller one, or leave out `draft_model`")
+        self._model = small
         self.drafted = self.accepted = 0
 
     def begin(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._stream = np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, 1 << 32)))
-        self._engine.reset()
-        self._fed: list[int] = []
         self._length = 3
 
     def propose(self, context: Sequence[int], most: int) -> list[Draft]:
-        engine = self._engine = self._engine
-        known = next(
-            (place for place, pair in enumerate(zip(self._fed, context, strict=False)) if pair[0] != pair[1]),
-            min(len(self._fed), len(context) - 1),
-        )
-        room = engine.window - len(context)
+        room = self._model.engine.window - len(context)
         if room < 1:
             return []  # the text has outgrown the small model's window
-        engine.rewind(known)
-        new = list(context[known:])
-        self._fed = list(context[:known])
-        drafts: list[Draft] = []
-        for _ in range(min(self._length, most, room)):
-            drafts.append(self._draft(engine.feed([new])))
-            self._fed += new
-            new = [drafts[-1].token]
+        return self._model.scheduler.run(self._drafts(context, min(self._length, most, room)))
+
+    def _drafts(self, context: Sequence[int], count: int) -> Task[None, list[Draft]]:
+        logits = yield [
+            Feed(context, reuse=len(context) - 1, resumes=True)
+        ]  # the row of the last proposal is still there
+        drafts = [self._draft(logits)]
+        while len(drafts) < count:
+            logits = yield [Feed([drafts[-1].token], parent=0)]
+            drafts.append(self._draft(logits))
         return drafts
 
     def _draft(self, logits: Logits) -> Draft:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -41,8 +42,16 @@ def silent(text: str) -> None:
 def error(message: str, hint: str) -> None:
     """One `error:` line and one `hint:` line, whatever the texts hold."""
     for kind, text in (("error", message), ("hint", hint)):
-        shown = printable(" ".join(text.splitlines()))
+        shown = printable(" ".join(flags(text).splitlines()))
         say(f"{kind}: {shown if len(shown) <= 1000 else f'{shown[:1000]}…'}")
+
+
+def flags(text: str) -> str:
+    """The library's words at the command line: the parameter `top_k` is --top-k there."""
+    return re.sub("`([a-z_]+)`", lambda found: _FLAGS.get(found[1], f"--{found[1].replace('_', '-')}"), text)
+
+
+_FLAGS = {"samples": "-N"}
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -11,11 +11,11 @@ from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
 from engines import CUDA, HALF, POINTER
 from foreign import make_foreign
+from texts import generate
 
 from gpt2cli import exports, model, sessions, sources
 from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet
-from gpt2cli.generation import generate
 from gpt2cli.model import load
 from gpt2cli.sampling import Sampling
 

@@ -66,10 +66,11 @@ def test_every_logit_of_several_texts_as_of_each_alone(kind, engine):
     engine.feed([IDS[:9]])
     rows = [IDS[:5], IDS[10:30], IDS[3:4], IDS]
     together = engine.each(rows)
-    assert engine.lengths == [0]
+    assert engine.said == [IDS[:9]]
     for row, logits in zip(rows, together, strict=True):
         engine.reset()
-        assert_same(logits, engine.feed([row], every=True), kind)
+        alone = engine.feed([row], every=True)
+        assert_same(logits, alone, kind)
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 32, 63])
@@ -99,6 +100,46 @@ def test_batched_rows_equal_single_rows_bit_for_bit(kind, engine):
         single = [engine.feed([prompt])] + [engine.feed([[tokens[row]]]) for tokens in steps]
         for several, one in zip(batched, single, strict=True):
             assert_same(several[row], one[0], kind)
+
+
+def test_some_rows_are_fed_and_the_others_see_nothing_of_it(kind, engine):
+    """Rows between those that are fed, one of them full; in any order."""
+    prompts = [IDS[:5], IDS[10:20], IDS, IDS[20:30], IDS[30:33]]
+    engine.select([0] * 5)
+    first = engine.feed(prompts)
+    fed = engine.feed([[9], [8], [7]], rows=[4, 0, 3])
+    assert engine.said == [[*IDS[:5], 8], IDS[10:20], IDS, [*IDS[20:30], 7], [*IDS[30:33], 9]]
+    second = engine.feed([[6]], rows=[1])
+    engine.reset()
+    for place, (row, token) in enumerate(((4, 9), (0, 8), (3, 7))):
+        engine.rewind(0)
+        assert_same(engine.feed([prompts[row]])[0], first[row], kind)
+        assert_same(engine.feed([[token]])[0], fed[place], kind)
+    engine.rewind(0)
+    engine.feed([prompts[1]])
+    assert_same(engine.feed([[6]]), second, kind)
+
+
+def test_no_text_is_cut_before_its_last_token(engine):
+    engine.chunk = 8
+    for length in range(64):
+        chunks = engine.chunks(IDS[:length])
+        assert [token for chunk in chunks for token in chunk] == IDS[:length]
+        assert all(2 <= len(chunk) <= 8 for chunk in chunks) or length == 1
+    assert engine.chunks([]) == []
+
+
+def test_rows_may_be_added_empty(kind, engine):
+    engine.feed([IDS[:9]])
+    for _ in range(5):  # one by one, as a server adds them
+        engine.select([*range(len(engine.said)), None])
+    assert engine.lengths == [9, 0, 0, 0, 0, 0]
+    added = engine.feed([IDS[9:20]], rows=[3])
+    engine.select([3, 0])
+    assert engine.said == [IDS[9:20], IDS[:9]]
+    engine.select([None])
+    assert engine.lengths == [0]
+    assert_same(engine.feed([IDS[9:20]]), added, kind)
 
 
 def test_rows_may_get_different_numbers_of_new_tokens(kind, engine):
@@ -174,23 +215,3 @@ def test_zero_weights_do_not_divide_by_zero(kind, tmp_path):
     zeros = {name: np.zeros_like(value) for name, value in random_tensors(SMALL).items()}
     engine, *_ = exported(kind, tmp_path, tensors=zeros)
     assert np.array_equal(engine.feed([IDS]), np.zeros((1, 300)))
-
-
-def test_resuming_keeps_what_is_shared_and_changes_nothing(kind, engine):
-    fresh = engine.feed([IDS])
-    assert engine.shared(IDS) == engine.resume(IDS) == len(IDS) - 1  # the last one's logits are wanted
-    assert np.abs(engine.feed([IDS[-1:]]) - fresh).max() < kind.tolerance
-    changed = [*IDS[:5], IDS[5] + 1, *IDS[6:]]
-    assert engine.resume(changed) == 5
-    assert engine.said == [IDS[:5]]
-    assert engine.resume([]) == 0
-
-
-def test_the_row_that_shares_most_is_resumed(kind, folder, engine):
-    engine.feed([IDS[:4]])
-    engine.select([0, 0, 0])
-    engine.feed([[1, 2], [3, 4], [1, 5]])
-    fresh = kind.open(folder).feed([[*IDS[:4], 3, 4, 9]])
-    assert engine.resume([*IDS[:4], 3, 4, 9]) == 6
-    assert engine.said == [[*IDS[:4], 3, 4]]
-    assert np.abs(engine.feed([[9]]) - fresh).max() < kind.tolerance

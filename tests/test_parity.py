@@ -1,8 +1,9 @@
 """Against transformers itself (marker `parity`, extra `parity`): random checkpoints that it saved."""
 
 import pytest
+from texts import generate
 
-from gpt2cli import Sampling, generate, load
+from gpt2cli import Sampling, load
 from gpt2cli.engine import Engine
 from gpt2cli.export import export
 

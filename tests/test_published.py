@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from texts import generate
 
-from gpt2cli import Sampling, generate, load
+from gpt2cli import Sampling, load
 
 CASES = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
 LARGE = ("gpt2-large", "gpt2-xl")

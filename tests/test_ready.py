@@ -11,8 +11,9 @@ import oracle
 import pytest
 from conftest import assert_error
 from foreign import make_foreign
+from texts import generate
 
-from gpt2cli import Sampling, generate, graphs, load
+from gpt2cli import Sampling, graphs, load
 from gpt2cli.engine import CHUNK
 from gpt2cli.errors import CorruptFile, UnknownModel, UsageError
 from gpt2cli.ready import ReadyEngine
@@ -62,7 +63,7 @@ def test_every_logit_of_several_texts(made, engine):
     rows = [IDS[:5], IDS[10:30], IDS[3:4]]
     for row, result in zip(rows, engine.each(rows), strict=True):
         np.testing.assert_allclose(result, oracle.forward(tensors, config, row), atol=tolerance)
-    assert engine.lengths == [0]
+    assert engine.said == [IDS[:9]]
 
 
 def test_rewinding_and_selecting(made, engine):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
+from texts import generate
 
 from gpt2cli.errors import UsageError
-from gpt2cli.generation import generate
 from gpt2cli.model import load
 from gpt2cli.sampling import Draft, Sampler, Sampling, survivors
 from gpt2cli.speculation import DraftModel, Lookup

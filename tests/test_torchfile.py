@@ -21,6 +21,7 @@ from fuzz_readers import fuzz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from texts import generate
 from torchfiles import (
     ORDERED,
     REBUILD,
@@ -37,7 +38,7 @@ from torchfiles import (
     zipped,
 )
 
-from gpt2cli import Sampling, generate, load
+from gpt2cli import Sampling, load
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import export
 from gpt2cli.export.checkpoint import Checkpoint

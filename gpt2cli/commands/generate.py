@@ -1,7 +1,7 @@
 """gpt2 generate: continue a text."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,7 @@ def generate(
     started = time.monotonic()
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
     from gpt2cli import generation, speculation
+    from gpt2cli.limits import Limits
     from gpt2cli.model import load
     from gpt2cli.record import Record
     from gpt2cli.sampling import Sampling
@@ -105,16 +106,15 @@ def generate(
         no_repeat_ngram=no_repeat_ngram,
         seed=None if seed == -1 else seed,
     ).seeded()
-    settings = {
-        "max_tokens": None if endless else max_tokens,
-        "min_tokens": min_tokens,
-        "max_length": max_length,
-        "beams": beams,
-        "stop": stops,
-        "ignore_eos": ignore_eos,
-        "keep": keep,
-        "draft_model": draft_model,
-    }
+    limits = Limits(
+        max_tokens=None if endless else max_tokens,
+        min_tokens=min_tokens,
+        max_length=max_length,
+        stop=stops,
+        ignore_eos=ignore_eos,
+        keep=keep,
+    )
+    settings = asdict(limits) | {"beams": beams, "draft_model": draft_model}
     structured = as_json or as_jsonl
     if str(output_file) == "-":
         output_file = None
@@ -167,15 +167,10 @@ def generate(
             generation.generate(
                 opened,
                 fed.ids,
-                sampling=sampling,
-                max_tokens=None if endless else max_tokens,
-                min_tokens=min_tokens,
-                max_length=max_length,
+                sampling,
+                limits,
                 samples=num_samples,
                 beams=beams,
-                stop=stops,
-                ignore_eos=ignore_eos,
-                keep=keep,
                 logprobs=logprobs,
                 drafter=drafter,
             )

@@ -5,7 +5,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from gpt2cli.generation import Logprob
+from gpt2cli.decoding import Logprob
 from gpt2cli.tokenizer import Tokenizer
 
 Run = tuple[bool, str]  # whether it is yours, and its text

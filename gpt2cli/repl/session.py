@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gpt2cli import generation, inputs
+from gpt2cli.decoding import Logprob, Piece, Request
+from gpt2cli.engine import Logits
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation import Logprob, Piece
+from gpt2cli.limits import Limits
 from gpt2cli.model import Model
 from gpt2cli.repl.document import Document, Node
 from gpt2cli.repl.settings import Settings
 from gpt2cli.sampling import log_softmax
+from gpt2cli.scheduler import Feed, Task
 from gpt2cli.tokenizer import Tokenizer
 
 
@@ -126,22 +129,19 @@ class Session:
         nothing came becomes none. The last new node of the first row is then current.
 
         The text of a piece with `finish` may hold half a character, which its node does not. Raises UserError."""
-        settings, engine = self.settings, self.model.engine
-        context = self.context()
-        pieces = generation.generate(
-            self.model,
-            context,
-            sampling=replace(settings.sampling, logit_bias=self._biases),
+        settings, model = self.settings, self.model
+        ids = generation.fit(model, self.context()).ids
+        sampling = replace(settings.sampling, logit_bias=self._biases)
+        limits = Limits(
             max_tokens=settings.max_tokens,
             min_tokens=settings.min_tokens,
-            samples=samples,
             stop=settings.stop,
             ignore_eos=settings.ignore_eos,
             keep=self._keep(),
-            resume=True,
         )
-        self.stats = stats = Stats(settings.seed, reused=engine.shared(context))
-        stats.fed = max(1, len(context)) - stats.reused
+        pieces = generation.stream(model, Request(ids, sampling, limits, samples, resumes=True))
+        self.stats = stats = Stats(settings.seed, reused=model.scheduler.shared(ids))
+        stats.fed = len(ids) - stats.reused
         return self._watched(pieces, [_Row() for _ in range(samples)], stats)
 
     def _watched(self, pieces: Iterator[Piece], rows: list[_Row], stats: Stats) -> Generator[Piece, None, None]:
@@ -187,10 +187,7 @@ class Session:
         cut = len(context) < len(self.ids())
         recent = len(context) - (self._keep() if cut else 0)  # what was kept of the beginning is no neighbour of it
         start = max(1, len(context) - min(recent, len(node.ids)))
-        engine = self.model.engine
-        held = engine.resume(context[:start])
-        logits = engine.feed([context[held:-1]], every=True)[start - 1 - held :]
-        values = log_softmax(logits)
+        values = log_softmax(self.model.scheduler.run(_logits(context[:-1], start - 1)))
         best = np.argsort(-values, axis=1, kind="stable")[:, :count]
         return [
             Logprob(float(row[token]), tuple((int(other), float(row[other])) for other in top))
@@ -213,6 +210,12 @@ class Session:
         if not self._ours(node):
             raise UsageError("the last text is not this model's", "an empty line lets it go on, then /why")
         return node
+
+
+def _logits(ids: list[int], first: int) -> Task[None, Logits]:
+    """Those after each of the ids from the place `first` on."""
+    logits = yield [Feed(ids, every=True, reuse=first, resumes=True)]
+    return logits[len(logits) - (len(ids) - first) :]
 
 
 def whole_characters(ids: list[int], tokenizer: Tokenizer) -> tuple[str, list[int]]:

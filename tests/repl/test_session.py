@@ -6,8 +6,8 @@ import numpy as np
 import oracle
 import pytest
 from safetensors.numpy import load_file
+from texts import generate
 
-from gpt2cli import generation
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
@@ -57,7 +57,7 @@ def go_on(session, text="", samples=1):
 
 
 def generated(model, prompt, **options):
-    pieces = generation.generate(model, prompt, **{"max_tokens": 10} | options)
+    pieces = generate(model, prompt, **{"max_tokens": 10} | options)
     return "".join(piece.text for piece in pieces)
 
 
