@@ -15,7 +15,8 @@ import numpy as np
 
 from gpt2cli.generation import generate
 from gpt2cli.model import load
-from gpt2cli.sampling import Sampler, Sampling
+from gpt2cli.parameters import Sampling
+from gpt2cli.sampling import Sampler
 from gpt2cli.speculation import DraftModel
 
 HERE = Path(__file__).resolve().parent

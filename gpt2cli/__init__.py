@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from gpt2cli.decoding import Piece
     from gpt2cli.errors import UserError
     from gpt2cli.generation import complete, generate
-    from gpt2cli.limits import Limits
     from gpt2cli.model import load
-    from gpt2cli.sampling import Sampling
+    from gpt2cli.parameters import Limits, Sampling
 
 __all__ = ["Limits", "Piece", "Sampling", "UserError", "__version__", "complete", "generate", "load"]
 
@@ -24,7 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Limits": "gpt2cli.limits",
     "Piece": "gpt2cli.decoding",
-    "Sampling": "gpt2cli.sampling",
+    "Sampling": "gpt2cli.parameters",
     "UserError": "gpt2cli.errors",
     "complete": "gpt2cli.generation",
     "generate": "gpt2cli.generation",

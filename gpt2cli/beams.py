@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.engine import Logits
-from gpt2cli.sampling import History, Sampling, log_softmax
+from gpt2cli.parameters import Sampling
+from gpt2cli.sampling import History, log_softmax
 from gpt2cli.scheduler import Feed, Task
 
 

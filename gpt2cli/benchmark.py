@@ -12,9 +12,8 @@ from time import perf_counter
 
 from gpt2cli.errors import CannotMeet
 from gpt2cli.generation import generate
-from gpt2cli.limits import Limits
 from gpt2cli.model import Model
-from gpt2cli.sampling import Sampling
+from gpt2cli.parameters import Limits, Sampling
 from gpt2cli.scheduler import Feed, Task
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from gpt2cli import beams
 from gpt2cli.engine import Logits
 from gpt2cli.errors import CannotMeet, Terminated
-from gpt2cli.limits import Limits
 from gpt2cli.model import Model
-from gpt2cli.sampling import Draft, Sampler, Sampling, all_banned, log_softmax
+from gpt2cli.parameters import Limits, Sampling
+from gpt2cli.sampling import Draft, Sampler, all_banned, log_softmax
 from gpt2cli.scheduler import Feed, Task
 from gpt2cli.speculation import Drafter
 from gpt2cli.stops import StopStrings

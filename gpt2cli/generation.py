@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from gpt2cli import decoding
 from gpt2cli.decoding import Piece, Request
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.limits import Limits, most_kept
 from gpt2cli.model import Model
-from gpt2cli.sampling import Sampling
+from gpt2cli.parameters import Limits, Sampling, most_kept
 from gpt2cli.speculation import Drafter
 
 

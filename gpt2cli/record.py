@@ -9,7 +9,7 @@ from typing import Any
 
 from gpt2cli.decoding import Logprob, Piece
 from gpt2cli.model import Model
-from gpt2cli.sampling import Sampling
+from gpt2cli.parameters import Sampling
 from gpt2cli.speculation import Drafter
 from gpt2cli.tokenizer import Tokenizer
 

@@ -20,73 +20,19 @@ top-k, Fan et al. 2018; typical, Meister et al. 2022; top-p, Holtzman et al. 202
 threshold is kept); min-p, Nguyen et al. 2024.
 """
 
-import secrets
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.errors import CannotMeet
+from gpt2cli.parameters import Sampling, parameters
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-MAX_SEED = 2**53  # JSON readers with doubles keep every integer below it
-_LARGE = 1e9  # biases and penalties up to here cannot overflow float32 together
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. Checked once, here; raises UsageError."""
-
-    temperature: float = 0.8
-    top_k: int = 40  # 0: off
-    top_p: float = 0.95  # 1: off
-    min_p: float = 0.0  # 0: off
-    typical: float = 1.0  # 1: off
-    repeat_penalty: float = 1.0  # 1: off
-    repeat_last_n: int = 64  # tokens the repetition penalty looks back, prompt included; -1: all
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    no_repeat_ngram: int = 0  # 0: off
-    logit_bias: Mapping[int, float] = field(default_factory=dict)  # -inf bans a token
-    seed: int | None = None  # None: drawn
-
-    def __post_init__(self) -> None:
-        def require(valid: bool, name: str, value: object, range_: str) -> None:
-            if not valid:
-                raise UsageError(f"`{name}` is {value}", f"`{name}` must be {range_}")
-
-        t = self.temperature
-        require(0 <= t < inf, "temperature", t, "0 (greedy) or more")
-        require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or more")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (off)")
-        require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 (off) to 1")
-        require(0 < self.typical <= 1, "typical", self.typical, "above 0 and at most 1 (off)")
-        r = self.repeat_penalty
-        require(1 / _LARGE <= r <= _LARGE, "repeat_penalty", r, "above 0 (1 is off), from 1e-9 to 1e9")
-        require(self.repeat_last_n >= -1, "repeat_last_n", self.repeat_last_n, "-1 (all) or more")
-        for name, value in (
-            ("presence_penalty", self.presence_penalty),
-            ("frequency_penalty", self.frequency_penalty),
-        ):
-            require(abs(value) <= _LARGE, name, value, "from -1e9 to 1e9")
-        require(self.no_repeat_ngram >= 0, "no_repeat_ngram", self.no_repeat_ngram, "0 (off) or more")
-        require(self.seed is None or 0 <= self.seed < MAX_SEED, "seed", self.seed, "from 0 to 2^53 - 1")
-        for token, bias in self.logit_bias.items():
-            valid = abs(bias) <= _LARGE or bias == -inf
-            require(valid, "logit_bias", f"{bias} for {token}", "from -1e9 to 1e9, or -inf to ban the token")
-
-    @property
-    def greedy(self) -> bool:
-        return self.temperature == 0
-
-    def seeded(self) -> "Sampling":
-        """The same with a seed, drawn where there was none."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
 
 
 @dataclass(frozen=True)
@@ -231,14 +177,11 @@ def survivors(logits: Array, sampling: Sampling) -> tuple[Array, Array]:
     with np.errstate(over="ignore"):  # the largest is subtracted first: a tiny temperature makes -inf of the rest
         weights = np.exp((kept - kept[:, :1]) / sampling.temperature)
     probabilities = weights / weights.sum(axis=1, keepdims=True)
-    if sampling.typical < 1:
-        probabilities = _typical(probabilities, sampling.typical)
-    if sampling.top_p < 1:
-        before = np.cumsum(probabilities, axis=1) - probabilities
-        probabilities = _renormalised(np.where(before < sampling.top_p, probabilities, 0))
-    if sampling.min_p > 0:
-        floor = sampling.min_p * probabilities.max(axis=1, keepdims=True)
-        probabilities = _renormalised(np.where(probabilities >= floor, probabilities, 0))
+    for name, kept_by in FILTERS.items():
+        value = getattr(sampling, name)
+        if value != _OFF[name]:
+            probabilities = np.where(kept_by(probabilities, value), probabilities, 0)
+            probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     return ids, probabilities
 
 
@@ -259,21 +202,33 @@ def _ranked(logits: Array, top_k: int) -> Array:
 
 
 def _typical(probabilities: Array, mass: float) -> Array:
-    """Keep the tokens whose surprise is nearest to the distribution's entropy, until they have `mass`."""
+    """The tokens whose surprise is nearest to the distribution's entropy, until they have `mass`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = -np.log(probabilities)
         entropy = np.nansum(probabilities * surprise, axis=1, keepdims=True)
     order = np.argsort(np.abs(surprise - entropy), axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1)
-    before = np.cumsum(ordered, axis=1) - ordered
-    kept = np.zeros_like(probabilities)
-    np.put_along_axis(kept, order, np.where(before < mass, ordered, 0), axis=1)
-    return _renormalised(kept)
+    kept = np.zeros(probabilities.shape, bool)
+    np.put_along_axis(kept, order, np.cumsum(ordered, axis=1) - ordered < mass, axis=1)
+    return kept
 
 
-def _renormalised(probabilities: Array) -> Array:
-    result: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
+def _top_p(probabilities: Array, mass: float) -> Array:
+    """The most probable tokens, until they have `mass`: the one that crosses it is kept."""
+    result: Array = np.cumsum(probabilities, axis=1) - probabilities < mass
     return result
+
+
+def _min_p(probabilities: Array, part: float) -> Array:
+    """The tokens that have at least this part of the best one's probability."""
+    result: Array = probabilities >= part * probabilities.max(axis=1, keepdims=True)
+    return result
+
+
+# Steps 6 to 8, in this order. Each says which candidates it keeps of probabilities [rows, candidates], best first, and
+# is used where the parameter of its name is not off.
+FILTERS: dict[str, Callable[[Array, float], Array]] = {"typical": _typical, "top_p": _top_p, "min_p": _min_p}
+_OFF = {name: parameters(Sampling)[name][0].off for name in FILTERS}
 
 
 def draw(ids: Array, probabilities: Array, uniforms: Array) -> list[int]:

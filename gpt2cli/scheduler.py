@@ -164,13 +164,14 @@ class Scheduler:
         """A step for everybody, on behalf of `job`. What interrupts it ends the job."""
         if self._stepping:
             raise _by_itself()
-        self._stepping = True
         try:
-            if not job.begun:
+            self._stepping = True
+            if job.begun:
+                self._step()
+            else:
                 job.begun = True
                 self._jobs.append(job)
                 job.advance()
-            self._step()
         except BaseException as error:
             if job.ended and job.error is not error:
                 raise

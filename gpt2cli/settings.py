@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperOption
 
 from gpt2cli import config, options
 from gpt2cli.errors import UsageError
+from gpt2cli.parameters import Limits, Sampling, parameters
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ def _check_meaning(key: str, value: Any) -> None:
             near = _nearest(value, words) if key == "precision" else ""  # gpu is nearer to cpu than to cuda
             raise UsageError(f"no {key} '{value}'", near or f"choose {', '.join(words)}")
         return
-    from gpt2cli.sampling import Sampling  # NumPy: 70 ms, for a file that has such a setting
-
-    if key in Sampling.__dataclass_fields__ and (key, value) != ("seed", -1):
-        Sampling(**{key: value})
+    for kind in (Sampling, Limits):
+        known = parameters(kind)
+        if key in known and value != known[key][0].none:
+            kind(**{key: value})
 
 
 def _nearest(word: str, known: Any) -> str:

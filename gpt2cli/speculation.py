@@ -14,7 +14,8 @@ import numpy as np
 from gpt2cli.engine import Logits
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
-from gpt2cli.sampling import Draft, Sampling, draw, survivors, uniform
+from gpt2cli.parameters import Sampling
+from gpt2cli.sampling import Draft, draw, survivors, uniform
 from gpt2cli.scheduler import Feed, Task
 from gpt2cli.tokenizer import IdsAsText
 

@@ -17,7 +17,7 @@ from gpt2cli import exports, model, sessions, sources
 from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet
 from gpt2cli.model import load
-from gpt2cli.sampling import Sampling
+from gpt2cli.parameters import Sampling
 
 IDS = [5, 7, 250, 7, 99, 120, 3, 44]
 

@@ -402,5 +402,5 @@ def test_beams_where_bans_leave_fewer_texts_than_asked_for(small):
 
 
 def test_min_tokens_and_max_length_together(small):
-    with pytest.raises(UsageError, match="--min-tokens 50"):
+    with pytest.raises(UsageError, match="`min_tokens` 50"):
         generate(small, PROMPT, max_tokens=None, max_length=10, min_tokens=50)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.sampling import History, Sampler, Sampling, draw, log_softmax, survivors
+from gpt2cli.parameters import Sampling
+from gpt2cli.sampling import History, Sampler, draw, log_softmax, survivors
 
 P = [0.5, 0.3, 0.15, 0.05]
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -13,9 +13,8 @@ from texts import collect, generate
 
 from gpt2cli import scoring
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.limits import Limits
 from gpt2cli.model import load
-from gpt2cli.sampling import Sampling
+from gpt2cli.parameters import Limits, Sampling
 from gpt2cli.scheduler import Feed
 from gpt2cli.speculation import DraftModel, Lookup
 

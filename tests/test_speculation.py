@@ -7,7 +7,8 @@ from texts import generate
 
 from gpt2cli.errors import UsageError
 from gpt2cli.model import load
-from gpt2cli.sampling import Draft, Sampler, Sampling, survivors
+from gpt2cli.parameters import Sampling
+from gpt2cli.sampling import Draft, Sampler, survivors
 from gpt2cli.speculation import DraftModel, Lookup
 
 PROMPT = [5, 7, 250, 7, 99, 120, 3, 44]

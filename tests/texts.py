@@ -1,7 +1,7 @@
 """`generate` with the limits as keywords, and what comes of its pieces."""
 
 from gpt2cli import generation
-from gpt2cli.limits import Limits
+from gpt2cli.parameters import Limits
 
 OTHERS = ("sampling", "samples", "beams", "logprobs", "drafter")
 

@@ -13,7 +13,7 @@ from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, User
 
 if TYPE_CHECKING:
     from gpt2cli.model import Model
-    from gpt2cli.sampling import Sampling
+    from gpt2cli.parameters import Sampling
 
 # \b keeps the lines as they are
 EXAMPLES = """\b
@@ -87,10 +87,9 @@ def generate(
     started = time.monotonic()
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
     from gpt2cli import generation, speculation
-    from gpt2cli.limits import Limits
     from gpt2cli.model import load
+    from gpt2cli.parameters import Limits, Sampling
     from gpt2cli.record import Record
-    from gpt2cli.sampling import Sampling
     from gpt2cli.store import Listener
 
     sampling = Sampling(

@@ -66,11 +66,11 @@ def repl(
     note = terminal.silent if quiet else terminal.note
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
     from gpt2cli.model import Model, load
+    from gpt2cli.parameters import Sampling
     from gpt2cli.repl import files
     from gpt2cli.repl.document import Document
     from gpt2cli.repl.session import Session
     from gpt2cli.repl.settings import Settings
-    from gpt2cli.sampling import Sampling
     from gpt2cli.store import Listener
 
     settings = Settings(

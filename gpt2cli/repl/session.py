@@ -14,8 +14,8 @@ from gpt2cli import generation, inputs
 from gpt2cli.decoding import Logprob, Piece, Request
 from gpt2cli.engine import Logits
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.limits import Limits
 from gpt2cli.model import Model
+from gpt2cli.parameters import Limits
 from gpt2cli.repl.document import Document, Node
 from gpt2cli.repl.settings import Settings
 from gpt2cli.sampling import log_softmax

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt2cli import inputs
 from gpt2cli.errors import UsageError
-from gpt2cli.sampling import MAX_SEED, Sampling
+from gpt2cli.parameters import MAX_SEED, Sampling
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from conftest import assert_error
 
 from gpt2cli import generation
 from gpt2cli.model import load
+from gpt2cli.parameters import Sampling
 from gpt2cli.repl.document import Document
-from gpt2cli.sampling import Sampling
 
 if sys.platform == "win32":
     pytest.skip("needs pseudo-terminals", allow_module_level=True)
