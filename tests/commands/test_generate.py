@@ -254,7 +254,7 @@ def test_precisions(gen, run, checkpoint):
         (["--logit-bias", "7=heavy"], ["--logit-bias '7=heavy'"]),
         (["--logit-bias", "zebra crossing=1"], ["tokens ("]),
         (["--logit-bias", "300=1"], ["token id 300 lies outside"]),
-        (["--logit-bias", "3=inf"], ["--logit-bias of 3"]),
+        (["--logit-bias", "3=inf"], ["--logit-bias is inf for 3"]),
         (["-f", "nowhere.txt"], ["nowhere.txt"]),
         (["--topk", "3"], ["--topk", "--top-k"]),
         (["--precision"], ["--precision"]),
