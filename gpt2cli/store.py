@@ -93,8 +93,6 @@ def ensure(
     check_choices(precision, prefer)
     own = exports.own_precision(source.folder) if source.folder else None
     if source.folder and own and precision in ("auto", own):
-        if source.entry is None:  # the built-in model is ours
-            graphs.check(source.folder / "model.onnx", source.folder)
         return Runnable(source.folder, revision=source.revision)
     if prefer != "onnx" and (found := _exported(source, precision)):
         return Runnable(found.folder, revision=found.revision)
