@@ -481,6 +481,15 @@ def test_a_tensor_of_the_wrong_shape_is_named(tmp_path):
     assert "[32, 31]" in message
 
 
+def test_matrices_of_another_layout_are_called_so(tmp_path):
+    """nanoGPT has torch.nn.Linear, which stores [out, in]."""
+    tensors = random_tensors(SMALL)
+    linear = {name: np.ascontiguousarray(value.T) for name, value in tensors.items() if name.startswith("h.")}
+    make_checkpoint(tmp_path / "c", tensors=tensors | linear)
+    assert "h.0.attn.c_attn.weight" in (message := refused(tmp_path / "c", CorruptFile))
+    assert "torch.nn.Linear" in message
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_none_are_refused(value, tmp_path):
     tensors = random_tensors(SMALL)

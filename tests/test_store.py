@@ -263,6 +263,14 @@ def test_other_architectures_leave_nothing(hub, files, run):
     assert not (hubcache.cache_folder(NAME) / "snapshots").exists()
 
 
+@pytest.mark.parametrize("configured", [True, False])
+def test_repositories_of_other_formats_are_not_downloaded(configured, hub, files, run):
+    kept = {name: files[name] for name in ("tokenizer.json", "config.json") if configured or name != "config.json"}
+    hub.add(NAME, kept | {"gpt2.Q8_0.gguf": b"GGUF"})
+    assert_error(run("pull", NAME), 3, NAME, "a GGUF file of llama.cpp (gpt2.Q8_0.gguf)")
+    assert hubcache.downloaded() == []
+
+
 def test_a_manifest_that_is_no_manifest(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
     (tmp_path / f"exports/x-int8-{'0' * 16}").mkdir(parents=True)

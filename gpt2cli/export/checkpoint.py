@@ -237,6 +237,11 @@ class Checkpoint:
         except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
             raise _not_floating(name, self.folder, file.get_slice(stored).get_dtype()) from None
         if value.shape != shape:
+            if value.shape == shape[::-1] and name.startswith("h."):
+                raise CorruptFile(
+                    f"the tensor {name} in '{self.folder}' is stored as a torch.nn.Linear's, not as GPT-2's",
+                    "transpose the matrices of attn and mlp (as nanoGPT's from_pretrained does), and save them again",
+                )
             raise CorruptFile(
                 f"the tensor {name} in '{self.folder}' has shape {list(value.shape)}, config.json says {list(shape)}",
                 "config.json and the weights do not belong together: download both again",

@@ -37,7 +37,8 @@ def refuse_named(where: str, names: Iterable[str]) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
+    """Of its files; none where it cannot be listed."""
     try:
-        return [path.name for path in folder.iterdir()]
+        return [path.name for path in folder.iterdir() if path.is_file()]
     except OSError:
         return []

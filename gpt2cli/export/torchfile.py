@@ -174,7 +174,7 @@ def _unpack(layout: str, data: mmap.mmap, place: int) -> tuple[Any, ...]:
 
 def _read_legacy(data: mmap.mmap) -> tuple[_Tensors, _Extents]:
     if data[:1] != b"\x80":  # as for every pickle in binary
-        raise ValueError("it is not PyTorch's (a text file of Git LFS, or a page that a server sent in its place?)")
+        raise ValueError("it is not PyTorch's (a page that a server sent in its place?)")
     stream = io.BytesIO(data[:LIMIT])
     if Machine(stream).load() != _MAGIC or Machine(stream).load() != _VERSION:
         raise ValueError("it is a pickle, but not PyTorch's")
