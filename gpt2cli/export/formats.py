@@ -17,7 +17,7 @@ _FORMATS = (
         "a checkpoint of a training script, as nanoGPT's ckpt.pt",
         "convert it to transformers' GPT2LMHeadModel, and save_pretrained(FOLDER)",
     ),
-    (r"tf_model\.h5", "a TensorFlow checkpoint", _CONVERT.format("from_tf=True")),
+    (r"tf_model.*\.h5", "a TensorFlow checkpoint", _CONVERT.format("from_tf=True")),
     (
         r"checkpoint|.*\.ckpt.*\.index",
         "a TensorFlow checkpoint",
