@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2cli.cache import Cache, DeviceCache, HostCache
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.export import VERSION
+from gpt2cli.export import CONTRACT
 from gpt2cli.sessions import OrtValue, open_session, out_of_memory, weight_bits
 
 Ids = Sequence[int]
@@ -55,7 +55,7 @@ class Engine:
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             self.facts = Facts(**facts)
-            if self.facts.version != VERSION:
+            if self.facts.version != CONTRACT:
                 raise CorruptFile(
                     f"{path} was exported by another version of gpt2", "export the checkpoint again, with this one"
                 )

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import paths
+from gpt2cli import graphs, paths
 from gpt2cli.errors import StorageError, UserError
-from gpt2cli.export import TOKENIZER_FILES, VERSION, export
+from gpt2cli.export import COPIED, VERSION, export, notes
 from gpt2cli.paths import contained
 from gpt2cli.quality import Quality, measure
 
@@ -173,10 +173,11 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
 
 
 def own_precision(folder: Path) -> str | None:
-    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None."""
+    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None.
+    Raises CorruptFile."""
     if not all((folder / name).exists() for name in ("model.onnx", "weights.safetensors")):
         return None
-    with (folder / "weights.safetensors").open("rb") as file:
+    with contained(folder / "weights.safetensors", folder).open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         head = file.read(min(size, 1 << 24))
     marks = {b'.int4"': "int4", b'.int8"': "int8", b'"F16"': "fp16"}
@@ -184,7 +185,14 @@ def own_precision(folder: Path) -> str | None:
 
 
 def write(
-    checkpoint: Path, folder: Path, *, precision: str, name: str, progress: Progress, check: Callable[[Path], object]
+    checkpoint: Path,
+    folder: Path,
+    *,
+    precision: str,
+    name: str,
+    progress: Progress,
+    note: Callable[[str], None],
+    check: Callable[[Path], object],
 ) -> tuple[str, Quality | None]:
     """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
     raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
@@ -197,10 +205,13 @@ def write(
         own, quality = own_precision(checkpoint), None
         if own and precision in ("auto", own):
             precision = own
-            for file in ("model.onnx", "weights.safetensors", "config.json", *TOKENIZER_FILES):
+            graphs.check(checkpoint / "model.onnx")
+            for file in ("model.onnx", "weights.safetensors", *COPIED):
                 if (checkpoint / file).exists():
                     shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:
+            for text in notes(checkpoint):
+                note(f"{name}: {text}")
             quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
             if precision == "auto":
                 precision = "int8" if quality and quality.passed else "fp32"

@@ -31,6 +31,7 @@ _INSIDE = {
     "tensor": {13: "entry"},
 }
 _DEPTH = 32  # messages within messages
+_SMALL = 4096  # bytes of a node without tensors to speak of
 
 
 def choose(names: Iterable[str], precision: str) -> str | None:
@@ -68,10 +69,12 @@ def find(folder: Path, precision: str) -> Path | None:
     return folder / chosen
 
 
-def check(path: Path, folder: Path) -> None:
-    """Raises CorruptFile where the graph is no ONNX file, or where it or the data it names lie outside `folder`.
+def check(path: Path, folder: Path | None = None) -> None:
+    """Raises CorruptFile where the graph is no ONNX file, or where it or the data it names lie outside `folder` (the
+    graph's own, where none is given). Whoever opens a graph comes by here (sessions.open_session).
 
     ONNX Runtime refuses such data since 1.24 or so; 1.23 reads whatever is named."""
+    folder = folder or path.parent
     contained(path, folder)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -99,6 +102,8 @@ def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int =
         if parts[1] == b"location":
             yield parts[2].decode()
         return
+    if message == "node" and end - start < _SMALL and data.find(b"location", start, end) < 0:
+        return  # most of a graph, and most of the time
     for number, begin, stop in _fields(data, start, end, _INSIDE[message]):
         yield from _locations(data, _INSIDE[message][number], begin, stop, depth + 1)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from gpt2cli.errors import CorruptFile
 
 _PACKAGE = Path(__file__).parent
+# How a pointer begins, and how large it may be (docs/spec.md of git-lfs).
+_POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1024
 
 
 def data(name: str) -> Path:
@@ -58,17 +60,43 @@ def exports() -> Path:
 
 
 def contained(path: Path, folder: Path) -> Path:
-    """`path`, a file of the checkpoint in `folder`, links followed no further than the checkpoint goes.
+    """`path`, a file of the model in `folder`, fit to be opened. What is not there is whoever opens it to tell.
 
     A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it. Raises CorruptFile
-    for a link to anything else: a checkpoint from a stranger could name a file of ours, to be copied and shown."""
+    for a link to anything else (a checkpoint from a stranger could name a file of ours, to be copied and shown), for
+    what is no file (a pipe would be waited for), and for what Git LFS left in a file's place."""
     try:
-        target, home = path.resolve(), folder.resolve()
-        if home.parent.name == "snapshots":
-            home = home.parent.parent
-        inside = target.is_relative_to(home)
+        target = path.resolve()
+        inside = any(target.is_relative_to(home) for home in _homes(folder.resolve()))
+        odd = target.exists() and not target.is_file()
     except (OSError, RuntimeError, ValueError):  # links in a circle, or where nobody may look, or no path at all
-        inside = False
+        inside = odd = False
     if not inside:
         raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")
+    if odd:
+        raise CorruptFile(f"'{path}' is a pipe, a device or a folder, not a file", "put the file itself in its place")
+    if _is_pointer(path):
+        raise CorruptFile(
+            f"'{path}' is a pointer of Git LFS: the file itself has not been fetched", "in its repository: git lfs pull"
+        )
     return path
+
+
+def _homes(folder: Path) -> list[Path]:
+    """Where the files of a resolved folder may lie: in it, and for a snapshot of the hub's cache (or a folder in one,
+    as onnx/) among the blobs of its repository."""
+    for place in (folder, *folder.parents):
+        repository = place.parent.parent
+        if place.parent.name == "snapshots" and repository.name.startswith("models--"):
+            return [folder, repository / "blobs"]
+    return [folder]
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        if path.stat().st_size > _POINTER_SIZE:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False

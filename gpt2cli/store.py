@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt2cli import exports, graphs, hub, hubcache, sources
 from gpt2cli.catalog import BUILT_IN
 from gpt2cli.errors import UnknownModel, Unreachable, UsageError, UserError
-from gpt2cli.export import PRECISIONS, TOKENIZER_FILES
+from gpt2cli.export import PRECISIONS, TOKENIZER_FILES, formats, notes
 from gpt2cli.hub import Listing
 from gpt2cli.sources import Source
 
@@ -93,8 +93,6 @@ def ensure(
     check_choices(precision, prefer)
     own = exports.own_precision(source.folder) if source.folder else None
     if source.folder and own and precision in ("auto", own):
-        if source.entry is None:  # the built-in model is ours
-            graphs.check(source.folder / "model.onnx", source.folder)
         return Runnable(source.folder, revision=source.revision)
     if prefer != "onnx" and (found := _exported(source, precision)):
         return Runnable(found.folder, revision=found.revision)
@@ -109,7 +107,7 @@ def ensure(
             raise _no_graph(source)
     made = _make(source, folder, "int8" if precision == "auto" else precision, revision, listener)
     if precision == "auto" and not _passed(made):
-        made = _make(source, folder, "fp32", revision, listener)
+        made = _make(source, folder, "fp32", revision, listener, told=True)
     return Runnable(made.folder, revision=revision)
 
 
@@ -131,11 +129,16 @@ def _no_graph(source: Source) -> UnknownModel:
     return UnknownModel(f"'{source.name}' has no ready-made ONNX export", "leave out --source onnx")
 
 
-def _make(source: Source, folder: Path, precision: str, revision: str | None, listener: Listener) -> exports.Export:
+def _make(
+    source: Source, folder: Path, precision: str, revision: str | None, listener: Listener, *, told: bool = False
+) -> exports.Export:
+    """`told`: what there is to note of the checkpoint has been."""
     target = exports.folder_for(source.model, precision, sources.key(source, folder))
     with exports.lock(source.model, listener.note):
         found = exports.read(target)  # another process may have made it while we waited
         if found is None:
+            for text in [] if told else notes(folder):
+                listener.note(f"{source.name}: {text}")
             found = exports.make(
                 folder,
                 target,
@@ -203,6 +206,7 @@ def _download(
             raise _other_precisions(source, precision)
         if "config.json" in listing.files and prefer == "onnx":
             raise _no_graph(source)
+        formats.refuse_named(str(repository), listing.files)
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}

@@ -131,7 +131,9 @@ def test_repositories_without_a_checkpoint(hub, tell):
     hub.add("a/empty", {"README.md": b"x"})
     assert_error(tell("-q", name="a/empty"), 3, "has no config.json")
     hub.add("a/flax", {"config.json": b"{}", "flax_model.msgpack": b"x"})
-    assert_error(tell("-q", name="a/flax"), 3, "has no weights that can be read")
+    assert_error(tell("-q", name="a/flax"), 3, "a Flax checkpoint (flax_model.msgpack)", "from_flax")
+    hub.add("a/rust", {"config.json": b"{}", "rust_model.ot": b"x"})
+    assert_error(tell("-q", name="a/rust"), 3, "has no weights that can be read")
 
 
 # The default model

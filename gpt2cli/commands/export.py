@@ -40,6 +40,7 @@ def export(
             precision=precision,
             name=name,
             progress=update,
+            note=note,
             check=lambda part: model.self_test(store.Runnable(part)),
         )
     if quality and not quality.passed:
