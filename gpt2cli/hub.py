@@ -18,7 +18,8 @@ from typing import IO, Any, TypeVar
 from gpt2cli import hubcache
 from gpt2cli.catalog import File
 from gpt2cli.errors import CorruptFile, NetworkError, StorageError, Unreachable, UserError
-from gpt2cli.hubcache import PART, Repository, cache_folder, file_hashes, set_reference
+from gpt2cli.hubcache import Repository, cache_folder, file_hashes, set_reference
+from gpt2cli.paths import PART
 
 # Wall clock for the first answer. The client's own retries take 23 s where a connection is refused, and minutes where
 # a host is silent.
@@ -136,7 +137,7 @@ def fetch(
             raise StorageError(
                 f"{needed / 1e6:,.0f} MB of '{repository.name}' are to be downloaded, {free / 1e6:,.0f} MB are"
                 f" free in {folder.parent}",
-                "make room, or set HF_HOME to a folder on another disk",
+                f"make room, or set {hubcache.setting()} to a folder on another disk",
             )
         before = 0
         for name, (etag, size) in remote.items():

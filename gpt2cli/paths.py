@@ -1,11 +1,16 @@
 """Where things live on this machine: the package's own data, the cache, and the config file."""
 
+import contextlib
 import os
+import re
 from pathlib import Path
 
-from gpt2cli.errors import CorruptFile
+from gpt2cli.errors import CorruptFile, StorageError
 
+PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache that is under way, or was cut
 _PACKAGE = Path(__file__).parent
+# Where the hub's cache keeps what several of its repositories hold, named by a hash that is not the file's.
+_SHARED = re.compile("blobs/[0-9a-f]{2}/[0-9a-f]{64}")
 
 
 def data(name: str) -> Path:
@@ -15,13 +20,13 @@ def data(name: str) -> Path:
 
 
 def cache() -> Path:
-    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet."""
+    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises StorageError."""
     override = os.environ.get("GPT2_CACHE")
     if override:
-        return user_path(override)
+        return textual(user_path(override), "GPT2_CACHE")
     import platformdirs  # 15 ms, and the built-in model never needs it
 
-    return Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False))
+    return textual(Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False)), "GPT2_CACHE")
 
 
 def config() -> Path:
@@ -52,21 +57,72 @@ def user_path(name: str) -> Path:
         return Path(name)
 
 
+def is_text(path: Path) -> bool:
+    """Whether it is UTF-8, which is all that the libraries take for a path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def textual(folder: Path, setting: str) -> Path:
+    """The folder of a cache that `setting` can move. Raises StorageError where its path is not UTF-8."""
+    if not is_text(folder):
+        raise StorageError(f"the path of the cache, '{folder}', is not UTF-8 text", f"set {setting} to another folder")
+    return folder
+
+
 def exports() -> Path:
     """Where exported graphs are kept."""
     return cache() / "exports"
 
 
+def check_removable(path: Path) -> None:
+    """Whether a file, or a folder and all that is in it, can be deleted: what can be renamed, and is renamed back, can.
+
+    Neither permissions, nor a disk that is read-only, nor a file that Windows has open allow that. Raises
+    StorageError, with everything where it was."""
+    entries = [path]
+    try:
+        if path.is_dir() and not path.is_symlink():
+            for folder, folders, files in os.walk(path, onerror=_refuse):
+                entries += [Path(folder, name) for name in (*folders, *files)]
+        for entry in entries:
+            aside = entry.with_name(f"{entry.name}{PART}")
+            try:
+                entry.rename(aside)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    aside.rename(entry)
+    except OSError as error:
+        raise undeletable(error.filename, error) from None
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def undeletable(path: object, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot delete '{path}': {error.strerror or error}",
+        "make its folder writable and close what has it open, or let its owner delete it",
+    )
+
+
 def contained(path: Path, folder: Path) -> Path:
     """`path`, a file of the checkpoint in `folder`, links followed no further than the checkpoint goes.
 
-    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it. Raises CorruptFile
-    for a link to anything else: a checkpoint from a stranger could name a file of ours, to be copied and shown."""
+    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it; so do the blobs that
+    repositories share, to which those may be links. Raises CorruptFile for a link to anything else: a checkpoint from a
+    stranger could name a file of ours, to be copied and shown."""
     try:
         target, home = path.resolve(), folder.resolve()
+        shared = None
         if home.parent.name == "snapshots":
             home = home.parent.parent
-        inside = target.is_relative_to(home)
+            shared = _SHARED.fullmatch(target.relative_to(home.parent).as_posix())
+        inside = target.is_relative_to(home) or shared is not None
     except (OSError, RuntimeError, ValueError):  # links in a circle, or where nobody may look, or no path at all
         inside = False
     if not inside:

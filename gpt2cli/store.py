@@ -10,6 +10,7 @@ from gpt2cli.catalog import BUILT_IN
 from gpt2cli.errors import UnknownModel, Unreachable, UsageError, UserError
 from gpt2cli.export import PRECISIONS, TOKENIZER_FILES
 from gpt2cli.hub import Listing
+from gpt2cli.hubcache import Repository
 from gpt2cli.sources import Source
 
 DEFAULT = "gpt2"
@@ -206,7 +207,7 @@ def _download(
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with exports.lock(source.model, listener.note, hubcache.lock_path(repository.name)):
+    with exports.lock(source.model, listener.note, repository.name):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:
@@ -217,7 +218,7 @@ def _download(
             _check_architecture(folder)
         except UserError as error:
             if not known:
-                hubcache.remove(repository.name, [listing.commit])
+                hubcache.remove([Repository(repository.name, listing.commit)])
             raise type(error)(error.message.replace(str(folder), source.name), error.hint) from None
 
         def told(done: int, total: int) -> None:

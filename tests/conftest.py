@@ -105,6 +105,46 @@ def spawn():
                 pipe.close()
 
 
+# Root gives up CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER (capabilities(7), PR_CAPBSET_DROP) before it starts.
+_BOUND = """
+import ctypes, os, sys
+for capability in (1, 2, 3):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "gpt2cli", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def bound():
+    """bound(*argv) -> Result of a `gpt2` process that the permissions of files bind, whoever runs the tests."""
+
+    def call(*argv):
+        if os.name != "posix" or (os.geteuid() == 0 and sys.platform != "linux"):
+            pytest.skip("needs a user whom permissions bind")
+        program = ["-c", _BOUND] if os.geteuid() == 0 else ["-m", "gpt2cli"]
+        done = subprocess.run(
+            [sys.executable, *program, *map(str, argv)], capture_output=True, stdin=subprocess.DEVNULL
+        )
+        return Result(done.stdout.decode(), done.stderr.decode(), done.returncode, done.stdout)
+
+    return call
+
+
+@pytest.fixture
+def read_only():
+    """read_only(folder) takes the right to write away from a folder alone, until the test ends."""
+    folders = []
+
+    def call(folder):
+        folders.append((folder, folder.stat().st_mode))
+        folder.chmod(0o500)
+
+    yield call
+    for folder, mode in folders:
+        if folder.exists():
+            folder.chmod(mode)
+
+
 @pytest.fixture
 def data():
     """The folder with real tokenizer files and checkpoints, named by GPT2CLI_TEST_DATA."""

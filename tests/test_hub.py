@@ -16,7 +16,7 @@ from conftest import assert_error
 from hub import NAME, nobody, silence
 from huggingface_hub import constants
 
-from gpt2cli import catalog, exports, hubcache
+from gpt2cli import catalog, exports, hubcache, paths
 from gpt2cli import hub as client
 from gpt2cli.errors import CorruptFile
 
@@ -381,12 +381,78 @@ def test_too_little_space_is_noticed_before_the_download(hub, files, tell, monke
     assert not hub.asked("Signature")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_that_cannot_be_written(hub, files, tell, tmp_path):
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "GPT2_CACHE"])
+def test_a_cache_that_cannot_be_written_is_named_by_its_variable(
+    hub, files, bound, read_only, tmp_path, monkeypatch, variable
+):
     hub.add(NAME, files)
-    tmp_path.chmod(0o500)
-    assert_error(tell("-q"), 7)
-    tmp_path.chmod(0o700)
+    monkeypatch.setenv(variable, str(tmp_path / "there"))
+    (tmp_path / "there").mkdir()
+    read_only(tmp_path / "there")
+    for command in (["pull", NAME], ["generate", "-m", NAME, "x"]):
+        assert_error(bound(*command, "-q"), 7, str(tmp_path / "there"), variable)
+
+
+@pytest.mark.parametrize("place", ["", "blobs", "snapshots", "snapshots/COMMIT"])
+def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, read_only, tmp_path, place):
+    """Nor do the exports go, nor is anything said to be freed. The revision that is asked for has a neighbour."""
+    first = hub.add(NAME, files)
+    second = hub.add(NAME, files | {"config.json": files["config.json"] + b" "})
+    run("pull", "-q", f"{NAME}@{first}", f"{NAME}@{second}", NAME)
+    before = tree(tmp_path)
+    for name in (NAME, f"{NAME}@{second}") if place else (NAME,):  # of one revision nothing is in the folder itself
+        folder = hubcache.cache_folder(NAME) / place.replace("COMMIT", second)
+        read_only(folder)
+        assert_error(bound("rm", "--downloads", name), 7, "cannot delete", "writable")
+        folder.chmod(0o700)
+        assert tree(tmp_path) == before
+    assert run("rm", "--downloads", f"{NAME}@{first}").code == run("rm", "--downloads", NAME).code == 0
+    assert not hubcache.cache_folder(NAME).exists()
+
+
+def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    sizes = sum(len(files[name]) for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    exported = sum(one.nbytes for one in exports.cached())
+    assert json.loads(run("rm", "--downloads", NAME, "--json").stdout)[0]["freed"] == sizes + exported
+
+
+def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    with exports.lock(NAME, print, NAME):
+        process = spawn("rm", "--downloads", NAME)
+        assert b"another process is preparing" in process.stderr.readline()
+        assert hubcache.downloaded()
+    assert process.wait(60) == 0
+    assert not hubcache.downloaded()
+
+
+def test_blobs_that_repositories_share_are_sound(hub, files, run, tell):
+    """The newest clients move a blob to a place for all repositories, and name it by another hash there."""
+    hub.add(NAME, files)
+    first = tell("-q")
+    blob = (hubcache.snapshot(hubcache.Repository(NAME)) / "model.safetensors").resolve()
+    shared = Path(constants.HF_HUB_CACHE) / "blobs/5a" / f"5a{'0' * 62}"
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    for one in exports.cached():
+        exports.remove(one.folder)
+    asked = len(hub.requests)
+    again = tell("-q")
+    assert (again.code, again.stdout) == (0, first.stdout), again.stderr
+    assert len(hub.requests) == asked
+    verified = run("verify", NAME)
+    assert verified.code == 0, verified.stderr
+    assert run("pull", "-q", NAME).code == 0
+    assert shared.exists()
+    shared.write_bytes(b"0" * shared.stat().st_size)
+    assert_error(run("verify", "-q", NAME), 5, "model.safetensors")
+    assert run("pull", "-q", NAME).code == 0
+    assert shared.exists()  # it is not of this repository alone
+    assert run("verify", NAME).code == 0
 
 
 def test_a_cache_that_is_a_file(hub, files, tell, tmp_path):
@@ -453,9 +519,9 @@ def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     part = tmp_path / f"cache/exports/.{digest}.something-fp32-{'0' * 16}"
     part.mkdir()
     (part / "weights.safetensors").write_bytes(b"123")
-    blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{hubcache.PART}"
+    blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{paths.PART}"
     blob.write_bytes(b"12345")
-    both = exports.lock(NAME, print), exports.lock(NAME, print, hubcache.lock_path(NAME))
+    both = exports.lock(NAME, print), exports.lock(NAME, print, NAME)
     with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)

@@ -151,6 +151,39 @@ def test_rm(run, checkpoint):
     assert_error(run("rm", "tiny"), 2, "built in")
 
 
+def test_what_cannot_be_deleted_stays_whole_and_is_told(run, bound, read_only, checkpoint, tmp_path):
+    run("pull", "-q", checkpoint)
+    (export,) = exports.cached()
+    for folder in (export.folder, export.folder.parent):
+        read_only(folder)
+        assert_error(bound("rm", checkpoint), 7, "cannot delete", str(export.folder), "writable")
+        folder.chmod(0o700)
+        assert exports.cached() == [export]
+        assert [path.name for path in export.folder.parent.iterdir()] == [export.folder.name]
+
+
+def test_prune_goes_on_after_a_failure(run, bound, read_only, tmp_path):
+    broken = [tmp_path / f"cache/exports/{name}-int8-{'0' * 16}" for name in "abc"]
+    for folder in broken:
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"12345")
+    read_only(broken[1])
+    result = bound("prune", "--json")
+    assert result.code == 7
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert str(broken[1]) in result.stderr
+    assert [row["path"] for row in json.loads(result.stdout)["removed"]] == [str(broken[0]), str(broken[2])]
+    assert (broken[1] / "model.onnx").exists()
+
+
+def test_an_export_into_a_folder_that_cannot_be_written(bound, read_only, tmp_path):
+    (tmp_path / "there").mkdir()
+    read_only(tmp_path / "there")
+    for target in (tmp_path / "there", tmp_path / "there/new"):
+        assert_error(bound("export", "-q", "tiny", target), 7, f"cannot write to {tmp_path / 'there'}:")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_exports_of_the_built_in_model_have_its_name(run):
     run("pull", "-q", "tiny", "--precision", "int4")
     assert [row["exports"][0]["precision"] for row in json.loads(run("list", "--json").stdout) if row["exports"]] == [
