@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2cli.errors import NetworkError
 from gpt2cli.paths import PART, check_removable, textual, undeletable
 
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -41,9 +42,25 @@ class Downloaded:
     nbytes: int
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around an import of the client, which reads its variables then. Raises NetworkError for what it cannot read."""
+    try:
+        yield
+    except ValueError as error:
+        value = re.search("'(.+)'$", str(error))
+        text = value[1] if value else "\0"
+        names = sorted(name for name, given in os.environ.items() if name.startswith("HF_") and text in given)
+        raise NetworkError(
+            f"huggingface_hub cannot read {' or '.join(names) or 'one of the HF_ variables'}: {error}",
+            "unset it, or give it another value",
+        ) from None
+
+
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants
+    with importing():
+        from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
@@ -55,7 +72,8 @@ def setting() -> str:
 
 def _root() -> Path:
     """The shared cache (it may not exist). Raises StorageError where its path is not UTF-8."""
-    from huggingface_hub import constants
+    with importing():
+        from huggingface_hub import constants
 
     return textual(Path(constants.HF_HUB_CACHE), setting())
 
@@ -132,8 +150,9 @@ def _blob(path: Path) -> Path:
 def remove(revisions: Iterable[Repository]) -> int:
     """Delete commits from the shared cache, all of them or none, never what another commit uses; returns how many
     bytes are gone. Whoever calls holds the repositories' locks. Raises StorageError."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.utils import logging
+    with importing():
+        from huggingface_hub import scan_cache_dir
+        from huggingface_hub.utils import logging
 
     cache, revisions = scan_cache_dir(_root()), set(revisions)
     strategies = []

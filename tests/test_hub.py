@@ -1,5 +1,6 @@
 """Models from the hub: the real client against a hub on loopback, whole and broken lines, and the shared cache."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
-from hub import NAME, nobody, silence
+from hub import NAME, nobody, silence, unknown
 from huggingface_hub import constants
 
 from gpt2cli import catalog, exports, hubcache, paths
@@ -253,6 +254,17 @@ def test_wrong_bytes_are_found_and_not_kept(hub, files, tell):
     assert tell("-q").code == 0
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pointers_of_git_lfs_are_no_files(hub, files, tell, name):
+    """A mirror that serves what git holds; there the pointer is the file, and its hash is right."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5000\n" % (b"0" * 64)
+    hub.add(NAME, files | {name: pointer})
+    for _ in range(2):
+        assert_error(tell("-q"), 5, f"{name} of 'someone/tales' is a Git LFS pointer", "HF_ENDPOINT")
+    hub.add(NAME, files)
+    assert tell("-q").code == 0
+
+
 @pytest.mark.parametrize("kind", ["short", "long"])
 def test_wrong_length(hub, files, tell, kind):
     hub.add(NAME, files)
@@ -357,17 +369,158 @@ def test_xet_is_not_used(hub, files, tell):
     assert not hub.asked("xet")
 
 
-def test_a_proxy_is_used(hub, files, tell, monkeypatch):
+# Settings of the network
+
+
+def test_a_proxy_is_used(hub, files, tell, monkeypatch, reopened):
     """The hub itself serves as the proxy: it is asked by absolute addresses."""
     hub.add(NAME, files)
     monkeypatch.setenv("http_proxy", hub.url)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    result = tell("-q")
+    assert any(request.path.startswith("http://hub.invalid/api/models") for request in hub.requests), result.stderr
+
+
+def both(run, *words):
+    """The same error for a model that is named and for the default one: `tiny` does not answer for a setting."""
+    for command in (["pull", NAME], ["generate", "-n", 2, "x"]):
+        assert_error(run(*command, "-q"), 4, *words)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", ["ALL_PROXY is a SOCKS proxy", "pip install socksio"]),
+        ("ALL_PROXY", "socks4://127.0.0.1:9", ["ALL_PROXY is no address of a proxy", "http://HOST:PORT"]),
+        ("https_proxy", "http://127.0.0.1:80x", ["https_proxy is no address of a proxy"]),
+        ("HTTPS_PROXY", "http://me:secret@:80", ["HTTPS_PROXY is no address of a proxy: 'http://:80'"]),
+        ("HF_TOKEN", "hf_geh\xe9im", ["the token in HF_TOKEN has a character", "/settings/tokens"]),
+        ("HF_TOKEN", "hf_\x01", ["the token in HF_TOKEN has a character"]),
+        ("SSL_CERT_FILE", "nothing.pem", ["SSL_CERT_FILE cannot be used: 'nothing.pem': No such file"]),
+        ("SSL_CERT_FILE", __file__, ["SSL_CERT_FILE cannot be used", "no certificates in PEM"]),
+        ("SSL_CERT_DIR", "nothing", ["SSL_CERT_DIR names no folder: 'nothing'"]),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(hub, files, run, monkeypatch, reopened, variable, value, words):
+    if value.startswith("socks5") and importlib.util.find_spec("socksio"):
+        pytest.skip("socksio is installed")
+    hub.add(NAME, files)
+    monkeypatch.setenv(variable, value)
+    both(run, *words)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("url", ["hub.example", "", " https://hub.example", "ftp://hub.example", "https://"])
+def test_an_endpoint_that_is_no_address(machine, run, url):
+    machine(url)
+    both(run, f"HF_ENDPOINT is no address of a hub: '{url}'", "https://HOST")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_ENDPOINT", "https://me:secret@hub.example:9x")],
+)
+def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    process = spawn("pull", "-q", NAME)
+    errors = process.communicate(timeout=60)[1].decode().splitlines()
+    assert [line.split(":")[0] for line in errors] == ["error", "hint"], errors
+    assert (process.returncode, variable in errors[0], "secret" in str(errors)) == (4, True, False), errors
+
+
+def test_a_token_in_a_file(hub, files, run, tell, monkeypatch):
+    hub.add(NAME, files, private=True)
+    token = Path(constants.HF_TOKEN_PATH)
+    token.parent.mkdir()
+    token.write_bytes(b"hf_\xff\xfe")
+    both(run, f"the token in {token} has a character")
+    token.write_text(f"  {hub.token}\r\n")
+    assert tell("-q").code == 0
+    monkeypatch.setenv("HF_TOKEN", f"{hub.token}\n")
+    token.unlink()
+    token.mkdir()
+    assert run("pull", "-q", NAME).code == 0
+    monkeypatch.delenv("HF_TOKEN")
+    assert_error(run("pull", "-q", NAME), 4, f"cannot read the token in {token}", "HF_TOKEN")
+
+
+@pytest.mark.parametrize(("scheme", "variable"), [("http", "http_proxy"), ("https", "HTTPS_PROXY")])
+def test_what_a_proxy_refuses(hub, run, machine, monkeypatch, reopened, scheme, variable):
+    """The hub serves as the proxy; a name and a password that are not right are never shown."""
+    machine(f"{scheme}://hub.invalid")
+    monkeypatch.setenv(variable, hub.url.replace("//", "//me:secret@"))
+    hub.fail("", "status", status=407)
+    both(run, f"the proxy of {variable} wants a name and a password", "http://NAME:PASSWORD@HOST:PORT")
+    assert "secret" not in run("pull", NAME).stderr
+    monkeypatch.setenv("no_proxy", "other.invalid,hub.invalid")
+    client_of_this_test_opens_anew()
+    assert "there is no network, or no such host" in run("pull", "-q", NAME).stderr
+
+
+def client_of_this_test_opens_anew():
     from huggingface_hub import utils
 
-    getattr(utils, "close_session", lambda: None)()  # the client reads the variables when it opens
-    result = tell("-q")
-    getattr(utils, "close_session", lambda: None)()
-    assert any(request.path.startswith("http://hub.invalid/api/models") for request in hub.requests), result.stderr
+    utils.close_session()
+
+
+@pytest.mark.parametrize(("status", "code", "words"), [(403, 4, "refuses"), (502, 0, "tiny answers")])
+def test_a_proxy_that_does_not_let_through_and_one_that_finds_no_way(
+    hub, run, machine, monkeypatch, reopened, status, code, words
+):
+    machine("https://hub.invalid")
+    monkeypatch.setenv("https_proxy", hub.url)
+    hub.fail("", "status", status=status)
+    result = run("generate", "-q", "-n", 2, "x")
+    assert (result.code, words in result.stderr) == (code, True), result.stderr
+    assert "https_proxy" in result.stderr
+
+
+def test_a_proxy_that_is_away_is_no_setting(machine, run, monkeypatch, reopened):
+    machine("https://hub.invalid")
+    with nobody() as url:
+        monkeypatch.setenv("HTTPS_PROXY", url.removeprefix("http://"))
+        assert_error(run("pull", "-q", NAME), 4, "through the proxy of HTTPS_PROXY: it refuses the connection")
+        assert "tiny answers" in run("generate", "-q", "-n", 2, "x").stderr
+
+
+def test_a_certificate_that_is_not_trusted(machine, run, tmp_path, monkeypatch, reopened):
+    with unknown(tmp_path) as (url, certificate):
+        machine(url)
+        both(run, f"the certificate of {url} is not trusted", "SSL_CERT_FILE")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        both(run, "REQUESTS_CA_BUNDLE is not read", f"SSL_CERT_FILE={certificate}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client_of_this_test_opens_anew()
+        assert_error(run("pull", "-q", NAME), 4, f"the hub has no '{NAME}'")
+
+
+def test_a_hub_without_tls(hub, machine, run, reopened):
+    machine(hub.url.replace("http:", "https:"))
+    both(run, "answers without TLS", "write http:// in HF_ENDPOINT")
+
+
+def test_a_hub_that_sends_in_a_circle(hub, run):
+    hub.fail("/api", "status", status=302, headers={"Location": "/api/again"})
+    both(run, "without end", "HF_ENDPOINT", "login")
+
+
+def test_the_time_for_an_answer_begins_when_the_hub_is_asked(hub, files):
+    """Not while the client is imported, which takes seconds on a busy machine."""
+    commit = hub.add(NAME, files)
+    script = """
+import sys, time
+
+class Busy:
+    def find_spec(name, path, target=None):
+        if name == "huggingface_hub.hf_api":
+            time.sleep(4)
+
+sys.meta_path.insert(0, Busy)
+from gpt2cli import hub, hubcache
+print(hub.look(hubcache.Repository(sys.argv[1]), patience=3).commit)
+"""
+    done = subprocess.run([sys.executable, "-c", script, NAME], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == commit, done.stderr
 
 
 # Disks, and other processes
