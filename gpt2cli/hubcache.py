@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2cli.errors import NetworkError
+from gpt2cli.errors import NetworkError, StorageError
 from gpt2cli.paths import PART, check_removable, textual, undeletable
 
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -154,13 +154,24 @@ def remove(revisions: Iterable[Repository]) -> int:
         from huggingface_hub import scan_cache_dir
         from huggingface_hub.utils import logging
 
-    cache, revisions = scan_cache_dir(_root()), set(revisions)
+    revisions = set(revisions)
+    try:
+        cache = scan_cache_dir(_root())
+    except OSError as error:
+        raise StorageError(
+            f"cannot read '{error.filename}': {error.strerror}", "make it readable, or move it out of the cache"
+        ) from None
     strategies = []
     sizes: dict[Path, int] = {}
     for name in {one.name for one in revisions}:
         # copies of a repository have the same commits: one at a time
         mine = [repo for repo in cache.repos if repo.repo_type == "model" and repo.repo_id == name]
         doomed = [one for repo in mine for one in repo.revisions if Repository(name, one.commit_hash) in revisions]
+        if not doomed:  # a branch without its commit, a file between the snapshots
+            raise StorageError(
+                f"what the cache has of '{name}' is in disorder, and huggingface_hub does not delete from it",
+                f"delete it whole: {cache_folder(name)}",
+            )
         one_repository = dataclasses.replace(cache, repos=frozenset(mine))
         strategies.append(one_repository.delete_revisions(*(one.commit_hash for one in doomed)))
         sizes |= {file.blob_path.resolve(): file.size_on_disk for one in doomed for file in one.files}

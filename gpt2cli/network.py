@@ -100,7 +100,7 @@ def _check_proxies() -> None:
             raise NetworkError(
                 f"{variable} is no address of a proxy: '{_shown(value)}'", "write it as http://HOST:PORT, or unset it"
             )
-        if value.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        if value.lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
             raise NetworkError(
                 f"{variable} is a SOCKS proxy, for which the package socksio is missing",
                 f"pip install socksio; or set {variable} to an http:// proxy",
@@ -223,15 +223,15 @@ def _refusal(error: BaseException, status: int) -> NetworkError:
 def _wants_password() -> NetworkError:
     variable = _proxy() or "HTTPS_PROXY"
     return NetworkError(
-        f"the proxy of {variable} wants a name and a password, or other ones (407)",
-        "write them into it: http://NAME:PASSWORD@HOST:PORT",
+        f"the proxy of {variable} wants a name and a password, or other ones",
+        f"write them into {variable} before the host: NAME:PASSWORD@HOST:PORT",
     )
 
 
 def _proxy_refusal(error: BaseException) -> NetworkError:
-    """Its text begins with the status that the proxy answered; a SOCKS proxy has none."""
+    """Its text begins with the status that the proxy answered; a SOCKS proxy's is in words."""
     status = re.match(r"\d{3}\b", str(error))
-    if status and status[0] == "407":
+    if (status and status[0] == "407") or re.search("auth|username|acceptable", str(error), re.IGNORECASE):
         return _wants_password()
     if status and not status[0].startswith("5"):  # 502, 503, 504: the proxy itself did not reach the hub
         return NetworkError(

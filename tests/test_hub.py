@@ -450,7 +450,7 @@ def test_what_a_proxy_refuses(hub, run, machine, monkeypatch, reopened, scheme, 
     machine(f"{scheme}://hub.invalid")
     monkeypatch.setenv(variable, hub.url.replace("//", "//me:secret@"))
     hub.fail("", "status", status=407)
-    both(run, f"the proxy of {variable} wants a name and a password", "http://NAME:PASSWORD@HOST:PORT")
+    both(run, f"the proxy of {variable} wants a name and a password", "NAME:PASSWORD@HOST:PORT")
     assert "secret" not in run("pull", NAME).stderr
     monkeypatch.setenv("no_proxy", "other.invalid,hub.invalid")
     client_of_this_test_opens_anew()
@@ -561,6 +561,23 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
         assert tree(tmp_path) == before
     assert run("rm", "--downloads", f"{NAME}@{first}").code == run("rm", "--downloads", NAME).code == 0
     assert not hubcache.cache_folder(NAME).exists()
+
+
+def test_a_cache_in_disorder_is_not_said_to_be_removed(hub, files, run, bound):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    stray = hubcache.cache_folder(NAME) / "refs/old"
+    stray.write_text("0" * 40)
+    assert_error(run("rm", "--downloads", NAME), 7, "is in disorder", str(hubcache.cache_folder(NAME)))
+    assert exports.cached()
+    stray.unlink()
+    hidden = hubcache.cache_folder("some/body") / "snapshots"
+    hidden.mkdir(parents=True)
+    hidden.chmod(0)
+    assert_error(bound("rm", "--downloads", NAME), 7, f"cannot read '{hidden}'")
+    hidden.chmod(0o700)
+    assert run("rm", "--downloads", NAME).code == 0
+    assert not exports.cached()
 
 
 def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
