@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import graphs, paths
+from gpt2cli import graphs, hubcache, paths
 from gpt2cli.errors import StorageError, UserError
 from gpt2cli.export import COPIED, VERSION, export, notes
 from gpt2cli.paths import contained
@@ -234,8 +234,9 @@ def write(
             part.rename(folder)
         return precision, quality
     except OSError as error:
+        where = folder if folder.exists() else folder.parent
         raise StorageError(
-            f"cannot write to {folder.parent}: {error.strerror or error}", "make room, or choose another folder"
+            f"cannot write to {where}: {error.strerror or error}", "make room, or choose another folder"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -253,7 +254,9 @@ def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError."""
+    """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError, and nothing is gone
+    where something in it cannot be deleted."""
+    paths.check_removable(folder)
     try:
         if not folder.name.startswith("."):
             grave = folder.with_name(f".removed.{folder.name}")
@@ -261,15 +264,16 @@ def remove(folder: Path) -> None:
             folder = folder.rename(grave)
         shutil.rmtree(folder)
     except OSError as error:
-        raise _unwritable(folder.parent, error) from None
+        raise paths.undeletable(error.filename, error) from None
 
 
 @contextmanager
-def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> Iterator[None]:
-    """One process at a time prepares a model (or holds `path`). The others say so and wait. Raises StorageError."""
+def lock(model: str, note: Callable[[str], None], download: str | None = None) -> Iterator[None]:
+    """One process at a time prepares a model, or touches a `download` of the hub's cache. The others say so and wait.
+    Raises StorageError."""
     from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
 
-    path = path or _lock_path(digest_of(model))
+    path = hubcache.lock_path(download) if download else _lock_path(digest_of(model))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard = FileLock(path)
@@ -281,7 +285,7 @@ def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> I
     except Timeout:
         raise StorageError(f"another process has held {path} for hours", "end it, and try again") from None
     except OSError as error:
-        raise _unwritable(path.parent, error) from None
+        raise _unwritable(path.parent, error, hubcache.setting() if download else "GPT2_CACHE") from None
     try:
         yield
     finally:
@@ -290,16 +294,20 @@ def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> I
 
 @contextmanager
 def unless_locked(path: Path) -> Iterator[bool]:
-    """Holds a lock if nobody else does; gives whether it does."""
+    """Holds a lock if nobody else does; gives whether it does. Raises StorageError."""
     from filelock import FileLock, Timeout
 
     guard = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         yield False
         return
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {path}: {error.strerror or error}", "make its folder writable, or let its owner do this"
+        ) from None
     try:
         yield True
     finally:
@@ -315,8 +323,8 @@ def _lock_path(digest: str) -> Path:
     return paths.cache() / "locks" / f"{digest}.lock"
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
+def _unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> UserError:
     return StorageError(
         f"cannot write to the cache {folder}: {error.strerror or error}",
-        "make room, or set GPT2_CACHE to a folder that can be written",
+        f"make room, or set {setting} to a folder that can be written",
     )

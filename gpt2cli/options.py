@@ -1,5 +1,6 @@
 """Every shared option, declared once: its names, its environment variable, its help."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,14 @@ Values = list[tuple[str, str]]  # what could be completed, and what to say of it
 def _models(incomplete: str) -> Values:
     # all of these read small files, and none of them imports a library
     from gpt2cli import catalog, exports, hubcache
+    from gpt2cli.errors import UserError
 
     known = {name: catalog.find(name) for name in catalog.names()}
     repositories = {entry.repository for entry in known.values()}
-    cached = {one.model: "exported" for one in exports.cached() if not one.stale}
-    cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
+    cached: dict[str, str] = {}
+    with contextlib.suppress(UserError):  # caches that cannot be; the next command says so
+        cached |= {one.model: "exported" for one in exports.cached() if not one.stale}
+        cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
     others = {name: said for name, said in sorted(cached.items()) if name not in known and name not in repositories}
     said = {name: entry.description for name, entry in known.items()} | others
     return [(name, text) for name, text in said.items() if name.startswith(incomplete)]

@@ -1,10 +1,12 @@
 """Where things live on this machine: the package's own data, the cache, and the config file."""
 
+import contextlib
 import os
 from pathlib import Path
 
-from gpt2cli.errors import CorruptFile
+from gpt2cli.errors import CorruptFile, StorageError
 
+PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache that is under way, or was cut
 _PACKAGE = Path(__file__).parent
 # How a pointer begins, and how large it may be (docs/spec.md of git-lfs).
 _POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1024
@@ -17,13 +19,13 @@ def data(name: str) -> Path:
 
 
 def cache() -> Path:
-    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet."""
+    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises StorageError."""
     override = os.environ.get("GPT2_CACHE")
     if override:
-        return user_path(override)
+        return textual(user_path(override), "GPT2_CACHE")
     import platformdirs  # 15 ms, and the built-in model never needs it
 
-    return Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False))
+    return textual(Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False)), "GPT2_CACHE")
 
 
 def config() -> Path:
@@ -54,17 +56,66 @@ def user_path(name: str) -> Path:
         return Path(name)
 
 
+def is_text(path: Path) -> bool:
+    """Whether it is UTF-8, which is all that the libraries take for a path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def textual(folder: Path, setting: str) -> Path:
+    """The folder of a cache that `setting` can move. Raises StorageError where its path is not UTF-8."""
+    if not is_text(folder):
+        raise StorageError(f"the path of the cache, '{folder}', is not UTF-8 text", f"set {setting} to another folder")
+    return folder
+
+
 def exports() -> Path:
     """Where exported graphs are kept."""
     return cache() / "exports"
 
 
+def check_removable(path: Path) -> None:
+    """Whether a file, or a folder and all that is in it, can be deleted: what can be renamed, and is renamed back, can.
+
+    Neither permissions, nor a disk that is read-only, nor a file that Windows has open allow that. Raises
+    StorageError, with everything where it was."""
+    entries = [path]
+    try:
+        if path.is_dir() and not path.is_symlink():
+            for folder, folders, files in os.walk(path, onerror=_refuse):
+                entries += [Path(folder, name) for name in (*folders, *files)]
+        for entry in entries:
+            aside = entry.with_name(f"{entry.name}{PART}")
+            try:
+                entry.rename(aside)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    aside.rename(entry)
+    except OSError as error:
+        raise undeletable(error.filename, error) from None
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def undeletable(path: object, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot delete '{path}': {error.strerror or error}",
+        "make its folder writable and close what has it open, or let its owner delete it",
+    )
+
+
 def contained(path: Path, folder: Path) -> Path:
     """`path`, a file of the model in `folder`, fit to be opened. What is not there is whoever opens it to tell.
 
-    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it. Raises CorruptFile
-    for a link to anything else (a checkpoint from a stranger could name a file of ours, to be copied and shown), for
-    what is no file (a pipe would be waited for), and for what Git LFS left in a file's place."""
+    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it; so do the blobs that
+    repositories share, to which those may be links. Raises CorruptFile for a link to anything else (a checkpoint from a
+    stranger could name a file of ours, to be copied and shown), for what is no file (a pipe would be waited for), and
+    for what Git LFS left in a file's place."""
     try:
         target = path.resolve()
         inside = any(target.is_relative_to(home) for home in _homes(folder.resolve()))
@@ -84,11 +135,11 @@ def contained(path: Path, folder: Path) -> Path:
 
 def _homes(folder: Path) -> list[Path]:
     """Where the files of a resolved folder may lie: in it, and for a snapshot of the hub's cache (or a folder in one,
-    as onnx/) among the blobs of its repository."""
+    as onnx/) among the blobs of its repository, or those that repositories share."""
     for place in (folder, *folder.parents):
         repository = place.parent.parent
         if place.parent.name == "snapshots" and repository.name.startswith("models--"):
-            return [folder, repository / "blobs"]
+            return [folder, repository / "blobs", repository.parent / "blobs"]
     return [folder]
 
 

@@ -54,7 +54,7 @@ def resolve(name: str) -> Source:
         return Source(name, repository=Repository(entry.repository, revision or entry.revision), entry=entry)
     folder = paths.user_path(name)
     if _is(folder, stat.S_ISDIR):
-        if not _is_text(path := str(folder.resolve())):
+        if not paths.is_text(path := folder.resolve()):
             raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):
@@ -128,15 +128,6 @@ def key(source: Source, folder: Path | None) -> str:
                 ) from None
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _is_text(name: str) -> bool:
-    """Whether it is UTF-8, which is all that the libraries take for a path."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:

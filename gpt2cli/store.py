@@ -1,5 +1,6 @@
 """From a model's name to files that an engine runs: found, downloaded and exported where they are not cached."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from gpt2cli import exports, graphs, hub, hubcache, sources
 from gpt2cli.catalog import BUILT_IN
-from gpt2cli.errors import UnknownModel, Unreachable, UsageError, UserError
+from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UsageError, UserError
 from gpt2cli.export import PRECISIONS, TOKENIZER_FILES, formats, notes
 from gpt2cli.hub import Listing
+from gpt2cli.hubcache import Repository
 from gpt2cli.sources import Source
 
 DEFAULT = "gpt2"
@@ -49,7 +51,7 @@ class Runnable:
 
 def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, Listing | None]:
     """The model that answers where nobody named one: gpt2 where it is cached or can be downloaded, else the built-in
-    model, of which a warning tells. Raises NetworkError where the hub answers with a refusal."""
+    model, of which a warning tells. Raises NetworkError where the hub refuses, or a setting is wrong."""
     source = sources.resolve(DEFAULT)
     assert source.repository is not None
     if _exported(source, precision) or sources.complete(source, "auto"):
@@ -210,7 +212,7 @@ def _download(
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with exports.lock(source.model, listener.note, hubcache.lock_path(repository.name)):
+    with exports.lock(source.model, listener.note, repository.name):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:
@@ -221,7 +223,8 @@ def _download(
             _check_architecture(folder)
         except UserError as error:
             if not known:
-                hubcache.remove(repository.name, [listing.commit])
+                with contextlib.suppress(StorageError):  # that it stays is no reason to hide what it is
+                    hubcache.remove([Repository(repository.name, listing.commit)])
             raise type(error)(error.message.replace(str(folder), source.name), error.hint) from None
 
         def told(done: int, total: int) -> None:

@@ -24,8 +24,10 @@ def export(
     quiet: o.Quiet = False,
 ) -> int:
     """Write a model as a folder of ONNX that runs anywhere."""
-    from gpt2cli import exports, model, sources, store
+    from gpt2cli import exports, model, paths, sources, store
 
+    if not paths.is_text(target := folder.resolve()):
+        raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
     store.check_choices(precision, "auto")

@@ -13,6 +13,7 @@ import oracle
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
+from huggingface_hub import constants
 
 from gpt2cli import catalog, exports, model, paths, sources, store
 from gpt2cli.export import reference
@@ -149,6 +150,67 @@ def test_rm(run, checkpoint):
     assert exports.cached() == []
     assert (checkpoint / "model.safetensors").exists()
     assert_error(run("rm", "tiny"), 2, "built in")
+
+
+def test_what_cannot_be_deleted_stays_whole_and_is_told(run, bound, read_only, checkpoint, tmp_path):
+    run("pull", "-q", checkpoint)
+    (export,) = exports.cached()
+    for folder in (export.folder, export.folder.parent):
+        read_only(folder)
+        assert_error(bound("rm", checkpoint), 7, "cannot delete", str(export.folder), "writable")
+        folder.chmod(0o700)
+        assert exports.cached() == [export]
+        assert [path.name for path in export.folder.parent.iterdir()] == [export.folder.name]
+
+
+NO_TEXT = "\udcff"  # how a path that is not UTF-8 arrives
+
+
+def test_a_cache_whose_path_is_not_utf_8(run, tmp_path, monkeypatch):
+    for variable, commands in (
+        ("GPT2_CACHE", [("pull", "-q", "tiny", "--precision", "fp32"), ("generate", "-m", "gpt2", "x"), ("prune",)]),
+        ("HF_HOME", [("generate", "-m", "gpt2", "x"), ("list",), ("rm", "--downloads", "gpt2")]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, str(tmp_path / NO_TEXT))
+            if variable == "HF_HOME":
+                patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / NO_TEXT / "hub"))
+            for command in commands:
+                assert_error(run(*command), 7, "is not UTF-8 text", f"set {variable}")
+            assert run("generate", "-m", "tiny", "-n", 2, "x").code == 0  # which needs neither
+    assert not (tmp_path / NO_TEXT).exists()
+
+
+def test_an_export_target_whose_path_is_not_utf_8(run, tmp_path):
+    assert_error(run("export", "tiny", tmp_path / NO_TEXT), 2, "is not UTF-8 text", "another name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_file_may_have_any_name(run, odd_name):
+    assert run("generate", "-q", "-n", 2, "--seed", 1, "-o", odd_name, "x").code == 0
+    assert odd_name.read_text() == run("generate", "-q", "-n", 2, "--seed", 1, "x").stdout
+
+
+def test_prune_goes_on_after_a_failure(run, bound, read_only, tmp_path):
+    broken = [tmp_path / f"cache/exports/{name}-int8-{'0' * 16}" for name in "abc"]
+    for folder in broken:
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"12345")
+    read_only(broken[1])
+    result = bound("prune", "--json")
+    assert result.code == 7
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert str(broken[1]) in result.stderr
+    assert [row["path"] for row in json.loads(result.stdout)["removed"]] == [str(broken[0]), str(broken[2])]
+    assert (broken[1] / "model.onnx").exists()
+
+
+def test_an_export_into_a_folder_that_cannot_be_written(bound, read_only, tmp_path):
+    (tmp_path / "there").mkdir()
+    read_only(tmp_path / "there")
+    for target in (tmp_path / "there", tmp_path / "there/new"):
+        assert_error(bound("export", "-q", "tiny", target), 7, f"cannot write to {tmp_path / 'there'}:")
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_exports_of_the_built_in_model_have_its_name(run):
