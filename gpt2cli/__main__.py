@@ -3,7 +3,7 @@
 import os
 import sys
 
-from gpt2cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
+from gpt2cli.errors import EXIT_INTERRUPTED, Terminated
 
 
 def main() -> int:
@@ -17,8 +17,8 @@ def main() -> int:
         code = cli.main(sys.argv[1:])
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except Terminated:
-        code = EXIT_TERMINATED
+    except Terminated as leaving:
+        code = leaving.exit_code
     try:
         sys.stdout.flush()
         sys.stderr.flush()

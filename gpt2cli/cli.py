@@ -29,7 +29,6 @@ from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     BrokenPipe,
     StorageError,
     Terminated,
@@ -91,8 +90,8 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipe:
         terminal.silence_stdout()
         return EXIT_BROKEN_PIPE
-    except Terminated:
-        return EXIT_TERMINATED
+    except Terminated as leaving:
+        return leaving.exit_code
     except SystemExit as leaving:  # how Typer ends completion, and help that nobody reads any more
         if not isinstance(leaving.__context__, BrokenPipeError):
             return int(leaving.code or 0)
@@ -102,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("GPT2_DEBUG"):
             raise
         if isinstance(error.__context__, KeyboardInterrupt | Terminated):  # a lock that was cut off in its waiting
-            return EXIT_TERMINATED if isinstance(error.__context__, Terminated) else EXIT_INTERRUPTED
+            return getattr(error.__context__, "exit_code", EXIT_INTERRUPTED)
         if isinstance(error, OSError):  # not foreseen where it happened, but the system says what is wrong
             terminal.silence_stdout()
             where = f"'{error.filename}'" if error.filename else "stdout"

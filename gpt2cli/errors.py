@@ -15,7 +15,6 @@ They are raised where the mistake is understood and become words in `cli.main`, 
 EXIT_ABOVE = 8  # gpt2 score --fail-above: no failure, an answer
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-EXIT_TERMINATED = 143
 
 
 class UserError(Exception):
@@ -62,7 +61,12 @@ class StorageError(UserError):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, it passes every `except Exception`."""
+    """SIGTERM arrived, or another signal that asks to leave. Like KeyboardInterrupt, it passes every
+    `except Exception`."""
+
+    def __init__(self, number: int = 15) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 class BrokenPipe(BaseException):

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2cli.errors import BrokenPipe, StorageError
+from gpt2cli.errors import BrokenPipe, StorageError, Terminated
+from gpt2cli.signals import HANGUP
 
 
 def stdout_is_terminal() -> bool:
@@ -67,6 +68,7 @@ class Output:
             path = None
         self._path = path
         self._part: Path | None = None
+        self._on_terminal = path is None and stdout_is_terminal()
         self._dim: tuple[str, str] | None = None
         self._rest = memoryview(b"")  # whose slices cost nothing, however much there is
         if path is None:
@@ -75,7 +77,7 @@ class Output:
             sys.stdout.flush()
             # without a buffer an interrupted write has either been done or not begun
             self._file: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
-            self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
+            self._dim = _codes(dim=True) if self._on_terminal or os.environ.get("FORCE_COLOR") else None
             return
         try:
             number = _descriptor(path)
@@ -138,7 +140,9 @@ class Output:
         except OSError as reason:
             raise self._failed(reason) from None
 
-    def _failed(self, reason: OSError) -> StorageError | BrokenPipe:
+    def _failed(self, reason: OSError) -> StorageError | BrokenPipe | Terminated:
+        if self._on_terminal and reason.errno == errno.EIO:  # it is closed, and its signal under way or ignored
+            return Terminated(HANGUP)
         # Windows says EINVAL where the reader of a pipe has gone
         if isinstance(reason, BrokenPipeError) or (os.name == "nt" and reason.errno == errno.EINVAL):
             return BrokenPipe()

@@ -1,7 +1,6 @@
 """gpt2 repl: write a text together with a model."""
 
 import contextlib
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -119,8 +118,6 @@ def repl(
 
     from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
 
-    if hasattr(signal, "SIGHUP"):  # a closed terminal ends it as kill does, with time to keep the text
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     state = None if no_history else paths.state()
     repl = Repl(session, open_model, state / "history" if state else None)
     if load_file and not file:

@@ -13,7 +13,7 @@ from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
 from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
-from gpt2cli.signals import once, undisturbed
+from gpt2cli.signals import HANGUP, once, undisturbed
 
 _RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
 
@@ -89,7 +89,7 @@ class Repl:
                 self.screen.say("Ctrl-D or /exit leaves; /help lists the commands")
                 continue
             except OSError:  # the terminal has gone; its signal comes later, or not at all
-                raise Terminated from None
+                raise Terminated(HANGUP) from None
             try:
                 self.answer(line)
             except EOFError:
