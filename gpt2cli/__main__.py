@@ -12,7 +12,9 @@ def main() -> int:
         from gpt2cli import signals  # a signal during the imports is no traceback either
 
         signals.listen()
-        from gpt2cli import cli
+        from gpt2cli import cli, paths
+
+        paths.settle_home()
 
         code = cli.main(sys.argv[1:])
     except KeyboardInterrupt:

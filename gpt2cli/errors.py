@@ -8,6 +8,7 @@
     ├── CorruptFile      5   a checkpoint, export or tokenizer that cannot be what it claims
     ├── CannotMeet       6   the prompt or a constraint cannot be met
     └── StorageError     7   a cache or output file that cannot be written
+        └── Homeless     7   no folder of the user's, and no variable that names another
 
 They are raised where the mistake is understood and become words in `cli.main`, nowhere else.
 """
@@ -58,6 +59,10 @@ class CannotMeet(UserError):
 
 class StorageError(UserError):
     exit_code = 7
+
+
+class Homeless(StorageError):
+    """Where something of the user's would lie nobody can say: whoever only looks finds nothing there."""
 
 
 class Terminated(BaseException):

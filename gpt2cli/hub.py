@@ -306,6 +306,8 @@ def _explained(error: BaseException, repository: Repository | None, *, local: bo
     if _is_local(error) and (local or getattr(error, "filename", None)):
         assert isinstance(error, OSError)
         where = f"'{error.filename}'" if error.filename else "the Hugging Face cache"
+        if not local:
+            return StorageError(f"cannot read {where}: {error.strerror}", "set HF_HOME to another folder")
         return StorageError(f"cannot write {where}: {error.strerror}", "make room, or set HF_HOME to another folder")
     kind, status, host = type(error).__name__, _status(error), _host()
     again = "check the network and try again"

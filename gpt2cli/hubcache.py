@@ -7,10 +7,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from gpt2cli.errors import Homeless, StorageError
 
 PART = ".gpt2.incomplete"  # the end of the name of a download that is under way, or was cut
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -45,18 +48,34 @@ def offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def cache_folder(name: str) -> Path:
-    """Where the shared cache keeps a repository (it may not exist)."""
+def root() -> Path:
+    """The shared cache (it may not exist). Raises Homeless."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    if constants.HF_HUB_CACHE.startswith("~"):  # which the library would take for a folder's name
+        raise Homeless("the user has no home folder for downloads", "name one: HF_HOME=FOLDER")
+    return Path(constants.HF_HUB_CACHE)
+
+
+def check_writable() -> None:
+    """Raises StorageError where nothing can be downloaded into the shared cache."""
+    place = root()
+    while not os.access(place, os.F_OK) and place != place.parent:
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise StorageError(f"nothing can be written to '{root()}'", "name another folder for downloads: HF_HOME=FOLDER")
+
+
+def cache_folder(name: str) -> Path:
+    """Where the shared cache keeps a repository (it may not exist). Raises Homeless."""
+    return root() / f"models--{name.replace('/', '--')}"
 
 
 def snapshot(repository: Repository) -> Path | None:
     """The folder of the revision in the shared cache, if it is there; no HTTP. It need not be complete."""
-    folder = cache_folder(repository.name)
     commit = repository.revision
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, Homeless):
+        folder = cache_folder(repository.name)
         if not (folder / "snapshots" / commit).is_dir():
             commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
         found = folder / "snapshots" / commit
@@ -112,9 +131,9 @@ def drop_damaged(folder: Path) -> None:
 
 def remove(name: str, commits: Iterable[str]) -> int:
     """Delete revisions of a repository from the shared cache, never what another revision uses; returns the bytes."""
-    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub import scan_cache_dir
 
-    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    cache = scan_cache_dir(root())
     # copies of a repository have the same commits: only this one is looked at
     mine = frozenset(repo for repo in cache.repos if repo.repo_type == "model" and repo.repo_id == name)
     cache = dataclasses.replace(cache, repos=mine)
@@ -135,18 +154,14 @@ def lock_path(name: str) -> Path:
 
 def leftovers() -> dict[Path, str]:
     """Cut downloads of ours in the shared cache, and whose they are."""
-    from huggingface_hub import constants
-
-    parts = sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*/blobs/*{PART}"))
+    parts = _found(f"models--*/blobs/*{PART}")
     return {part: _name_of(part.parent.parent) for part in parts}
 
 
 def downloaded() -> list[Downloaded]:
     """The revisions of GPT-2 models in the shared cache, complete or not."""
-    from huggingface_hub import constants
-
     found = []
-    for config in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
+    for config in _found("models--*/snapshots/*/config.json"):
         with contextlib.suppress(OSError, ValueError):
             raw = json.loads(config.read_text(encoding="utf-8"))
             if isinstance(raw, dict) and raw.get("model_type") == "gpt2":
@@ -154,6 +169,13 @@ def downloaded() -> list[Downloaded]:
                 name = _name_of(config.parent.parent.parent)
                 found.append(Downloaded(name, config.parent.name, config.parent, sum(sizes.values())))
     return found
+
+
+def _found(pattern: str) -> list[Path]:
+    try:
+        return sorted(root().glob(pattern))
+    except (OSError, Homeless):
+        return []
 
 
 def _name_of(folder: Path) -> str:

@@ -73,7 +73,7 @@ def _running() -> str:
 
 def _install(shell: str, script: str) -> list[str]:
     """Put the script where the shell finds it; returns what was done. Raises OSError, UsageError."""
-    home = Path.home()
+    home = paths.home()
     data = _folder("XDG_DATA_HOME", home / ".local/share")
     settings = _folder("XDG_CONFIG_HOME", home / ".config")
     if shell == "fish":

@@ -123,7 +123,7 @@ def path() -> int:
 def edit(context: typer.Context) -> int:
     """Open the file in $VISUAL or $EDITOR."""
     where = paths.config()
-    if not where.exists():
+    if not os.access(where, os.F_OK):
         file.write(_template(context))
     editor.run(where)
     settings.current(context)  # complain now, not when a text is wanted

@@ -6,8 +6,8 @@ from typing import Any
 import typer
 
 from gpt2cli import options as o
-from gpt2cli import terminal
-from gpt2cli.errors import UsageError
+from gpt2cli import paths, terminal
+from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
 
@@ -111,8 +111,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _short(name: str) -> str:
     """A folder below the home with ~."""
     try:
-        return str(Path("~") / Path(name).relative_to(Path.home()))
-    except (ValueError, RuntimeError):  # no folder, or elsewhere; nobody's home
+        return str(Path("~") / Path(name).relative_to(paths.home()))
+    except (ValueError, Homeless):  # no folder, or elsewhere; nobody's home
         return name
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from gpt2cli import inputs, paths, terminal
 from gpt2cli import options as o
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import Homeless, UsageError
 
 if TYPE_CHECKING:
     from gpt2cli.repl.session import Session
@@ -118,12 +119,20 @@ def repl(
 
     from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
 
-    state = None if no_history else paths.state()
+    state = None if no_history else _state()
     repl = Repl(session, open_model, state / "history" if state else None)
     if load_file and not file:
         repl.at(load_file)
-    repl.run(state / "unsaved" if state else None)
+    repl.run(state / "unsaved" if state else None, keeps=not no_history)
     return 0
+
+
+def _state() -> Path | None:
+    try:
+        return paths.state()
+    except Homeless as error:
+        terminal.note(f"no history: {error.message} ({error.hint})")
+        return None
 
 
 def _answer(session: "Session") -> int:

@@ -1,0 +1,160 @@
+"""Where the program runs: without a home, with one that is none, without streams, in a folder that is gone."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import assert_error
+from hub import NAME
+
+UID = "54321"  # of nobody that the system knows
+FOREIGN = (
+    ["unshare", "--user", f"--map-user={UID}"],
+    ["setpriv", f"--reuid={UID}", "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"],
+)
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX users and streams")
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """foreign(*argv, **environment): `gpt2` as a user without a home, in an empty folder, as containers are run."""
+    code = "import os, pwd\ntry:\n    pwd.getpwuid(os.getuid())\nexcept KeyError:\n    print('nobody')"
+    for prefix in FOREIGN:
+        if shutil.which(prefix[0]):
+            found = subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True)
+            if found.stdout == "nobody\n":
+                break
+    else:
+        pytest.skip("this user cannot become nobody")
+    (tmp_path / "work").mkdir(mode=0o777)
+
+    def call(*argv, **environment):
+        return called(*argv, prefix=prefix, cwd=tmp_path / "work", **environment)
+
+    yield call
+    assert [path.name for path in (tmp_path / "work").iterdir()] == []  # no folder called ~
+
+
+def called(*argv, prefix=(), cwd=None, **environment):
+    """`gpt2` with PATH and `environment` alone."""
+    command = [*prefix, sys.executable, "-m", "gpt2cli", *map(str, argv)]
+    variables = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"} | environment
+    result = subprocess.run(
+        command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    result.code = result.returncode
+    return result
+
+
+WITHOUT_HOME = (
+    "generate -n 2 --seed 1 Once",
+    "generate -m tiny -n 2 --seed 1 Once",
+    "tokens -m tiny Once",
+    "score -m tiny Once",
+    "list",
+    "show tiny",
+    "show gpt2",
+    "config",
+    "config get top_k",
+    "pull tiny",
+    "verify tiny",
+    "prune",
+    "export tiny ../new",
+    "bench -m tiny -p 4 -n 2 -r 1 --no-first-token",
+    "completion bash",
+)
+
+
+def test_without_a_home_everything_runs_that_needs_none(foreign):
+    for line in WITHOUT_HOME:
+        result = foreign(*line.split())
+        assert (result.code, "error" in result.stderr) == (0, False), (line, result.stderr)
+        assert result.stdout or line == "pull tiny", line
+
+
+@pytest.mark.parametrize(
+    ("line", "variable"),
+    [
+        ("config path", "GPT2_CONFIG=FILE"),
+        ("config set top_k 5", "GPT2_CONFIG=FILE"),
+        ("pull CHECKPOINT", "GPT2_CACHE=FOLDER"),
+        ("generate -q -m CHECKPOINT x", "GPT2_CACHE=FOLDER"),
+        ("completion zsh --install", "HOME=FOLDER"),
+    ],
+)
+def test_without_a_home_what_needs_a_folder_says_which_variable_names_one(foreign, checkpoint, line, variable):
+    assert_error(foreign(*line.replace("CHECKPOINT", str(checkpoint)).split()), 7, "no home folder", variable)
+
+
+def test_without_a_home_the_variables_are_enough(foreign, checkpoint, tmp_path):
+    (tmp_path / "c").mkdir(mode=0o777)
+    (tmp_path / "c/file").write_text("top_k = 5\n")
+    variables = {"GPT2_CACHE": str(tmp_path / "c/cache"), "GPT2_CONFIG": str(tmp_path / "c/file")}
+    assert foreign("generate", "-q", "-m", checkpoint, "-n", 2, "x", **variables).code == 0
+    assert foreign("config", "get", "top_k", **variables).stdout == "5\n"
+    assert_error(foreign("config", "list", GPT2_CONFIG="~/file"), 7, "GPT2_CONFIG=~/file: there is no such home")
+
+
+def test_without_a_home_nothing_is_downloaded_into_a_folder_called_tilde(foreign, hub, files, tmp_path):
+    hub.add(NAME, files)
+    hub.add("openai-community/gpt2", files)
+    network = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    assert_error(foreign("pull", "-q", NAME, **network), 7, "no home folder for downloads", "HF_HOME=FOLDER")
+    result = foreign("generate", "-n", 2, "Once", **network)
+    assert (result.code, result.stdout != "") == (0, True)
+    assert "tiny answers (name one: HF_HOME=FOLDER)" in result.stderr
+    assert hub.asked("") == []
+    (tmp_path / "hf").mkdir(mode=0o777)
+    folders = {"HF_HOME": str(tmp_path / "hf"), "GPT2_CACHE": str(tmp_path / "hf/ours")}
+    assert foreign("pull", "-q", NAME, **network, **folders).code == 0
+
+
+def test_without_a_home_a_session_has_no_history_and_keeps_its_text(foreign, tmp_path):
+    from terminals import Terminal
+
+    prefix = next(prefix for prefix in FOREIGN if shutil.which(prefix[0]))
+    (tmp_path / "temporary").mkdir(mode=0o777)
+    script = f'unset HOME GPT2_STATE; exec {" ".join(prefix)} "$@"'
+    terminal = Terminal("repl", "-m", "tiny", "-n", 1, shell=script, columns=160, TMPDIR=str(tmp_path / "temporary"))
+    try:
+        terminal.wait(
+            "no history: the user has no home folder, and GPT2_STATE is not set (name one: GPT2_STATE=FOLDER)"
+        )
+        terminal.wait("/help")
+        terminal.type("The king\r")
+        terminal.wait(lambda one: any("/1024" in line and " 0/1024" not in line for line in one.lines), "an answer")
+        os.close(terminal.main)
+        terminal.main = os.open(os.devnull, os.O_RDWR)
+        assert terminal.process.wait(timeout=30) == 129
+    finally:
+        terminal.close()
+    (kept,) = (tmp_path / "temporary").glob("gpt2-unsaved-*/*.json")
+    assert "The king" in kept.read_text()
+
+
+@pytest.mark.parametrize("home", ["", "relative", "FILE", "LOCKED"])
+def test_a_home_that_is_none(home, tmp_path):
+    """Empty, relative, a file, or somebody else's."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir(mode=0)
+    (tmp_path / "work").mkdir()
+    home = home.replace("FILE", str(tmp_path / "file")).replace("LOCKED", str(tmp_path / "locked"))
+    try:
+        for line in ("generate -m tiny -n 1 Once", "list", "config", "prune --dry-run", "verify tiny"):
+            result = called(*line.split(), cwd=tmp_path / "work", HOME=home)
+            assert (result.code, result.stderr) == (0, ""), line
+        assert list((tmp_path / "work").iterdir()) == []
+    finally:
+        (tmp_path / "locked").chmod(0o700)
+
+
+def test_a_home_that_is_a_file_says_which_variable_helps(tmp_path, checkpoint):
+    home = {"HOME": str(tmp_path / "file"), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    (tmp_path / "file").write_text("")
+    assert_error(called("config", "set", "top_k", 5, **home), 7, "GPT2_CONFIG=FILE")
+    assert_error(called("config", "edit", **home), 7, "GPT2_CONFIG=FILE")
+    assert_error(called("pull", "-q", checkpoint, **home), 7, "GPT2_CACHE")
+    assert_error(called("pull", "-q", NAME, **home), 7, "HF_HOME=FOLDER")
+    assert "tiny answers (name another folder for downloads: HF_HOME=FOLDER)" in called("tokens", "x", **home).stderr
