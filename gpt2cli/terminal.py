@@ -70,7 +70,8 @@ class Output:
         self._part: Path | None = None
         self._on_terminal = path is None and stdout_is_terminal()
         self._dim: tuple[str, str] | None = None
-        self._rest = memoryview(b"")  # whose slices cost nothing, however much there is
+        # what is to be written (slices of a view cost nothing, however much there is), and how much of it was
+        self._pending: tuple[memoryview, list[int | None]] = memoryview(b""), []
         if path is None:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or send it elsewhere: gpt2 ... > FILE")
@@ -103,14 +104,20 @@ class Output:
             text = text.join(self._dim)
         try:
             octets = text.encode(errors="surrogateescape")  # names of files may be any bytes
-            self._rest = memoryview(b"".join((self._rest, octets)))
-            while self._rest:
-                written: int | None = self._file.write(self._rest[:_ATOMIC])
-                if written is None:  # somebody has made it non-blocking, and the reader is slow
+            self._pending = memoryview(b"".join((self._left(), octets))), []
+            while rest := self._left():
+                sent: list[int | None] = []
+                self._pending = rest, sent
+                # writes and remembers it in one step, between whose parts no signal raises
+                sent.extend(map(self._file.write, [rest[:_ATOMIC]]))
+                if sent == [None]:  # somebody has made it non-blocking, and the reader is slow
                     time.sleep(0.01)
-                self._rest = self._rest[written or 0 :]
         except OSError as reason:
             raise self._failed(reason) from None
+
+    def _left(self) -> memoryview:
+        rest, sent = self._pending
+        return rest[sum(filter(None, sent)) :]
 
     def __enter__(self) -> "Output":
         return self
