@@ -80,7 +80,7 @@ def score(
     _refuse_contradictions(context_)
     note = terminal.silent if quiet else terminal.note
     # the context first: it may be what waits on stdin
-    before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=terminal.silent)
+    before = "" if context is None else inputs.read_context(context)
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay

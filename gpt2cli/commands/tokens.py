@@ -1,7 +1,6 @@
 """gpt2 tokens: what a model sees of a text, and back."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ Examples:
   gpt2 tokens --ids "The cat" | gpt2 tokens --decode
   gpt2 tokens --jsonl "naïve 猫" | jq -c '[.id, .bytes]'
 """
-
-_ID = re.compile(r"[\s,\[\]]+")
 
 
 def tokens(
@@ -118,14 +115,11 @@ def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], decode: bool, specia
 
 
 def _parsed(tokenizer: "Tokenizer", blocks: Iterable[str]) -> Iterator[list[int]]:
-    """Numbers between white space, commas or brackets."""
-    held = ""
-    for block in itertools.chain(blocks, [" "]):
-        *words, held = _ID.split(held + block)
+    for words in inputs.id_words(blocks):
         found = []
-        for word in filter(None, words):
-            token = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
-            if not tokenizer.knows(token):
+        for word in words:
+            token = inputs.token_id(word)
+            if token is None or not tokenizer.knows(token):
                 raise UsageError(
                     f"'{word[:40]}' is not a token id of this model",
                     "--decode takes ids: gpt2 tokens --decode 464 3290",
