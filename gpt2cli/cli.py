@@ -69,7 +69,7 @@ for _name, _module in zip(_NAMES, COMMANDS, strict=True):
     if _group := getattr(_module, "app", None):
         app.add_typer(_group, name=_name)
     else:
-        app.command(_name, cls=settings.Command, epilog=_module.EXAMPLES)(getattr(_module, _name))
+        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(getattr(_module, _name))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -85,6 +85,18 @@ def test_the_help_of_every_command_has_examples(run):
         assert re.search(rf"Examples?:\n.*\bgpt2 {name}", run(*name.split(), "--help").stdout, re.DOTALL), name
 
 
+def test_help_without_docstrings():
+    """python -OO drops them."""
+    for argv in ([], ["generate"], ["config"], ["config", "set"]):
+        command = [sys.executable, "-m", "gpt2cli", *argv, "--help"]
+        plain, bare = (
+            subprocess.run(command, env=os.environ | {"PYTHONOPTIMIZE": level}, capture_output=True, text=True)
+            for level in ("", "2")
+        )
+        assert plain.stdout
+        assert (bare.stdout, bare.stderr) == (plain.stdout, plain.stderr)
+
+
 def test_unknown_commands_and_options(run):
     assert_error(run("generat", "x"), 2, "generat", "did you mean gpt2 generate?")
     assert_error(run("Once upon a time"), 2, 'gpt2 generate "Once upon a time"')

@@ -10,6 +10,7 @@ from gpt2cli import options as o
 from gpt2cli import paths, terminal
 from gpt2cli.errors import StorageError, UsageError
 
+HELP = "Print or install the completion of a shell."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -22,7 +23,6 @@ _NAMES = {"pwsh": "powershell"}
 
 
 def completion(shell: o.Shell = None, install: o.Install = False) -> int:
-    """Print or install the completion of a shell."""
     name = shell or _running()
     name = _NAMES.get(name, name)
     if name not in FILES:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model
     from gpt2cli.sampling import Sampling
 
+HELP = "Continue a text, streaming."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -72,7 +73,6 @@ def generate(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Continue a text, streaming."""
     _refuse_contradictions(context)
     note = terminal.silent if quiet else terminal.note
     text, prompt_ids = None, list[int]()

@@ -11,6 +11,7 @@ from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
 
+HELP = "List the catalogue, and the models on this machine."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -28,7 +29,6 @@ def list(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """List the catalogue, and the models on this machine."""
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
     if o.given(context, "limit"):

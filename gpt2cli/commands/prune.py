@@ -5,6 +5,7 @@ from typing import Any
 from gpt2cli import options as o
 from gpt2cli import terminal
 
+HELP = "Remove stale exports, and what interrupted work left."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -14,7 +15,6 @@ Examples:
 
 
 def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove stale exports, and what interrupted work left."""
     from gpt2cli import exports, hubcache
 
     rows: list[dict[str, Any]] = []

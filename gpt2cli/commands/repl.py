@@ -14,6 +14,7 @@ from gpt2cli.errors import Homeless, UsageError
 if TYPE_CHECKING:
     from gpt2cli.repl.session import Session
 
+HELP = "Write a text together with a model."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -57,7 +58,6 @@ def repl(
     seed: o.Seed = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Write a text together with a model."""
     if greedy and o.given(context, "temperature") and temperature != 0:
         raise UsageError(f"--greedy contradicts --temperature {temperature}", "greedy is temperature 0: leave one out")
     at_keyboard = sys.stdin is not None and sys.stdin.isatty()

@@ -7,6 +7,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
+HELP = "Remove exports of models, and with --downloads the rest."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -16,7 +17,6 @@ Examples:
 
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove exports of models, and with --downloads the rest."""
     note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
     for name in names:
@@ -37,7 +37,7 @@ def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, 
 def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
     from gpt2cli import exports, hubcache, sources
 
-    source = sources.resolve(name)
+    source = sources.resolve(name, note)
     freed, known = 0, sources.repositories(source)
     with exports.lock(source.model, note):
         mine = [one for one in exports.cached() if one.model == source.model]

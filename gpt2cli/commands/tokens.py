@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Of each text its name (None but for files), and its ids as they come.
 Stream = tuple[str | None, Iterator[list[int]]]
 
+HELP = "Split text into tokens, count them, or put ids together again. Text of any size streams."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -41,7 +42,6 @@ def tokens(
     as_jsonl: o.TokenLines = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Split text into tokens, count them, or put ids together again. Text of any size streams."""
     if as_jsonl and (as_json or ids or count):
         raise UsageError(
             "--jsonl contradicts " + ("--json" if as_json else "--ids" if ids else "--count"), "choose one of them"
@@ -91,10 +91,11 @@ def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | 
 
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)
-        listing = None
+        listing, note = None, listener.note
         if name is None:
             name, listing = store.default("auto", listener, offline=offline)
-        source = sources.resolve(name)
+            note = terminal.silent
+        source = sources.resolve(name, note)
         if source.folder and present(source.folder):
             return name, source.revision, Tokenizer(source.folder)
         runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)
