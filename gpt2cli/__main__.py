@@ -1,5 +1,6 @@
 """The entry point: `gpt2`, and `python -m gpt2cli`."""
 
+import contextlib
 import os
 import sys
 
@@ -8,6 +9,7 @@ from gpt2cli.errors import EXIT_INTERRUPTED, Terminated
 
 def main() -> int:
     """Run the command line on sys.argv; returns the exit code, or leaves with it."""
+    _hold_streams()
     try:
         from gpt2cli import signals  # a signal during the imports is no traceback either
 
@@ -28,6 +30,14 @@ def main() -> int:
         return code
     # taking the interpreter and a session down, object by object, takes 50 ms for which the shell would wait
     os._exit(code)
+
+
+def _hold_streams() -> None:
+    """Where stdin, stdout or stderr is closed, nothing opened later takes its place: native libraries write there."""
+    with contextlib.suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ def main(argv: Sequence[str]) -> int:
             return getattr(error.__context__, "exit_code", EXIT_INTERRUPTED)
         if isinstance(error, OSError):  # not foreseen where it happened, but the system says what is wrong
             terminal.silence_stdout()
-            where = f"'{error.filename}'" if error.filename else "stdout"
+            unnamed = "the working folder" if isinstance(error, FileNotFoundError) else "stdout"
+            where = f"'{error.filename}'" if error.filename else unnamed
             terminal.error(f"{where}: {error.strerror or error}", "check the path, its permissions and the free space")
             return StorageError.exit_code
         terminal.error(

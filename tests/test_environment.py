@@ -4,10 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import assert_error
 from hub import NAME
+
+from gpt2cli import paths
 
 UID = "54321"  # of nobody that the system knows
 FOREIGN = (
@@ -158,3 +162,32 @@ def test_a_home_that_is_a_file_says_which_variable_helps(tmp_path, checkpoint):
     assert_error(called("pull", "-q", checkpoint, **home), 7, "GPT2_CACHE")
     assert_error(called("pull", "-q", NAME, **home), 7, "HF_HOME=FOLDER")
     assert "tiny answers (name another folder for downloads: HF_HOME=FOLDER)" in called("tokens", "x", **home).stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_closed_streams_are_not_taken_by_files(spawn, tmp_path):
+    """What native libraries say on stderr would end up in them."""
+
+    def close():
+        for number in range(3):
+            os.close(number)
+
+    process = spawn("generate", "-n", "-1", "Once", "-o", tmp_path / "out", preexec_fn=close)
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)] == ["/dev/null"] * 3
+
+
+def test_a_working_folder_that_is_gone(tmp_path):
+    script = f'mkdir "{tmp_path}/gone" && cd "{tmp_path}/gone" && rmdir ../gone && exec "$@"'
+
+    def there(*argv):
+        return called(*argv, prefix=["sh", "-c", script, "sh"], PYTHONPATH=str(paths.data("models").parent))
+
+    for line in ("generate -m tiny -n 1 Once", "tokens -m tiny Once", "list -q", "verify tiny", "config path"):
+        result = there(*line.split())
+        assert (result.code, result.stderr) == (0, ""), line
+    assert_error(there("generate", "-m", "tiny", "-n", 1, "Once", "-o", "out"), 7, "cannot write to 'out'")
+    assert_error(there("export", "-q", "tiny", "new"), 7, "the working folder: No such file")
+    assert_error(there("generate", "-m", ".", "x"), 7, "the working folder: No such file")
