@@ -90,7 +90,8 @@ class Output:
                 target = path.resolve()  # a link stays a link
                 if target.exists() and not os.access(target, os.W_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                number, name = tempfile.mkstemp(prefix=".gpt2-", dir=target.parent)
+                beside = target.parent if os.access(target.parent, os.W_OK) or not target.exists() else None
+                number, name = tempfile.mkstemp(prefix=".gpt2-", dir=beside)
                 self._file, self._part, self._path = os.fdopen(number, "wb", 0), Path(name), target
         except OSError as reason:
             raise self._failed(reason) from None
@@ -143,7 +144,12 @@ class Output:
                 mask = os.umask(0)
                 os.umask(mask)
                 self._part.chmod(self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
-                self._part.replace(self._path)
+                try:
+                    self._part.replace(self._path)
+                except OSError:  # the name of a file that is mounted, or lies in somebody else's folder, stays
+                    if not self._path.exists():
+                        raise
+                    shutil.copyfile(self._part, self._path)
         except OSError as reason:
             raise self._failed(reason) from None
 

@@ -191,3 +191,29 @@ def test_a_working_folder_that_is_gone(tmp_path):
     assert_error(there("generate", "-m", "tiny", "-n", 1, "Once", "-o", "out"), 7, "cannot write to 'out'")
     assert_error(there("export", "-q", "tiny", "new"), 7, "the working folder: No such file")
     assert_error(there("generate", "-m", ".", "x"), 7, "the working folder: No such file")
+
+
+def test_an_output_file_that_is_mounted(tmp_path):
+    """As a container's is: its name cannot be given to another file."""
+    target = tmp_path / "out"
+    target.write_text("what was there before, and is longer than what comes")
+    prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount --bind out out && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("this user cannot mount")
+    result = called("generate", "-m", "tiny", "-n", 2, "Once", "-o", "out", prefix=prefix, cwd=tmp_path)
+    assert (result.code, result.stderr) == (0, "")
+    assert 0 < len(target.read_text()) < 30
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_file_in_a_folder_that_is_not_ours(tmp_path):
+    target = tmp_path / "out"
+    target.write_text("before")
+    tmp_path.chmod(0o500)
+    try:
+        assert called("generate", "-m", "tiny", "-n", 2, "Once", "-o", target).code == 0
+        assert target.read_text() != "before"
+        assert_error(called("generate", "-m", "tiny", "Once", "-o", tmp_path / "new"), 7, "Permission denied")
+    finally:
+        tmp_path.chmod(0o700)
