@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2cli import graphs, hubcache, paths
-from gpt2cli.errors import StorageError, UserError
+from gpt2cli.errors import Homeless, StorageError, UserError
 from gpt2cli.export import COPIED, VERSION, export, notes
 from gpt2cli.paths import contained
 from gpt2cli.quality import Quality, measure
@@ -88,7 +88,7 @@ def sweep(folder: Path) -> bool:
 def _folders() -> list[Path]:
     try:
         return sorted(path for path in paths.exports().iterdir() if path.is_dir())
-    except OSError:
+    except (OSError, Homeless):
         return []
 
 
@@ -102,6 +102,14 @@ def folder_for(model: str, precision: str, key: str) -> Path:
     last = Path(model).name if is_folder(model) else model.replace("/", "--")
     digest = hashlib.sha256(f"{VERSION}\n{model}\n{key}".encode()).hexdigest()[:16]
     return paths.exports() / f"{last[-60:].lstrip('.-')}-{precision}-{digest}"
+
+
+def find(model: str, precision: str, key: str) -> Export | None:
+    """The export that is there, if it is."""
+    try:
+        return read(folder_for(model, precision, key))
+    except Homeless:
+        return None
 
 
 def make(

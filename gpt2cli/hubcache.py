@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2cli.errors import NetworkError, StorageError
+from gpt2cli.errors import Homeless, NetworkError, StorageError
 from gpt2cli.paths import PART, check_removable, textual, undeletable
 
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -70,24 +70,37 @@ def setting() -> str:
     return next((name for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") if os.environ.get(name)), "HF_HOME")
 
 
-def _root() -> Path:
-    """The shared cache (it may not exist). Raises StorageError where its path is not UTF-8."""
+def root() -> Path:
+    """The shared cache (it may not exist). Raises Homeless, and StorageError where its path is not UTF-8."""
     with importing():
         from huggingface_hub import constants
 
+    if constants.HF_HUB_CACHE.startswith("~"):  # which the library would take for a folder's name
+        raise Homeless("the user has no home folder for downloads", "name one: HF_HOME=FOLDER")
     return textual(Path(constants.HF_HUB_CACHE), setting())
 
 
+def check_writable() -> None:
+    """Raises StorageError where nothing can be downloaded into the shared cache."""
+    place = root()
+    while not os.access(place, os.F_OK) and place != place.parent:
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise StorageError(
+            f"nothing can be written to '{root()}'", f"name another folder for downloads: {setting()}=FOLDER"
+        )
+
+
 def cache_folder(name: str) -> Path:
-    """Where the shared cache keeps a repository (it may not exist)."""
-    return _root() / f"models--{name.replace('/', '--')}"
+    """Where the shared cache keeps a repository (it may not exist). Raises as `root`."""
+    return root() / f"models--{name.replace('/', '--')}"
 
 
 def snapshot(repository: Repository) -> Path | None:
     """The folder of the revision in the shared cache, if it is there; no HTTP. It need not be complete."""
-    folder = cache_folder(repository.name)
     commit = repository.revision
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, Homeless):
+        folder = cache_folder(repository.name)
         if not (folder / "snapshots" / commit).is_dir():
             commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
         found = folder / "snapshots" / commit
@@ -156,7 +169,7 @@ def remove(revisions: Iterable[Repository]) -> int:
 
     revisions = set(revisions)
     try:
-        cache = scan_cache_dir(_root())
+        cache = scan_cache_dir(root())
     except OSError as error:
         raise StorageError(
             f"cannot read '{error.filename}': {error.strerror}", "make it readable, or move it out of the cache"
@@ -198,14 +211,14 @@ def lock_path(name: str) -> Path:
 
 def leftovers() -> dict[Path, str]:
     """Cut downloads of ours in the shared cache, and whose they are."""
-    parts = sorted(_root().glob(f"models--*/blobs/*{PART}"))
+    parts = _found(f"models--*/blobs/*{PART}")
     return {part: _name_of(part.parent.parent) for part in parts}
 
 
 def downloaded() -> list[Downloaded]:
     """The revisions of GPT-2 models in the shared cache, complete or not."""
     found = []
-    for config in sorted(_root().glob("models--*/snapshots/*/config.json")):
+    for config in _found("models--*/snapshots/*/config.json"):
         with contextlib.suppress(OSError, ValueError):
             raw = json.loads(config.read_text(encoding="utf-8"))
             if isinstance(raw, dict) and raw.get("model_type") == "gpt2":
@@ -213,6 +226,13 @@ def downloaded() -> list[Downloaded]:
                 name = _name_of(config.parent.parent.parent)
                 found.append(Downloaded(name, config.parent.name, config.parent, sum(sizes.values())))
     return found
+
+
+def _found(pattern: str) -> list[Path]:
+    try:
+        return sorted(root().glob(pattern))
+    except (OSError, Homeless):
+        return []
 
 
 def _name_of(folder: Path) -> str:

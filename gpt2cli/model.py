@@ -59,12 +59,12 @@ def load(
     listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is
     CUDA where that works; `alternating` is for two models that run in turns. With `text` false a model without a
     tokenizer is opened too: its ids are its text. Raises UserError."""
-    listing = None
+    listing, note = None, listener.note
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
-    preparing = partial(
-        prepare, sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing
-    )
+        note = store.SILENT.note
+    found = sources.resolve(name, note)
+    preparing = partial(prepare, found, precision, listener, prefer=source, offline=offline, listing=listing)
     opening = partial(_engine, threads=threads, alternating=alternating)
     runnable, why_cpu = preparing(device=device)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side

@@ -177,6 +177,8 @@ def explained(error: BaseException, repository: Repository | None, *, local: boo
     if is_local(error) and (local or getattr(error, "filename", None)):
         assert isinstance(error, OSError)
         where = f"'{error.filename}'" if error.filename else "the Hugging Face cache"
+        if not local:
+            return StorageError(f"cannot read {where}: {error.strerror}", f"set {hubcache.setting()} to another folder")
         return StorageError(
             f"cannot write {where}: {error.strerror}", f"make room, or set {hubcache.setting()} to another folder"
         )

@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from gpt2cli.errors import CorruptFile, StorageError
+from gpt2cli.errors import CorruptFile, Homeless, StorageError
 
 PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache that is under way, or was cut
 _PACKAGE = Path(__file__).parent
@@ -18,34 +18,53 @@ def data(name: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
-def cache() -> Path:
-    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises StorageError."""
-    override = os.environ.get("GPT2_CACHE")
-    if override:
-        return textual(user_path(override), "GPT2_CACHE")
-    import platformdirs  # 15 ms, and the built-in model never needs it
+def settle_home() -> None:
+    """Let a HOME that is no path from the root be none, for every library: each of them reads it in its own way."""
+    if os.name == "posix" and not os.environ.get("HOME", "/").startswith("/"):
+        del os.environ["HOME"]
 
-    return textual(Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False)), "GPT2_CACHE")
+
+def home() -> Path:
+    """The user's own folder. Raises Homeless."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise Homeless("the user has no home folder", "name one: HOME=FOLDER") from None
+
+
+def cache() -> Path:
+    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises Homeless, as the next two, and
+    StorageError where its path is not UTF-8."""
+    return textual(_own("GPT2_CACHE", "cache", "FOLDER"), "GPT2_CACHE")
 
 
 def config() -> Path:
     """The config file, $GPT2_CONFIG or in the platform's config folder. It may not exist."""
-    override = os.environ.get("GPT2_CONFIG")
-    if override:
-        return user_path(override)
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("gpt2cli", appauthor=False)) / "config.toml"
+    place = _own("GPT2_CONFIG", "config", "FILE")
+    return place if os.environ.get("GPT2_CONFIG") else place / "config.toml"
 
 
 def state() -> Path:
     """Our own folder for what is remembered between runs, $GPT2_STATE or the platform's. It may not exist yet."""
-    override = os.environ.get("GPT2_STATE")
-    if override:
-        return user_path(override)
-    import platformdirs
+    return _own("GPT2_STATE", "state", "FOLDER")
 
-    return Path(platformdirs.user_state_dir("gpt2cli", appauthor=False))
+
+def _own(variable: str, kind: str, what: str) -> Path:
+    named = os.environ.get(variable)
+    if named:
+        path = user_path(named)
+        if str(path).startswith("~"):
+            raise StorageError(f"{variable}={named}: there is no such home folder", "name the path from the root")
+        return path
+    import platformdirs  # 15 ms, and the built-in model never needs it
+
+    try:
+        path = Path(getattr(platformdirs, f"user_{kind}_dir")("gpt2cli", appauthor=False))
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():
+        raise Homeless(f"the user has no home folder, and {variable} is not set", f"name one: {variable}={what}")
+    return path
 
 
 def user_path(name: str) -> Path:

@@ -40,13 +40,16 @@ class Source:
         return self.entry.name if self.entry else str(self.folder and self.folder.resolve())
 
 
-def resolve(name: str) -> Source:
-    """A name of the catalogue, a folder, or owner/name[@revision] on the hub. Raises UnknownModel."""
+def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Source:
+    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, or
+    owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
     if not name:
         raise UnknownModel("the model's name is empty", "give one: -m tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
     if word in catalog.names():
         entry = catalog.find(word)
+        if _is(Path(name), stat.S_ISDIR):
+            note(f"{name} is the model of the catalogue; the folder of this name is ./{name}")
         if entry.repository is None:
             if revision not in ("", entry.revision):
                 raise UnknownModel(f"'{word}' is built in, with one revision: {entry.revision}", f"use -m {word}")
@@ -56,6 +59,9 @@ def resolve(name: str) -> Source:
     if _is(folder, stat.S_ISDIR):
         if not paths.is_text(path := folder.resolve()):
             raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
+        match = _ON_HUB.fullmatch(name)
+        if match and hubcache.snapshot(other := Repository(match[1], match[2] or "main")):
+            note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")

@@ -56,16 +56,17 @@ def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, 
     assert source.repository is not None
     if _exported(source, precision) or sources.complete(source, "auto"):
         return DEFAULT, None
-    reason, listing = "the hub is switched off", None
+    reason, way, listing = "the hub is switched off", f"gpt2 pull {DEFAULT}, when online", None
     if not (offline or hubcache.offline()):
         try:
+            hubcache.check_writable()
             listing = hub.look(source.repository)
         except Unreachable as error:
             reason = error.message
+        except StorageError as error:
+            reason, way = error.message, error.hint
     if listing is None:
-        listener.warn(
-            f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers (gpt2 pull {DEFAULT}, when online)"
-        )
+        listener.warn(f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers ({way})")
         return BUILT_IN, None
     size = download_size(listing, precision)
     listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; -m {BUILT_IN} is built in")
@@ -201,6 +202,7 @@ def _download(
                 f"'{source.name}' is not downloaded, and the hub is switched off",
                 f"once with a network: gpt2 pull {source.name}; or use the built-in model: -m {BUILT_IN}",
             )
+        hubcache.check_writable()
         listing = hub.look(repository)
     wanted = _wanted(listing.files, prefer, precision)
     if "config.json" not in listing.files or not wanted:
@@ -264,10 +266,10 @@ def _exported(source: Source, precision: str) -> exports.Export | None:
         # without int8 it is not known whether that would pass: only a checkpoint that is gone makes fp32 the answer
         return _exported(source, "fp32") if int8 or not sources.complete(source, "checkpoint") else None
     if source.repository is None:
-        return exports.read(exports.folder_for(source.model, precision, sources.key(source, source.folder)))
+        return exports.find(source.model, precision, sources.key(source, source.folder))
     snapshot, revision = hubcache.snapshot(source.repository), source.repository.revision
     commit = snapshot.name if snapshot else revision
-    found = exports.read(exports.folder_for(source.model, precision, commit))
+    found = exports.find(source.model, precision, commit)
     if found or snapshot or re.fullmatch("[0-9a-f]{40}", revision):
         return found
     # the download was removed, and with it what the branch points at

@@ -673,6 +673,27 @@ def test_killed_downloads_and_exports_end_as_if_nothing_had_happened(hub, files,
     assert {name for name in downloaded if "lock" not in name} == names
 
 
+@pytest.mark.skipif(os.name != "posix", reason="SIGHUP")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_download_that_is_ended_goes_on_where_it_was(hub, files, run, tmp_path, name, code):
+    hub.add(NAME, files)
+    hub.fail("CDN", "slow", block=8000, pause=0.1)
+    process = spawned("pull", NAME)
+    deadline = time.monotonic() + 20
+    while not hubcache.leftovers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert b"error" not in errors
+    assert b"Traceback" not in errors
+    assert len(hubcache.leftovers()) == 1
+    assert run("generate", "--offline", "-q", "-m", NAME, "-n", 1, "x").code == 3
+    hub.faults.clear()
+    assert run("pull", "-q", NAME).code == 0
+    assert hubcache.leftovers() == {}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="shell signals")
 def test_two_processes_one_download(hub, files, monkeypatch):
     hub.add(NAME, files)

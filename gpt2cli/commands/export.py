@@ -7,6 +7,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UsageError
 
+HELP = "Write a model as a folder of ONNX that runs anywhere."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -23,7 +24,6 @@ def export(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Write a model as a folder of ONNX that runs anywhere."""
     from gpt2cli import exports, model, paths, sources, store
 
     if not paths.is_text(target := folder.resolve()):
@@ -34,7 +34,7 @@ def export(
     note = terminal.silent if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, note, terminal.note)
-        source = sources.resolve(name)
+        source = sources.resolve(name, note)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
         chosen, quality = exports.write(
             checkpoint,

@@ -7,6 +7,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UserError
 
+HELP = "Remove stale exports, and what interrupted work left."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -16,7 +17,6 @@ Examples:
 
 
 def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove stale exports, and what interrupted work left."""
     from gpt2cli import exports, hubcache
 
     rows: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
+HELP = "Remove exports of models, and with --downloads the rest."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -17,7 +18,6 @@ Examples:
 
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove exports of models, and with --downloads the rest."""
     note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
     for name in names:
@@ -38,7 +38,7 @@ def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, 
 def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
     from gpt2cli import exports, hubcache, paths, sources
 
-    source = sources.resolve(name)
+    source = sources.resolve(name, note)
     known = sources.repositories(source)
     with ExitStack() as locks:
         locks.enter_context(exports.lock(source.model, note))

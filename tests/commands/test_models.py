@@ -13,6 +13,7 @@ import oracle
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
+from hub import NAME
 from huggingface_hub import constants
 
 from gpt2cli import catalog, exports, model, paths, sources, store
@@ -312,3 +313,38 @@ def test_the_manifests_are_true():
         if entry.folder:
             assert read_config(entry.folder).parameters == entry.parameters
     assert catalog.find("gpt2").files["model.safetensors"].size == 548_105_171
+
+
+def test_a_folder_with_the_name_of_a_model(run, checkpoint, tmp_path, monkeypatch):
+    """The catalogue's names mean the same everywhere, and a note says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPT2_CONFIG", str(tmp_path / "config.toml"))
+    shutil.copytree(checkpoint, "tiny")
+    note = "note: tiny is the model of the catalogue; the folder of this name is ./tiny\n"
+    for argv in (["generate", "-n", 1, "-m", "tiny", "x"], ["tokens", "-m", "tiny", "x"], ["verify", "tiny"]):
+        assert run(*argv).stderr == note
+    assert run("show", "tiny").stderr == note
+    assert run("config", "set", "model", "tiny").stderr.startswith(note)
+    assert run("verify", "-q", "tiny").stderr == ""
+    value = json.loads(run("tokens", "-m", "./tiny", "x", "--json").stdout)
+    assert value["model"] == "./tiny"
+    # nobody named it
+    monkeypatch.delenv("GPT2_MODEL")
+    assert run("config", "unset", "model").code == 0
+    shutil.copytree(checkpoint, "gpt2")
+    assert "catalogue" not in run("tokens", "x").stderr
+
+
+def test_a_folder_with_the_name_of_a_repository(hub, files, run, checkpoint, tmp_path, monkeypatch):
+    """The folder answers; a note says so where the other is downloaded too."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, NAME)
+    assert run("tokens", "-m", NAME, "x").stderr == ""
+    hub.add(NAME, files)
+    assert run("pull", "-q", f"{NAME}@main").code == 0
+    asked = len(hub.requests)
+    assert run("tokens", "-m", NAME, "x").stderr == (
+        f"note: {NAME} is the folder; the model of this name from the hub is {NAME}@main\n"
+    )
+    assert run("tokens", "-m", f"{NAME}@main", "x").stderr == ""
+    assert len(hub.requests) == asked
