@@ -1,7 +1,7 @@
 """A checkpoint becomes a folder that the engine runs, without PyTorch:
 
 model.onnx, weights.safetensors    the graph, and its weights as external data
-config.json, tokenizer files       copied from the checkpoint
+config.json, generation_config.json, tokenizer files    copied from the checkpoint
 """
 
 import json
@@ -14,10 +14,16 @@ from gpt2cli.errors import CorruptFile, StorageError
 from gpt2cli.paths import contained
 
 # Raised whenever the same checkpoint would give another graph: older exports are then made anew.
-VERSION = 2
+VERSION = 3
 PRECISIONS = ("fp32", "int8", "int4", "fp16")
 DEVICES = ("auto", "cpu", "cuda")  # that graphs run on
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
+GENERATION = "generation_config.json"
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.json", "merges.txt"),
+    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
+)
+SETTINGS = ("config.json", GENERATION, *TOKENIZER_FILES)  # all of a model but its weights
+LATER = (GENERATION, *TOKENIZER_FILES[3:])  # a model runs without them, but perhaps not as it should
 
 
 def export(
@@ -58,7 +64,8 @@ def export(
         "head_size": weights.padded_head_size(config),
         "positions": config.n_positions,
         "vocabulary": config.vocab_size,
-        "end": config.eos_token_id,
+        "ends": config.eos_token_ids,
+        "start": config.bos_token_id,
     }
     model = graph.build(
         config,
@@ -74,7 +81,7 @@ def export(
         file.write(model)
         os.fsync(file.fileno())
     graph.check(folder / "model.onnx")
-    for name in ("config.json", *TOKENIZER_FILES):
+    for name in SETTINGS:
         if (checkpoint.folder / name).exists():
             (folder / name).write_bytes(_read(checkpoint.folder / name))
 

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export import GENERATION
 from gpt2cli.export.quantize import BLOCK, from_int4
 from gpt2cli.export.torchfile import TorchFile
 from gpt2cli.paths import contained
@@ -40,7 +41,8 @@ class Config:
     scale_attn_weights: bool
     scale_attn_by_inverse_layer_idx: bool
     tie_word_embeddings: bool
-    eos_token_id: int | None
+    eos_token_ids: tuple[int, ...]  # in the vocabulary
+    bos_token_id: int | None
 
     @property
     def head_size(self) -> int:
@@ -56,20 +58,13 @@ class Config:
 
 
 def read_config(folder: Path) -> Config:
-    """Parse and check `folder`/config.json. Raises UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
+    """Parse and check `folder`/config.json and, of `folder`/generation_config.json, what begins and ends a text. Raises
+    UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
     path = folder / "config.json"
-    hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
-    try:
-        size = contained(path, folder).stat().st_size
-        if size > _HEADER or not path.is_file():  # a pipe would be waited for
-            raise ValueError(f"{size:,} bytes are no configuration")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
-    if not isinstance(raw, dict):
-        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    raw = _settings(path)
+    if raw is None:
+        hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
+        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
     _refuse_others(raw, folder)
 
     def number(*keys: str, default: int | None = None) -> int:
@@ -82,9 +77,20 @@ def read_config(folder: Path) -> Config:
     epsilon = raw.get("layer_norm_epsilon", 1e-5)
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise CorruptFile(f"{path}: 'layer_norm_epsilon' is {epsilon!r}", "mend config.json")
-    eos = raw.get("eos_token_id", raw.get("bos_token_id", 50256))
-    eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size = number("vocab_size", default=50257)
+    generation = _settings(folder / GENERATION) or {}
+
+    def tokens(key: str) -> tuple[int, ...]:
+        """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
+        outside the vocabulary, which some published files name, are left out."""
+        name, value = GENERATION, generation.get(key)
+        if value is None:
+            name, value = path.name, raw.get(key, 50256)
+        ids = value if isinstance(value, list) else [value] * (value is not None)
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+            raise CorruptFile(f"{folder / name}: '{key}' is {value!r}, no token id", f"mend {name}")
+        return tuple(token for token in dict.fromkeys(ids) if 0 <= token < vocab_size)
+
     config = Config(
         n_layer=number("n_layer", default=12),
         n_head=number("n_head", default=12),
@@ -97,12 +103,28 @@ def read_config(folder: Path) -> Config:
         scale_attn_weights=raw.get("scale_attn_weights") is not False,
         scale_attn_by_inverse_layer_idx=raw.get("scale_attn_by_inverse_layer_idx") is True,
         tie_word_embeddings=raw.get("tie_word_embeddings") is not False,
-        # some published configs name an end token outside the vocabulary: they have none
-        eos_token_id=eos if isinstance(eos, int) and 0 <= eos < vocab_size else None,
+        eos_token_ids=tokens("eos_token_id"),
+        bos_token_id=next(iter(tokens("bos_token_id")), None),
     )
     if width % config.n_head:
         raise CorruptFile(f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json")
     return config
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file of the checkpoint; None where there is none. Raises CorruptFile."""
+    try:
+        size = contained(path, path.parent).stat().st_size
+        if size > _HEADER or not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{size:,} bytes are no configuration")
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+    if not isinstance(raw, dict):
+        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    return raw
 
 
 def _refuse_others(raw: dict[str, Any], folder: Path) -> None:
