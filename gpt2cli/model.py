@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2cli import sources, store, tokenizer
+from gpt2cli import sources, store, tokenizerfiles
 from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import DEVICES
@@ -143,9 +143,9 @@ def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
     folder = runnable.folder
-    if runnable.graph and not tokenizer.present(folder):
+    if runnable.graph and not tokenizerfiles.present(folder):
         folder = runnable.graph.parent
-    return Tokenizer(folder) if text or tokenizer.present(folder) else IdsAsText()
+    return Tokenizer(folder) if text or tokenizerfiles.present(folder) else IdsAsText()
 
 
 # Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.

@@ -1,11 +1,14 @@
 """Where things live on this machine: the package's own data, the cache, and the config file."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from gpt2cli.errors import CorruptFile
 
 _PACKAGE = Path(__file__).parent
+SMALL = 1 << 26  # bytes of a file that is read whole; the largest vocabularies have half of it
 
 
 def data(name: str) -> Path:
@@ -72,3 +75,30 @@ def contained(path: Path, folder: Path) -> Path:
     if not inside:
         raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")
     return path
+
+
+def check_small(path: Path) -> None:
+    """Raises CorruptFile where a file of a checkpoint is too large to be read whole, is none (a pipe would be waited
+    for), or lies outside its folder."""
+    try:
+        size = contained(path, path.parent).stat().st_size
+        if size > SMALL:
+            raise ValueError(f"{size:,} bytes are too many")
+        if not path.is_file():
+            raise ValueError("it is no file")
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a checkpoint; None where there is no file. Raises CorruptFile."""
+    if not path.exists():
+        return None
+    check_small(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    return value

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile, StorageError
-from gpt2cli.paths import contained
+from gpt2cli.paths import check_small
 
 # Raised whenever the same checkpoint would give another graph: older exports are then made anew.
 VERSION = 3
@@ -87,7 +87,8 @@ def export(
 
 
 def _read(path: Path) -> bytes:
+    check_small(path)
     try:
-        return contained(path, path.parent).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CorruptFile(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None

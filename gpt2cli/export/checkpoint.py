@@ -9,10 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gpt2cli.errors import CorruptFile, UnknownModel
-from gpt2cli.export import GENERATION
 from gpt2cli.export.quantize import BLOCK, from_int4
 from gpt2cli.export.torchfile import TorchFile
-from gpt2cli.paths import contained
+from gpt2cli.paths import contained, json_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,6 +22,7 @@ TABLES = ("wte.weight", "lm_head.weight")
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
+_GENERATION = "generation_config.json"
 _HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 
 
@@ -61,7 +61,7 @@ def read_config(folder: Path) -> Config:
     """Parse and check `folder`/config.json and, of `folder`/generation_config.json, what begins and ends a text. Raises
     UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
     path = folder / "config.json"
-    raw = _settings(path)
+    raw = json_object(path)
     if raw is None:
         hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
         raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
@@ -78,12 +78,12 @@ def read_config(folder: Path) -> Config:
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise CorruptFile(f"{path}: 'layer_norm_epsilon' is {epsilon!r}", "mend config.json")
     vocab_size = number("vocab_size", default=50257)
-    generation = _settings(folder / GENERATION) or {}
+    generation = json_object(folder / _GENERATION) or {}
 
     def tokens(key: str) -> tuple[int, ...]:
         """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
         outside the vocabulary, which some published files name, are left out."""
-        name, value = GENERATION, generation.get(key)
+        name, value = _GENERATION, generation.get(key)
         if value is None:
             name, value = path.name, raw.get(key, 50256)
         ids = value if isinstance(value, list) else [value] * (value is not None)
@@ -109,22 +109,6 @@ def read_config(folder: Path) -> Config:
     if width % config.n_head:
         raise CorruptFile(f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json")
     return config
-
-
-def _settings(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file of the checkpoint; None where there is none. Raises CorruptFile."""
-    try:
-        size = contained(path, path.parent).stat().st_size
-        if size > _HEADER or not path.is_file():  # a pipe would be waited for
-            raise ValueError(f"{size:,} bytes are no configuration")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
-    if not isinstance(raw, dict):
-        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
-    return raw
 
 
 def _refuse_others(raw: dict[str, Any], folder: Path) -> None:
