@@ -73,7 +73,7 @@ def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits
     from gpt2cli.export.checkpoint import Checkpoint
 
     engine = Engine(export)
-    ids = _calibration(export, engine)
+    ids = _calibration(checkpoint, engine)
     bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     try:
         got = engine.feed([ids[:-1]], every=True)

@@ -2,9 +2,10 @@
 tokenizerfiles.py and cuts.py, which serve this room only."""
 
 import codecs
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,7 @@ class Tokenizer:
             )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._panics = tokenizerfiles.has_patterns(self._tokenizer)
         # these are written as themselves, not in the byte alphabet
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: content.content.encode() for token, content in added.items()}
@@ -75,7 +77,7 @@ class Tokenizer:
         return ids
 
     def _encoded(self, text: str, special: bool) -> Any:
-        with self._working():
+        with self._working(), _silence() if self._panics else nullcontext():
             self._tokenizer.encode_special_tokens = not special
             return self._tokenizer.encode(text, add_special_tokens=False)
 
@@ -202,6 +204,23 @@ def _library(problem: str, hint: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CorruptFile(f"{problem}: {error}", hint) from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Where Rust panics it writes to the process's stderr, before Python hears of it."""
+    try:
+        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # there is no stderr, or no descriptor is left
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 class IdStream:

@@ -118,6 +118,12 @@ def _content(token: Any) -> str:
     return text
 
 
+def has_patterns(tokenizer: Tokenizer) -> bool:
+    """Whether it has regular expressions of its own, on which the library can fail."""
+    parts = [part for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
+    return any("Regex" in (step.get("pattern") or ()) for part in parts for step in _steps(part))
+
+
 def _refuse_excess(tokenizer: Tokenizer, path: Path) -> None:
     """Raises CorruptFile where its steps before the model may make any length of a text, or need any time."""
     steps = [step for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part for step in _steps(part)]
