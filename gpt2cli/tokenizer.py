@@ -31,6 +31,7 @@ _BYTES = _byte_alphabet()
 # Characters that IdStream encodes at a time, and the words at their end that wait for what follows.
 _BLOCK = 1 << 16
 _TAIL = 8
+_LONG = 1 << 10  # tokens of a word that is cut inside
 
 
 class Tokenizer:
@@ -135,6 +136,9 @@ class Tokenizer:
         encoding = self._encoded(text, special)
         ids: list[int] = encoding.ids
         words: list[int | None] = encoding.word_ids
+        last = next((place for place in range(len(ids), 0, -1) if words[place - 1] != words[-1]), 0)
+        if len(ids) - last > _LONG and (found := self._cuts.inside(ids[last:], text)):
+            return ids[: last + found[0]], found[1]
         reach = max(map(len, self._added.values()), default=0)
         place, seen, tail = len(ids), 0, b""
         while place > 0 and (seen < 4 * _TAIL or len(tail) < 4096):
@@ -147,9 +151,6 @@ class Tokenizer:
                 rest = tail.decode("utf-8", errors="replace")
                 if text.endswith(rest) and self.encode(rest, special=special) == ids[place:]:
                     return ids[:place], rest
-        last = next((place for place in range(len(ids), 0, -1) if words[place - 1] != words[-1]), 0)
-        if found := self._cuts.inside(ids[last:], text):
-            return ids[: last + found[0]], found[1]
         return [], text
 
     def decode(self, ids: Sequence[int]) -> str:
