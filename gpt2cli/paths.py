@@ -92,7 +92,7 @@ def check_small(path: Path) -> None:
 
 def json_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file of a checkpoint; None where there is no file. Raises CorruptFile."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     check_small(path)
     try:
