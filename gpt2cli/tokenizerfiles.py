@@ -53,8 +53,8 @@ def load(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
-        if tokenizer.token_to_id(END) is not None:
-            tokenizer.add_special_tokens([AddedToken(END, normalized=False, special=True)])
+    if getattr(tokenizer.model, "dropout", None):  # for training: ids would be drawn
+        tokenizer.model.dropout = None
     # as transformers has it, for its GPT2Tokenizer classes this setting wins over tokenizer.json
     if config is not None and config.get("tokenizer_class") in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
         splitter = tokenizer.pre_tokenizer
@@ -66,15 +66,17 @@ def load(folder: Path) -> Tokenizer:
 
 def _add_tokens(tokenizer: Tokenizer, folder: Path, config: dict[str, Any]) -> None:
     """The tokens that the files beside the vocabulary add to it, and which of them are special: those that a file says
-    are, and those that are named as the start, the end, padding and so on."""
+    are, and those that are named as the start, the end, padding and so on; <|endoftext|> always is."""
     source = folder / "tokenizer_config.json"
     declared = config.get("added_tokens_decoder")
     if declared is None:  # as older versions of transformers have written it
         source = folder / "added_tokens.json"
         config = config | (json_object(folder / "special_tokens_map.json") or {})
-        declared = {token: {"content": text} for text, token in (json_object(source) or {}).items()}
+    ends = [END] if tokenizer.token_to_id(END) is not None else []
     try:
-        named = {_content(token): token for token in _special(config)}
+        if declared is None:
+            declared = {token: {"content": text} for text, token in (json_object(source) or {}).items()}
+        named = {_content(token): token for token in [*ends, *_special(config)]}
         added = {token["content"]: (int(number), token) for number, token in declared.items()}
         there = {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
         new = []

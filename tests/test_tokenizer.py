@@ -403,6 +403,21 @@ def test_what_tokenizer_json_says_of_its_added_tokens(special, tmp_path):
     assert tokenizer.encode(TEXT, special=True) == [64, 300, 65, 220, 301, 66]
 
 
+def test_the_end_token_is_special_whatever_tokenizer_json_says(tmp_path):
+    changes = {"added_tokens": [{"id": 299, "content": END} | declared(False)]}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes=changes))
+    assert 299 not in tokenizer.encode(f"a{END}")
+    assert tokenizer.encode(f"a{END}", special=True) == [64, 299]
+
+
+def test_ids_are_not_drawn(tmp_path):
+    model = json.loads(small_tokenizer().to_str())["model"] | {"dropout": 0.5}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes={"model": model}))
+    assert {tuple(tokenizer.encode("the cat and the dog")) for _ in range(20)} == {
+        tuple(small_tokenizer().encode("the cat and the dog").ids)
+    }
+
+
 def test_a_token_that_takes_the_space_before_it(tmp_path):
     added = {"300": declared(special=False, content="<x>", lstrip=True)}
     folder = gpt2_files(tmp_path, "vocab", tokenizer_config={"added_tokens_decoder": added})
@@ -423,6 +438,7 @@ def test_a_token_that_takes_the_space_before_it(tmp_path):
         {"tokenizer_config": {"pad_token": 3}},
         {"special_tokens_map": {"pad_token": {"x": 1}}},
         {"added_tokens": {"<x>": "300a"}},
+        {"added_tokens": {"<x>": [300]}},
     ],
 )
 def test_broken_settings_are_errors_with_their_names(files, tmp_path):
