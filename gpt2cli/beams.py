@@ -33,11 +33,11 @@ def search(
     beams: int,
     max_tokens: int,
     min_tokens: int,
-    end: int | None,
+    ends: Sequence[int],
     keep_logits: bool = False,
 ) -> Iterator[list[Beam]]:
     """The `beams` best hypotheses, best first; fewer where bans leave fewer: after each step those so far, the last are
-    the result. `engine` holds the prompt in one row, and `logits` [1, vocabulary] follow it. An `end` token closes a
+    the result. `engine` holds the prompt in one row, and `logits` [1, vocabulary] follow it. One of `ends` closes a
     hypothesis and is its last id."""
     running = [Beam()]
     histories = [History(sampling, prompt)]
@@ -46,17 +46,18 @@ def search(
         scores = log_softmax(logits)
         for row, history in enumerate(histories):
             history.adjust(scores[row])
-        if end is not None and length <= min_tokens:
-            scores[:, end] = -inf
+        if length <= min_tokens:
+            scores[:, list(ends)] = -inf
         scores += np.array([beam.score for beam in running])[:, None]
-        order = np.argsort(-scores, axis=None, kind="stable")[: 2 * beams]
+        # so many that `beams` of them go on, even where the best of every beam are its ends
+        order = np.argsort(-scores, axis=None, kind="stable")[: max(2, 1 + len(ends)) * beams]
         candidates = []
         for place in order:
             row, token = divmod(int(place), engine.vocabulary)
             raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
             beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
             if beam.score > -inf:  # not banned
-                candidates.append((row, beam, token == end or length == max_tokens))
+                candidates.append((row, beam, token in ends or length == max_tokens))
         for _, beam, done in candidates[:beams]:
             if done:
                 finished.append(Beam(beam.ids, beam.score / length, beam.logits))

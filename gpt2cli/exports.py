@@ -15,7 +15,7 @@ from typing import Any
 
 from gpt2cli import graphs, hubcache, paths
 from gpt2cli.errors import Homeless, StorageError, UserError
-from gpt2cli.export import COPIED, VERSION, export, notes
+from gpt2cli.export import LATER, SETTINGS, VERSION, export, notes
 from gpt2cli.paths import contained
 from gpt2cli.quality import Quality, measure
 
@@ -49,6 +49,11 @@ class Export:
     def stale(self) -> bool:
         """Made by another version of the exporter, or from a folder that is gone."""
         return self.version != VERSION or (is_folder(self.model) and not Path(self.model).is_dir())
+
+    def lacks(self, checkpoint: Path) -> bool:
+        """Whether `checkpoint` has settings that came after it was exported: other programs, and older versions of this
+        one, download fewer files."""
+        return any((checkpoint / name).exists() and name not in self.files for name in LATER)
 
 
 def read(folder: Path) -> Export | None:
@@ -214,7 +219,7 @@ def write(
         if own and precision in ("auto", own):
             precision = own
             graphs.check(checkpoint / "model.onnx")
-            for file in ("model.onnx", "weights.safetensors", *COPIED):
+            for file in ("model.onnx", "weights.safetensors", *SETTINGS):
                 if (checkpoint / file).exists():
                     shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:

@@ -43,9 +43,9 @@ class Prompt:
 class Piece:
     """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
     more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
-    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for the
-    end-of-text token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string,
-    "length" enough tokens, "end" the end-of-text token."""
+    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for an
+    end token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string, "length" enough
+    tokens, "end" an end token."""
 
     row: int
     text: str
@@ -111,10 +111,10 @@ def generate(
     if slides:
         keep = _kept(keep, engine.window, len(ids))
     engine.check_room(max(samples, beams), engine.window if slides else len(ids) + (max_tokens or 0))
-    end = model.end
+    ends = model.ends
     if max_tokens == 0:
         return iter([Piece(row, "", finish="length") for row in range(samples)])
-    rows = [_Row(number, model.tokenizer, stop, max_tokens, end) for number in range(samples)]
+    rows = [_Row(number, model.tokenizer, stop, max_tokens, ends) for number in range(samples)]
     if beams > 1:
         if max_tokens is None or slides:
             raise CannotMeet(
@@ -122,19 +122,19 @@ def generate(
                 f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
             )
         limit = max_tokens
-        return _beams(engine, ids, rows, sampling, beams, limit, limit if ignore_eos else min_tokens, end, logprobs)
+        return _beams(engine, ids, rows, sampling, beams, limit, limit if ignore_eos else min_tokens, ends, logprobs)
     never_ends = min_tokens if not ignore_eos else None
     if drafter is not None:
-        return _speculate(engine, ids, rows[0], sampling, keep, never_ends, end, logprobs, drafter, resume)
-    return _sample(engine, ids, rows, sampling, keep, never_ends, end, logprobs, resume)
+        return _speculate(engine, ids, rows[0], sampling, keep, never_ends, ends, logprobs, drafter, resume)
+    return _sample(engine, ids, rows, sampling, keep, never_ends, ends, logprobs, resume)
 
 
 def fit(
     model: Model, prompt: str | Sequence[int], *, special: bool = False, keep: int = 0, strict: bool = False
 ) -> Prompt:
-    """The ids that are fed for `prompt`. Nothing is put before it, but an empty one is <|endoftext|>; of more than the
-    window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special` is the
-    tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
+    """The ids that are fed for `prompt`. Nothing is put before it, but an empty one is the model's start token; of more
+    than the window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special`
+    is the tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
     window = model.engine.window
     first = keep if 0 < keep <= _most_kept(window) else 0  # too much is told below, where the prompt is in fact cut
     if isinstance(prompt, str):
@@ -144,9 +144,9 @@ def fit(
         if cut:
             ids = ids[:first] + ids[len(ids) - (window - first) :]
     if not ids:
-        if model.end is None:
+        if model.start is None:
             raise CannotMeet("the prompt is empty and this model has no <|endoftext|> to start from", "give some text")
-        return Prompt([model.end], cut=False)
+        return Prompt([model.start], cut=False)
     model.engine.check_ids(ids)
     if cut and strict:
         raise CannotMeet(
@@ -207,19 +207,19 @@ def _sample(
     sampling: Sampling,
     keep: int,
     never_ends: int | None,
-    end: int | None,
+    ends: Sequence[int],
     logprobs: int | None,
     resume: bool,
 ) -> Iterator[Piece]:
-    """Rows decoded as one batch after a single prefill. `never_ends`: tokens before which `end` is banned, None for
-    ever."""
+    """Rows decoded as one batch after a single prefill. `never_ends`: tokens before which `ends` are banned, None
+    for ever."""
     logits = np.repeat(_prefill(engine, ids, resume=resume), len(rows), axis=0)
     engine.select([0] * len(rows))
     ours = engine.text
     sampler = Sampler(sampling, ids, len(rows))
     recent = {row.number: deque(ids, maxlen=engine.window) for row in rows}
     for count in itertools.count():
-        banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
+        banned = ends if never_ends is None or count < never_ends else ()
         tokens = sampler.choose(logits, [row.number for row in rows], banned)
         for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             recent[row.number].append(token)
@@ -250,7 +250,7 @@ def _speculate(
     sampling: Sampling,
     keep: int,
     never_ends: int | None,
-    end: int | None,
+    ends: Sequence[int],
     logprobs: int | None,
     drafter: Drafter,
     resume: bool,
@@ -264,7 +264,7 @@ def _speculate(
     while True:  # logits[i] follow the context and the first i drafts
         taken = 0
         for place, values in enumerate(logits):
-            banned = [end] if end is not None and (never_ends is None or count < never_ends) else []
+            banned = ends if never_ends is None or count < never_ends else ()
             agreed = False
             if place < len(drafts):
                 token, agreed = sampler.judge(values[None], drafts[place], banned)
@@ -301,7 +301,7 @@ def _beams(
     beams: int,
     max_tokens: int,
     min_tokens: int,
-    end: int | None,
+    ends: Sequence[int],
     logprobs: int | None,
 ) -> Iterator[Piece]:
     logits = _prefill(engine, ids)
@@ -315,7 +315,7 @@ def _beams(
         beams=beams,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
-        end=end,
+        ends=ends,
         keep_logits=logprobs is not None,
     )
     try:
@@ -359,17 +359,17 @@ class _Row:
     """One continuation: its characters, its stop strings, its length."""
 
     def __init__(
-        self, number: int, tokenizer: Tokenizer, stop: Sequence[str], max_tokens: int | None, end: int | None
+        self, number: int, tokenizer: Tokenizer, stop: Sequence[str], max_tokens: int | None, ends: Sequence[int]
     ) -> None:
         self.number = number
         self.finished = False
         self._text = TextStream(tokenizer)
         self._stop = StopStrings(stop)
         self._left = max_tokens
-        self._end = end
+        self._ends = ends
 
     def push(self, token: int, logprob: Logprob | None) -> Piece:
-        if token == self._end:
+        if token in self._ends:
             return self._finish("", None, None, "end")
         text = self._stop.push(self._text.push(token))
         if self._left is not None:

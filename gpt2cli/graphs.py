@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile
-from gpt2cli.export import TOKENIZER_FILES
+from gpt2cli.export import GENERATION, TOKENIZER_FILES
 from gpt2cli.paths import contained
 
 _FP32 = ("model.onnx", "decoder_model_merged.onnx")
@@ -56,7 +56,8 @@ def files(names: Iterable[str], precision: str) -> list[str]:
     tokenizer = [name for name in TOKENIZER_FILES if name in names]
     if not {"tokenizer.json", "vocab.json"} & set(tokenizer):
         tokenizer = [f"onnx/{name}" for name in TOKENIZER_FILES if f"onnx/{name}" in names]
-    return [*(name for name in ("config.json", "onnx/config.json") if name in names), *tokenizer, *data, graph]
+    configs = [name for file in ("config.json", GENERATION) for name in (file, f"onnx/{file}") if name in names]
+    return [*configs, *tokenizer, *data, graph]
 
 
 def find(folder: Path, precision: str) -> Path | None:

@@ -125,7 +125,7 @@ Context = Annotated[
 ]
 Start = Annotated[
     bool,
-    typer.Option("--start/--no-start", help="Score the first token, given <|endoftext|> where the model has it."),
+    typer.Option("--start/--no-start", help="Score the first token, given the start token where the model has one."),
 ]
 Stride = Annotated[
     int | None,
@@ -205,7 +205,7 @@ MaxTokens = Annotated[
         help="Tokens to generate; -1: until interrupted.",
     ),
 ]
-MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not choose <|endoftext|> before N tokens.")]
+MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not end the text before N tokens.")]
 MaxLength = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Tokens of prompt and text together.", show_default=False),
@@ -229,7 +229,7 @@ Stop = Annotated[
         show_default=False,
     ),
 ]
-IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Never choose <|endoftext|>.")]
+IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Never choose an end token.")]
 Keep = Annotated[
     int,
     typer.Option(

@@ -1,8 +1,10 @@
 """Where things live on this machine: the package's own data, the cache, and the config file."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from gpt2cli.errors import CorruptFile, Homeless, StorageError
 
@@ -10,6 +12,7 @@ PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache th
 _PACKAGE = Path(__file__).parent
 # How a pointer begins, and how large it may be (docs/spec.md of git-lfs).
 _POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1024
+SMALL = 1 << 26  # bytes of a file that is read whole; the largest vocabularies have half of it
 
 
 def data(name: str) -> Path:
@@ -170,3 +173,27 @@ def _is_pointer(path: Path) -> bool:
             return file.read(len(_POINTER)) == _POINTER
     except OSError:
         return False
+
+
+def check_small(path: Path) -> None:
+    """Raises CorruptFile where a file of a checkpoint is too large to be read whole, or not fit to be opened."""
+    try:
+        size = contained(path, path.parent).stat().st_size
+        if size > SMALL:
+            raise ValueError(f"{size:,} bytes are too many")
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a checkpoint; None where there is no file. Raises CorruptFile."""
+    if not os.path.lexists(path):
+        return None
+    check_small(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    return value

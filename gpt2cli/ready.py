@@ -70,7 +70,8 @@ class ReadyEngine(Engine):
             head_size=size if isinstance(size, int) else config.head_size,
             positions=config.n_positions,
             vocabulary=vocabulary,
-            end=config.eos_token_id if config.eos_token_id is not None and config.eos_token_id < vocabulary else None,
+            ends=config.eos_token_ids,
+            start=config.bos_token_id,
         )
         self.text = -1  # the first reset makes it 0
         self.reset()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt2cli import catalog, graphs, hubcache, paths
 from gpt2cli.errors import CorruptFile, UnknownModel
-from gpt2cli.export import TOKENIZER_FILES
+from gpt2cli.export import SETTINGS
 from gpt2cli.hubcache import Repository
 
 _ON_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -125,7 +125,7 @@ def key(source: Source, folder: Path | None) -> str:
         return folder.name
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", *TOKENIZER_FILES):
+        if path.suffix in (".safetensors", ".bin") or path.name in SETTINGS:
             try:
                 status = path.stat()
             except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from gpt2cli import exports, graphs, hub, hubcache, sources
 from gpt2cli.catalog import BUILT_IN
 from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UsageError, UserError
-from gpt2cli.export import PRECISIONS, TOKENIZER_FILES, formats, notes
+from gpt2cli.export import PRECISIONS, SETTINGS, formats, notes
 from gpt2cli.hub import Listing
 from gpt2cli.hubcache import Repository
 from gpt2cli.sources import Source
@@ -139,7 +139,7 @@ def _make(
     target = exports.folder_for(source.model, precision, sources.key(source, folder))
     with exports.lock(source.model, listener.note):
         found = exports.read(target)  # another process may have made it while we waited
-        if found is None:
+        if found is None or found.lacks(folder):
             for text in [] if told else notes(folder):
                 listener.note(f"{source.name}: {text}")
             found = exports.make(
@@ -251,10 +251,10 @@ def _wanted(names: Iterable[str], prefer: str, precision: str) -> list[str]:
     weights = next(
         found for pattern in sources.WEIGHTS if (found := [name for name in names if pattern.fullmatch(name)])
     )
-    tokenizer = [name for name in TOKENIZER_FILES if name in names]
-    if "tokenizer.json" in names:
-        tokenizer = ["tokenizer.json"]
-    return ["config.json", *tokenizer, *weights]
+    settings = [name for name in SETTINGS if name in names]
+    if "tokenizer.json" in names:  # which says the same as these, in a third of the time
+        settings = [name for name in settings if name not in ("vocab.json", "merges.txt")]
+    return [*settings, *weights]
 
 
 def _exported(source: Source, precision: str) -> exports.Export | None:
@@ -270,6 +270,8 @@ def _exported(source: Source, precision: str) -> exports.Export | None:
     snapshot, revision = hubcache.snapshot(source.repository), source.repository.revision
     commit = snapshot.name if snapshot else revision
     found = exports.find(source.model, precision, commit)
+    if found and snapshot and found.lacks(snapshot) and sources.whole(snapshot, "checkpoint"):
+        return None
     if found or snapshot or re.fullmatch("[0-9a-f]{40}", revision):
         return found
     # the download was removed, and with it what the branch points at

@@ -155,7 +155,7 @@ def test_old_configs_with_n_ctx_only(tmp_path):
 
 def test_an_end_token_outside_the_vocabulary_is_none(tmp_path):
     make_checkpoint(tmp_path / "c", tokenizer=False, eos_token_id=50256)
-    assert engine_of(tmp_path / "c", tmp_path).facts.end is None
+    assert engine_of(tmp_path / "c", tmp_path).facts.ends == ()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import onnx
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
@@ -11,7 +12,7 @@ from foreign import make_foreign
 from hub import NAME
 from huggingface_hub import constants
 
-from gpt2cli import exports, hubcache
+from gpt2cli import exports, hubcache, model
 from gpt2cli.export import export
 
 
@@ -277,3 +278,44 @@ def test_a_manifest_that_is_no_manifest(run, tmp_path, monkeypatch):
     for text in ("[]", "{}", '{"files": []}', "null", "x"):
         (tmp_path / f"exports/x-int8-{'0' * 16}/export.json").write_text(text)
         assert run("list", "-q").code == 0
+
+
+GENERATION = json.dumps({"eos_token_id": [0, 66]}).encode()
+
+
+def test_generation_settings_are_downloaded_and_exported(hub, files, run, tell, tmp_path):
+    hub.add(NAME, files | {"generation_config.json": GENERATION})
+    tell("-q")
+    assert (exports.cached()[0].folder / "generation_config.json").read_bytes() == GENERATION
+    assert model.load(NAME).ends == (0, 66)
+    run("export", "-q", NAME, tmp_path / "out")
+    assert model.load(str(tmp_path / "out")).ends == (0, 66)
+
+
+def test_settings_that_come_later_are_exported_anew(hub, files, run, tell):
+    """Older versions and other programs download fewer files: those are used, and what a pull adds counts."""
+    hub.add(NAME, files | {"generation_config.json": GENERATION})
+    tell("-q")
+    snapshot = hubcache.snapshot(hubcache.Repository(NAME))
+    (snapshot / "generation_config.json").unlink()
+    run("rm", "-q", NAME)
+    asked = len(hub.requests)
+    assert model.load(NAME).ends == (299,)
+    assert len(hub.requests) == asked
+    run("pull", "-q", NAME)
+    assert model.load(NAME).ends == (0, 66)
+
+
+def test_an_export_of_an_older_version_is_refused(run, checkpoint, tmp_path):
+    run("export", "-q", checkpoint, tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False)
+    graph.metadata_props[0].value = json.dumps({"version": 2, "end": 299})
+    onnx.save(graph, tmp_path / "out/model.onnx")
+    assert_error(run("generate", "-q", "-m", tmp_path / "out", "x"), 5, "another version of gpt2")
+
+
+def test_a_folder_whose_end_tokens_change_is_exported_anew(tmp_path):
+    make_checkpoint(tmp_path)
+    assert model.load(str(tmp_path)).ends == (299,)
+    (tmp_path / "generation_config.json").write_bytes(GENERATION)
+    assert model.load(str(tmp_path)).ends == (0, 66)

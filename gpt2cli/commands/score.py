@@ -143,7 +143,7 @@ def score(
         "device": opened.device,
         "window": opened.engine.window,
         "stride": scorer.stride,
-        "start": start and opened.end is not None,
+        "start": start and opened.start is not None,
         "context_tokens": scorer.context,
     }
     with terminal.Output() as output:

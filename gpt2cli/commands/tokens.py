@@ -87,7 +87,8 @@ def _texts(
 def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
     from gpt2cli import sources, store
-    from gpt2cli.tokenizer import Tokenizer, present
+    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizerfiles import present
 
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)

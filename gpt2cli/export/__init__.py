@@ -1,7 +1,7 @@
 """A checkpoint becomes a folder that the engine runs, without PyTorch:
 
 model.onnx, weights.safetensors    the graph, and its weights as external data
-config.json, tokenizer files       copied from the checkpoint
+config.json, generation_config.json, tokenizer files    copied from the checkpoint
 """
 
 import json
@@ -11,16 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile, StorageError
-from gpt2cli.paths import contained
+from gpt2cli.paths import check_small
 
 # Raised whenever the same checkpoint would give another export: older ones in the cache are then made anew.
 VERSION = 3
 # Raised whenever the engine asks something else of a graph: older ones are then refused, in folders too.
-CONTRACT = 2
+CONTRACT = 3
 PRECISIONS = ("fp32", "int8", "int4", "fp16")
 DEVICES = ("auto", "cpu", "cuda")  # that graphs run on
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
-COPIED = ("config.json", *TOKENIZER_FILES)
+GENERATION = "generation_config.json"
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.json", "merges.txt"),
+    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
+)
+SETTINGS = ("config.json", GENERATION, *TOKENIZER_FILES)  # all of a model but its weights
+LATER = (GENERATION, *TOKENIZER_FILES[3:])  # a model runs without them, but perhaps not as it should
 
 
 def export(
@@ -38,7 +43,9 @@ def export(
     checkpoint = Checkpoint(source)
     config = checkpoint.config
     graph.check_activation(config, checkpoint.folder)
-    copied = [contained(source / name, source) for name in COPIED if (source / name).exists()]
+    copied = [source / name for name in SETTINGS if (source / name).exists()]
+    for path in copied:
+        check_small(path)
     arrays = weights.stored_weights(checkpoint, precision, weight_bits)
     head, offsets = weights.header(arrays)
     total = sum(stored.nbytes for stored in arrays)
@@ -62,7 +69,8 @@ def export(
         "head_size": weights.padded_head_size(config),
         "positions": config.n_positions,
         "vocabulary": config.vocab_size,
-        "end": config.eos_token_id,
+        "ends": config.eos_token_ids,
+        "start": config.bos_token_id,
     }
     model = graph.build(
         config,

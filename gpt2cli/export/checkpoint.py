@@ -1,6 +1,5 @@
 """A checkpoint folder in Hugging Face format -> its configuration and named float32 arrays, one at a time."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from safetensors import SafetensorError
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
-from gpt2cli.export.files import HEADER, corrupt, open_tensors
+from gpt2cli.export.files import corrupt, open_tensors
 from gpt2cli.export.quantize import BLOCK, from_int4
-from gpt2cli.paths import contained
+from gpt2cli.paths import json_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +24,7 @@ TABLES = ("wte.weight", "lm_head.weight")
 _MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
+_GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Config:
     scale_attn_weights: bool
     scale_attn_by_inverse_layer_idx: bool
     tie_word_embeddings: bool
-    eos_token_id: int | None
+    eos_token_ids: tuple[int, ...]  # in the vocabulary
+    bos_token_id: int | None
 
     @property
     def head_size(self) -> int:
@@ -58,21 +59,14 @@ class Config:
 
 
 def read_config(folder: Path) -> Config:
-    """Parse and check `folder`/config.json. Raises UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
+    """Parse and check `folder`/config.json and, of `folder`/generation_config.json, what begins and ends a text. Raises
+    UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
     path = folder / "config.json"
-    hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
-    try:
-        size = contained(path, folder).stat().st_size
-        if size > HEADER:
-            raise ValueError(f"{size:,} bytes are no configuration")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    raw = json_object(path)
+    if raw is None:
+        hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
         formats.refuse_named(str(folder), formats.names_in(folder))
-        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
-    if not isinstance(raw, dict):
-        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
     _refuse_others(raw, folder)
 
     def number(*keys: str, default: int | None = None) -> int:
@@ -85,9 +79,20 @@ def read_config(folder: Path) -> Config:
     epsilon = raw.get("layer_norm_epsilon", 1e-5)
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise CorruptFile(f"{path}: 'layer_norm_epsilon' is {epsilon!r}", "mend config.json")
-    eos = raw.get("eos_token_id", raw.get("bos_token_id", 50256))
-    eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size = number("vocab_size", default=50257)
+    generation = json_object(folder / _GENERATION) or {}
+
+    def tokens(key: str) -> tuple[int, ...]:
+        """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
+        outside the vocabulary, which some published files name, are left out."""
+        name, value = _GENERATION, generation.get(key)
+        if value is None:
+            name, value = path.name, raw.get(key, 50256)
+        ids = value if isinstance(value, list) else [value] * (value is not None)
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+            raise CorruptFile(f"{folder / name}: '{key}' is {value!r}, no token id", f"mend {name}")
+        return tuple(token for token in dict.fromkeys(ids) if 0 <= token < vocab_size)
+
     config = Config(
         n_layer=number("n_layer", default=12),
         n_head=number("n_head", default=12),
@@ -100,8 +105,8 @@ def read_config(folder: Path) -> Config:
         scale_attn_weights=raw.get("scale_attn_weights") is not False,
         scale_attn_by_inverse_layer_idx=raw.get("scale_attn_by_inverse_layer_idx") is True,
         tie_word_embeddings=raw.get("tie_word_embeddings") is not False,
-        # some published configs name an end token outside the vocabulary: they have none
-        eos_token_id=eos if isinstance(eos, int) and 0 <= eos < vocab_size else None,
+        eos_token_ids=tokens("eos_token_id"),
+        bos_token_id=next(iter(tokens("bos_token_id")), None),
     )
     if width % config.n_head:
         raise CorruptFile(f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json")

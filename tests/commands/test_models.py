@@ -307,7 +307,7 @@ def test_the_manifests_are_true():
 
     for entry in map(catalog.find, catalog.names()):
         shape = (entry.layers, entry.heads, entry.width, 4 * entry.width, entry.positions, entry.vocabulary)
-        config = Config(*shape, "gelu_new", 1e-5, True, False, True, None)
+        config = Config(*shape, "gelu_new", 1e-5, True, False, True, (), None)
         assert config.parameters == entry.parameters, entry.name
         assert (entry.repository is None) == (entry.name == "tiny")
         if entry.folder:
