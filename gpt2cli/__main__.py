@@ -1,24 +1,28 @@
 """The entry point: `gpt2`, and `python -m gpt2cli`."""
 
+import contextlib
 import os
 import sys
 
-from gpt2cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
+from gpt2cli.errors import EXIT_INTERRUPTED, Terminated
 
 
 def main() -> int:
     """Run the command line on sys.argv; returns the exit code, or leaves with it."""
+    _hold_streams()
     try:
         from gpt2cli import signals  # a signal during the imports is no traceback either
 
         signals.listen()
-        from gpt2cli import cli
+        from gpt2cli import cli, paths
+
+        paths.settle_home()
 
         code = cli.main(sys.argv[1:])
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except Terminated:
-        code = EXIT_TERMINATED
+    except Terminated as leaving:
+        code = leaving.exit_code
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -26,6 +30,14 @@ def main() -> int:
         return code
     # taking the interpreter and a session down, object by object, takes 50 ms for which the shell would wait
     os._exit(code)
+
+
+def _hold_streams() -> None:
+    """Where stdin, stdout or stderr is closed, nothing opened later takes its place: native libraries write there."""
+    with contextlib.suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
 
 
 if __name__ == "__main__":

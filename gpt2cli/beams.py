@@ -35,12 +35,12 @@ def search(
     beams: int,
     max_tokens: int,
     banned: Callable[[int], Sequence[int]],
-    end: int | None,
+    ends: Sequence[int],
     keep_logits: bool,
     found: list[Beam],
 ) -> Task[Any, None]:
     """Searches on from `prompt`, a wish for one row of `ids`. `found` holds, from step to step, the `beams` best
-    hypotheses so far, best first, at the end the result: fewer where bans leave fewer. An `end` token closes a
+    hypotheses so far, best first, at the end the result: fewer where bans leave fewer. One of `ends` closes a
     hypothesis and is its last id; `banned` are the tokens that may not follow so many."""
     logits = yield prompt
     running = [Beam()]
@@ -52,14 +52,15 @@ def search(
             history.adjust(scores[row])
         scores[:, list(banned(length - 1))] = -inf
         scores += np.array([beam.score for beam in running])[:, None]
-        order = np.argsort(-scores, axis=None, kind="stable")[: 2 * beams]
+        # so many that `beams` of them go on, even where the best of every beam are its ends
+        order = np.argsort(-scores, axis=None, kind="stable")[: max(2, 1 + len(ends)) * beams]
         candidates = []
         for place in order:
             row, token = divmod(int(place), logits.shape[1])
             raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
             beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
             if beam.score > -inf:  # not banned
-                candidates.append((row, beam, token == end or length == max_tokens))
+                candidates.append((row, beam, token in ends or length == max_tokens))
         for _, beam, done in candidates[:beams]:
             if done:
                 finished.append(Beam(beam.ids, beam.score / length, beam.logits))

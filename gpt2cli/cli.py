@@ -29,7 +29,6 @@ from gpt2cli.commands import list as list_
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     BrokenPipe,
     StorageError,
     Terminated,
@@ -70,7 +69,7 @@ for _name, _module in zip(_NAMES, COMMANDS, strict=True):
     if _group := getattr(_module, "app", None):
         app.add_typer(_group, name=_name)
     else:
-        app.command(_name, cls=settings.Command, epilog=_module.EXAMPLES)(getattr(_module, _name))
+        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(getattr(_module, _name))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,8 +90,8 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipe:
         terminal.silence_stdout()
         return EXIT_BROKEN_PIPE
-    except Terminated:
-        return EXIT_TERMINATED
+    except Terminated as leaving:
+        return leaving.exit_code
     except SystemExit as leaving:  # how Typer ends completion, and help that nobody reads any more
         if not isinstance(leaving.__context__, BrokenPipeError):
             return int(leaving.code or 0)
@@ -102,10 +101,11 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("GPT2_DEBUG"):
             raise
         if isinstance(error.__context__, KeyboardInterrupt | Terminated):  # a lock that was cut off in its waiting
-            return EXIT_TERMINATED if isinstance(error.__context__, Terminated) else EXIT_INTERRUPTED
+            return getattr(error.__context__, "exit_code", EXIT_INTERRUPTED)
         if isinstance(error, OSError):  # not foreseen where it happened, but the system says what is wrong
             terminal.silence_stdout()
-            where = f"'{error.filename}'" if error.filename else "stdout"
+            unnamed = "the working folder" if isinstance(error, FileNotFoundError) else "stdout"
+            where = f"'{error.filename}'" if error.filename else unnamed
             terminal.error(f"{where}: {error.strerror or error}", "check the path, its permissions and the free space")
             return StorageError.exit_code
         terminal.error(

@@ -10,7 +10,7 @@ import shutil
 from typing import NoReturn
 
 from gpt2cli import paths
-from gpt2cli.errors import CorruptFile, StorageError
+from gpt2cli.errors import CorruptFile, Homeless, StorageError
 
 _EDIT = "gpt2 config edit opens the file"
 _SETTING = re.compile(
@@ -89,12 +89,14 @@ def write(text: str) -> None:
 
 
 def _text() -> str:
-    path = paths.config()
     try:
+        path = paths.config()
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, Homeless):
         return ""
     except OSError as error:
+        if not os.environ.get("GPT2_CONFIG") and not os.access(path, os.F_OK):  # in a home that is not ours
+            return ""
         raise StorageError(
             f"cannot read {path}: {error.strerror or error}", "name another file: GPT2_CONFIG=FILE"
         ) from None

@@ -36,9 +36,9 @@ class Logprob:
 class Piece:
     """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
     more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
-    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for the
-    end-of-text token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string,
-    "length" enough tokens, "end" the end-of-text token."""
+    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for an
+    end token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string, "length" enough
+    tokens, "end" an end token."""
 
     row: int
     text: str
@@ -76,7 +76,7 @@ class _State:
 
     def __init__(self, model: Model, request: Request) -> None:
         limits = request.limits
-        self.request, self.window, self.end = request, model.engine.window, model.end
+        self.request, self.window, self.ends = request, model.engine.window, model.ends
         self.ids = list(request.ids)
         self.tokens = limits.tokens(len(self.ids))
         # tokens that stay where the window slides; where it does not, any number may have been given
@@ -88,10 +88,10 @@ class _State:
     def prompt(self) -> list[Feed]:
         return [Feed(self.ids, reuse=len(self.ids) - 1 if self.request.resumes else 0, resumes=True)]
 
-    def banned(self, count: int) -> list[int]:
+    def banned(self, count: int) -> Sequence[int]:
         """Tokens that may not follow `count` generated ones."""
         limits = self.request.limits
-        return [self.end] if self.end is not None and (limits.ignore_eos or count < limits.min_tokens) else []
+        return self.ends if limits.ignore_eos or count < limits.min_tokens else ()
 
     def piece(self, row: "_Row", token: int, logits: Logits | None) -> Piece:
         """The row's next token, chosen from `logits` [vocabulary], which only log-probabilities need."""
@@ -180,7 +180,7 @@ def _search(state: _State) -> Task[Piece, None]:
             beams=request.beams,
             max_tokens=state.tokens,
             banned=state.banned,
-            end=state.end,
+            ends=state.ends,
             keep_logits=request.logprobs is not None,
             found=found,
         )
@@ -216,10 +216,10 @@ class _Row:
         self._text = TextStream(model.tokenizer)
         self._stop = StopStrings(limits.stop)
         self._left = tokens
-        self._end = model.end
+        self._ends = model.ends
 
     def push(self, token: int, logprob: Logprob | None) -> Piece:
-        if token == self._end:
+        if token in self._ends:
             return self._finish("", None, None, "end")
         text = self._stop.push(self._text.push(token))
         if self._left is not None:

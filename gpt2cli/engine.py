@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2cli.cache import Cache, DeviceCache, HostCache
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.export import VERSION
+from gpt2cli.export import CONTRACT
 from gpt2cli.sessions import OrtValue, open_session, out_of_memory, weight_bits
 
 Ids = Sequence[int]
@@ -36,7 +36,8 @@ class Facts:
     head_size: int
     positions: int
     vocabulary: int
-    end: int | None
+    ends: tuple[int, ...]  # tokens that end a text; none where the checkpoint names none in its vocabulary
+    start: int | None  # the token before a text's first
 
 
 class Engine:
@@ -54,11 +55,11 @@ class Engine:
         self._session = open_session(path, threads, saturates=saturates, device=device, alternating=alternating)
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
-            self.facts = Facts(**facts)
-            if self.facts.version != VERSION:
+            if facts["version"] != CONTRACT:
                 raise CorruptFile(
                     f"{path} was exported by another version of gpt2", "export the checkpoint again, with this one"
                 )
+            self.facts = Facts(**facts | {"ends": tuple(facts["ends"])})
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
                 f"{path} was not exported by gpt2",

@@ -8,6 +8,7 @@
     ├── CorruptFile      5   a checkpoint, export or tokenizer that cannot be what it claims
     ├── CannotMeet       6   the prompt or a constraint cannot be met
     └── StorageError     7   a cache or output file that cannot be written
+        └── Homeless     7   no folder of the user's, and no variable that names another
 
 They are raised where the mistake is understood and become words in `cli.main`, nowhere else.
 """
@@ -15,7 +16,6 @@ They are raised where the mistake is understood and become words in `cli.main`, 
 EXIT_ABOVE = 8  # gpt2 score --fail-above: no failure, an answer
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-EXIT_TERMINATED = 143
 
 
 class UserError(Exception):
@@ -61,8 +61,17 @@ class StorageError(UserError):
     exit_code = 7
 
 
+class Homeless(StorageError):
+    """Where something of the user's would lie nobody can say: whoever only looks finds nothing there."""
+
+
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, it passes every `except Exception`."""
+    """SIGTERM arrived, or another signal that asks to leave. Like KeyboardInterrupt, it passes every
+    `except Exception`."""
+
+    def __init__(self, number: int = 15) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 class BrokenPipe(BaseException):

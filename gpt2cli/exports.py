@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import paths
-from gpt2cli.errors import StorageError, UserError
-from gpt2cli.export import TOKENIZER_FILES, VERSION, export
+from gpt2cli import graphs, hubcache, paths
+from gpt2cli.errors import Homeless, StorageError, UserError
+from gpt2cli.export import LATER, SETTINGS, VERSION, export, notes
 from gpt2cli.paths import contained
 from gpt2cli.quality import Quality, measure
 
@@ -49,6 +49,11 @@ class Export:
     def stale(self) -> bool:
         """Made by another version of the exporter, or from a folder that is gone."""
         return self.version != VERSION or (is_folder(self.model) and not Path(self.model).is_dir())
+
+    def lacks(self, checkpoint: Path) -> bool:
+        """Whether `checkpoint` has settings that came after it was exported: other programs, and older versions of this
+        one, download fewer files."""
+        return any((checkpoint / name).exists() and name not in self.files for name in LATER)
 
 
 def read(folder: Path) -> Export | None:
@@ -88,7 +93,7 @@ def sweep(folder: Path) -> bool:
 def _folders() -> list[Path]:
     try:
         return sorted(path for path in paths.exports().iterdir() if path.is_dir())
-    except OSError:
+    except (OSError, Homeless):
         return []
 
 
@@ -102,6 +107,14 @@ def folder_for(model: str, precision: str, key: str) -> Path:
     last = Path(model).name if is_folder(model) else model.replace("/", "--")
     digest = hashlib.sha256(f"{VERSION}\n{model}\n{key}".encode()).hexdigest()[:16]
     return paths.exports() / f"{last[-60:].lstrip('.-')}-{precision}-{digest}"
+
+
+def find(model: str, precision: str, key: str) -> Export | None:
+    """The export that is there, if it is."""
+    try:
+        return read(folder_for(model, precision, key))
+    except Homeless:
+        return None
 
 
 def make(
@@ -173,10 +186,11 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
 
 
 def own_precision(folder: Path) -> str | None:
-    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None."""
+    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None.
+    Raises CorruptFile."""
     if not all((folder / name).exists() for name in ("model.onnx", "weights.safetensors")):
         return None
-    with (folder / "weights.safetensors").open("rb") as file:
+    with contained(folder / "weights.safetensors", folder).open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         head = file.read(min(size, 1 << 24))
     marks = {b'.int4"': "int4", b'.int8"': "int8", b'"F16"': "fp16"}
@@ -184,7 +198,14 @@ def own_precision(folder: Path) -> str | None:
 
 
 def write(
-    checkpoint: Path, folder: Path, *, precision: str, name: str, progress: Progress, check: Callable[[Path], object]
+    checkpoint: Path,
+    folder: Path,
+    *,
+    precision: str,
+    name: str,
+    progress: Progress,
+    note: Callable[[str], None],
+    check: Callable[[Path], object],
 ) -> tuple[str, Quality | None]:
     """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
     raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
@@ -197,10 +218,13 @@ def write(
         own, quality = own_precision(checkpoint), None
         if own and precision in ("auto", own):
             precision = own
-            for file in ("model.onnx", "weights.safetensors", "config.json", *TOKENIZER_FILES):
+            graphs.check(checkpoint / "model.onnx")
+            for file in ("model.onnx", "weights.safetensors", *SETTINGS):
                 if (checkpoint / file).exists():
                     shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:
+            for text in notes(checkpoint):
+                note(f"{name}: {text}")
             quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
             if precision == "auto":
                 precision = "int8" if quality and quality.passed else "fp32"
@@ -223,8 +247,9 @@ def write(
             part.rename(folder)
         return precision, quality
     except OSError as error:
+        where = folder if folder.exists() else folder.parent
         raise StorageError(
-            f"cannot write to {folder.parent}: {error.strerror or error}", "make room, or choose another folder"
+            f"cannot write to {where}: {error.strerror or error}", "make room, or choose another folder"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -242,7 +267,9 @@ def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError."""
+    """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError, and nothing is gone
+    where something in it cannot be deleted."""
+    paths.check_removable(folder)
     try:
         if not folder.name.startswith("."):
             grave = folder.with_name(f".removed.{folder.name}")
@@ -250,15 +277,16 @@ def remove(folder: Path) -> None:
             folder = folder.rename(grave)
         shutil.rmtree(folder)
     except OSError as error:
-        raise _unwritable(folder.parent, error) from None
+        raise paths.undeletable(error.filename, error) from None
 
 
 @contextmanager
-def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> Iterator[None]:
-    """One process at a time prepares a model (or holds `path`). The others say so and wait. Raises StorageError."""
+def lock(model: str, note: Callable[[str], None], download: str | None = None) -> Iterator[None]:
+    """One process at a time prepares a model, or touches a `download` of the hub's cache. The others say so and wait.
+    Raises StorageError."""
     from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
 
-    path = path or _lock_path(digest_of(model))
+    path = hubcache.lock_path(download) if download else _lock_path(digest_of(model))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard = FileLock(path)
@@ -270,7 +298,7 @@ def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> I
     except Timeout:
         raise StorageError(f"another process has held {path} for hours", "end it, and try again") from None
     except OSError as error:
-        raise _unwritable(path.parent, error) from None
+        raise _unwritable(path.parent, error, hubcache.setting() if download else "GPT2_CACHE") from None
     try:
         yield
     finally:
@@ -279,16 +307,20 @@ def lock(model: str, note: Callable[[str], None], path: Path | None = None) -> I
 
 @contextmanager
 def unless_locked(path: Path) -> Iterator[bool]:
-    """Holds a lock if nobody else does; gives whether it does."""
+    """Holds a lock if nobody else does; gives whether it does. Raises StorageError."""
     from filelock import FileLock, Timeout
 
     guard = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         yield False
         return
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {path}: {error.strerror or error}", "make its folder writable, or let its owner do this"
+        ) from None
     try:
         yield True
     finally:
@@ -304,8 +336,8 @@ def _lock_path(digest: str) -> Path:
     return paths.cache() / "locks" / f"{digest}.lock"
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
+def _unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> UserError:
     return StorageError(
         f"cannot write to the cache {folder}: {error.strerror or error}",
-        "make room, or set GPT2_CACHE to a folder that can be written",
+        f"make room, or set {setting} to a folder that can be written",
     )

@@ -105,9 +105,9 @@ def _check(request: Request) -> None:
 def fit(
     model: Model, prompt: str | Sequence[int], *, special: bool = False, keep: int = 0, strict: bool = False
 ) -> Prompt:
-    """The ids that are fed for `prompt`. Nothing is put before it, but an empty one is <|endoftext|>; of more than the
-    window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special` is the
-    tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
+    """The ids that are fed for `prompt`. Nothing is put before it, but an empty one is the model's start token; of more
+    than the window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special`
+    is the tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
     window = model.engine.window
     first = keep if 0 < keep <= most_kept(window) else 0  # too much is told below, where the prompt is in fact cut
     if isinstance(prompt, str):
@@ -117,9 +117,9 @@ def fit(
         if cut:
             ids = ids[:first] + ids[len(ids) - (window - first) :]
     if not ids:
-        if model.end is None:
+        if model.start is None:
             raise CannotMeet("the prompt is empty and this model has no <|endoftext|> to start from", "give some text")
-        return Prompt([model.end], cut=False)
+        return Prompt([model.start], cut=False)
     model.engine.check_ids(ids)
     if cut and strict:
         raise CannotMeet(

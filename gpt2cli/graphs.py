@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile
-from gpt2cli.export import TOKENIZER_FILES
+from gpt2cli.export import GENERATION, TOKENIZER_FILES
 from gpt2cli.paths import contained
 
 _FP32 = ("model.onnx", "decoder_model_merged.onnx")
@@ -31,6 +31,7 @@ _INSIDE = {
     "tensor": {13: "entry"},
 }
 _DEPTH = 32  # messages within messages
+_SMALL = 4096  # bytes of a node without tensors to speak of
 
 
 def choose(names: Iterable[str], precision: str) -> str | None:
@@ -55,7 +56,8 @@ def files(names: Iterable[str], precision: str) -> list[str]:
     tokenizer = [name for name in TOKENIZER_FILES if name in names]
     if not {"tokenizer.json", "vocab.json"} & set(tokenizer):
         tokenizer = [f"onnx/{name}" for name in TOKENIZER_FILES if f"onnx/{name}" in names]
-    return [*(name for name in ("config.json", "onnx/config.json") if name in names), *tokenizer, *data, graph]
+    configs = [name for file in ("config.json", GENERATION) for name in (file, f"onnx/{file}") if name in names]
+    return [*configs, *tokenizer, *data, graph]
 
 
 def find(folder: Path, precision: str) -> Path | None:
@@ -68,10 +70,12 @@ def find(folder: Path, precision: str) -> Path | None:
     return folder / chosen
 
 
-def check(path: Path, folder: Path) -> None:
-    """Raises CorruptFile where the graph is no ONNX file, or where it or the data it names lie outside `folder`.
+def check(path: Path, folder: Path | None = None) -> None:
+    """Raises CorruptFile where the graph is no ONNX file, or where it or the data it names lie outside `folder` (the
+    graph's own, where none is given). Whoever opens a graph comes by here (sessions.open_session).
 
     ONNX Runtime refuses such data since 1.24 or so; 1.23 reads whatever is named."""
+    folder = folder or path.parent
     contained(path, folder)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -99,6 +103,8 @@ def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int =
         if parts[1] == b"location":
             yield parts[2].decode()
         return
+    if message == "node" and end - start < _SMALL and data.find(b"location", start, end) < 0:
+        return  # most of a graph, and most of the time
     for number, begin, stop in _fields(data, start, end, _INSIDE[message]):
         yield from _locations(data, _INSIDE[message][number], begin, stop, depth + 1)
 

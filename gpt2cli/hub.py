@@ -4,7 +4,6 @@ Nothing becomes visible in that cache before its bytes have the hash that the hu
 place (a cut download goes on where it ended, in the next run too), checked, and renamed. The layout of the cache and
 the transfer itself are huggingface_hub's."""
 
-import errno
 import os
 import re
 import shutil
@@ -15,20 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from gpt2cli import hubcache
+from gpt2cli import hubcache, network
 from gpt2cli.catalog import File
 from gpt2cli.errors import CorruptFile, NetworkError, StorageError, Unreachable, UserError
-from gpt2cli.hubcache import PART, Repository, cache_folder, file_hashes, set_reference
+from gpt2cli.hubcache import Repository, cache_folder, file_hashes, set_reference
+from gpt2cli.paths import PART
 
 # Wall clock for the first answer. The client's own retries take 23 s where a connection is refused, and minutes where
 # a host is silent.
 PATIENCE = 3.0
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _T = TypeVar("_T")
-_LOCAL_ERRORS = {
-    *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
-    getattr(errno, "EDQUOT", errno.ENOSPC),  # Windows has none
-}
 
 
 @dataclass(frozen=True)
@@ -53,26 +49,30 @@ def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
     """Ask the hub what the repository holds. Raises Unreachable after `patience` seconds without an answer, and
     NetworkError where the answer is a refusal."""
 
+    api = _ready()
+
     def ask() -> Listing:
-        info = _api().model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=patience)
+        info = api.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=patience)
         return Listing(repository, str(info.sha), {file.rfilename: file.size for file in info.siblings or []})
 
     answer = _within(patience, ask, repository)
     if not re.fullmatch("[0-9a-f]{40}", answer.commit):
-        raise NetworkError(f"{_host()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
+        raise NetworkError(f"{network.host()} gave no commit for '{repository}'", "is HF_ENDPOINT a Hugging Face hub?")
     return answer
 
 
 def search(words: str, limit: int) -> list[Found]:
     """GPT-2 text-generation models on the hub, the most downloaded first. Raises as `look`."""
 
-    def probe() -> None:  # the search itself is repeated for 23 s where nobody answers
-        from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+    api = _ready()
+    from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-        hf_raise_for_status(get_session().get(f"{_endpoint()}/api/models", params={"limit": 1}, timeout=PATIENCE))
+    def probe() -> None:  # the search itself is repeated for 23 s where nobody answers
+        url = f"{network.endpoint()}/api/models"
+        hf_raise_for_status(get_session().get(url, params={"limit": 1}, timeout=PATIENCE))
 
     def ask() -> list[Found]:
-        models = _api().list_models(
+        models = api.list_models(
             search=words or None, filter=["gpt2", "text-generation"], sort="downloads", limit=limit
         )
         return [Found(model.id, model.downloads or 0, bool(model.gated)) for model in models]
@@ -100,10 +100,11 @@ def _within(seconds: float, ask: Callable[[], _T], repository: Repository | None
         error = answer.exception(timeout=seconds)
     except TimeoutError:
         raise Unreachable(
-            f"{_host()} did not answer within {seconds:.0f} seconds", "check the network and try again"
+            f"{network.host()} did not answer within {seconds:.0f} seconds{network.way()}",
+            "check the network and try again",
         ) from None
     if error is not None:
-        raise _explained(error, repository, local=False)
+        raise network.explained(error, repository, local=False)
     return answer.result()
 
 
@@ -136,14 +137,14 @@ def fetch(
             raise StorageError(
                 f"{needed / 1e6:,.0f} MB of '{repository.name}' are to be downloaded, {free / 1e6:,.0f} MB are"
                 f" free in {folder.parent}",
-                "make room, or set HF_HOME to a folder on another disk",
+                f"make room, or set {hubcache.setting()} to a folder on another disk",
             )
         before = 0
         for name, (etag, size) in remote.items():
             blob = folder / "blobs" / etag
             if not blob.exists():
                 _check_pin(listing.repository, name, etag, size, pinned)
-                url = hf.hf_hub_url(repository.name, name, revision=listing.commit, endpoint=_endpoint())
+                url = hf.hf_hub_url(repository.name, name, revision=listing.commit, endpoint=network.endpoint())
 
                 def told(done: int, before: int = before) -> None:
                     progress(before + done, total)
@@ -154,13 +155,13 @@ def fetch(
             before += size
             # the blob is there: this makes its link in the snapshot, as every other tool expects it
             hf.hf_hub_download(
-                repository.name, name, revision=listing.commit, endpoint=_endpoint(), cache_dir=folder.parent
+                repository.name, name, revision=listing.commit, endpoint=network.endpoint(), cache_dir=folder.parent
             )
         return target
     except UserError:
         raise
     except Exception as error:
-        raise _explained(error, listing.repository) from None
+        raise network.explained(error, listing.repository) from None
 
 
 def _quieten() -> None:
@@ -179,7 +180,7 @@ def settle(listing: Listing) -> None:
     try:
         set_reference(listing.repository, listing.commit)
     except OSError as error:
-        raise _explained(error, listing.repository) from None
+        raise network.explained(error, listing.repository) from None
 
 
 def drop_damaged(folder: Path) -> None:
@@ -187,14 +188,14 @@ def drop_damaged(folder: Path) -> None:
     try:
         hubcache.drop_damaged(folder)
     except OSError as error:
-        raise _explained(error, None) from None
+        raise network.explained(error, None) from None
 
 
 def _metadata(repository: Repository, name: str) -> tuple[str, int]:
     """(etag, size) of a file; the etag names its blob, and is its hash."""
     import huggingface_hub as hf
 
-    url = hf.hf_hub_url(repository.name, name, revision=repository.revision, endpoint=_endpoint())
+    url = hf.hf_hub_url(repository.name, name, revision=repository.revision, endpoint=network.endpoint())
     found = hf.get_hf_file_metadata(url)
     if not found.etag or found.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found.etag):
         raise NetworkError(
@@ -226,9 +227,10 @@ def _download(url: str, part: Path, size: int, progress: Callable[[int], None]) 
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:
-            if _status(error) == 416 and part.stat().st_size:  # what we have is no beginning of what they have
+            status = network.status_of(error)
+            if status == 416 and part.stat().st_size:  # what we have is no beginning of what they have
                 part.unlink()
-            elif _status(error) is not None or _is_local(error):
+            elif status is not None or network.is_local(error):
                 raise
             elif not have < part.stat().st_size <= size:
                 fruitless += 1
@@ -262,7 +264,8 @@ def _check_pin(repository: Repository, name: str, etag: str, size: int, pinned: 
 
 
 def _check_hash(repository: Repository, name: str, part: Path, etag: str, pinned: Mapping[str, File]) -> None:
-    """An etag of 64 digits is the sha256; one of 40 git's hash of a blob. What differs is deleted."""
+    """An etag of 64 digits is the sha256; one of 40 git's hash of a blob. What differs is deleted, and so is what only
+    stands for a file in git."""
     digests = file_hashes(part, git=len(etag) == 40)
     pin = pinned.get(name)
     if etag not in digests or (pin and pin.sha256 not in digests):
@@ -271,97 +274,20 @@ def _check_hash(repository: Repository, name: str, part: Path, etag: str, pinned
             f"{name} of '{repository}' arrived damaged: its hash is not the one the hub names",
             "try again; if it happens again, a proxy or mirror on the way alters files",
         )
+    with part.open("rb") as file:
+        pointer = file.read(len(_POINTER)) == _POINTER
+    if pointer:
+        part.unlink()
+        raise CorruptFile(
+            f"{name} of '{repository}' is a Git LFS pointer, not the file that it stands for",
+            "this hub or mirror does not serve large files: check HF_ENDPOINT, or ask the owner of the repository",
+        )
 
 
-def _api() -> Any:
+def _ready() -> Any:
+    """The client. Its import takes a second and more on a busy machine, for which nobody's silence is blamed. Raises
+    NetworkError for settings with which nobody can be asked."""
+    network.check_settings()
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=_endpoint())
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _is_local(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _LOCAL_ERRORS
-
-
-def _host() -> str:
-    """The endpoint as it is shown: without the name and password that it may hold."""
-    return re.sub("//[^/]*@", "//", _endpoint())
-
-
-def _explained(error: BaseException, repository: Repository | None, *, local: bool = True) -> UserError:
-    """The client's exceptions in our words. Never the exception's own text: it may hold signed addresses. `local`:
-    files were written, and errors of the system may be about them."""
-    if isinstance(error, UserError):
-        return error
-    if _is_local(error) and (local or getattr(error, "filename", None)):
-        assert isinstance(error, OSError)
-        where = f"'{error.filename}'" if error.filename else "the Hugging Face cache"
-        return StorageError(f"cannot write {where}: {error.strerror}", "make room, or set HF_HOME to another folder")
-    kind, status, host = type(error).__name__, _status(error), _host()
-    again = "check the network and try again"
-    if kind == "HFValidationError":
-        return NetworkError(f"'{repository}' is no name that a hub can have", "names look like owner/name")
-    if kind == "GatedRepoError":
-        return NetworkError(
-            f"'{repository}' is gated: its owners want you to agree to their conditions first",
-            f"agree at {host}/{repository.name if repository else ''}, then set HF_TOKEN (or: hf auth login)",
-        )
-    if kind == "RepositoryNotFoundError":
-        return NetworkError(
-            f"the hub has no '{repository}', or it is private ({status})",
-            "check the name; for a private model set HF_TOKEN (or: hf auth login)",
-        )
-    if kind == "RevisionNotFoundError" and repository:
-        return NetworkError(
-            f"'{repository.name}' has no revision '{repository.revision}'", "leave out @REVISION for the newest"
-        )
-    if status is not None:
-        response: Any = getattr(error, "response")  # noqa: B009 - only some exceptions have it
-        phrase = getattr(response, "reason_phrase", None) or getattr(response, "reason", "") or ""
-        wait = response.headers.get("Retry-After")
-        hint = f"wait {wait} seconds and try again" if wait else "try again later"
-        if status in (401, 403):
-            hint = "check HF_TOKEN (or: hf auth login)"
-        return NetworkError(f"{host} answered {status} {phrase}".rstrip(), hint)
-    if kind in ("JSONDecodeError", "KeyError", "TypeError", "AttributeError", "ValueError"):
-        return NetworkError(f"{host} answers, but not like a Hugging Face hub", "check HF_ENDPOINT and proxies")
-    return Unreachable(f"{host} cannot be reached: {_reason(error)}", again)
-
-
-def _reason(error: BaseException) -> str:
-    """Why nobody answered, in words."""
-    import socket
-    import ssl
-
-    kinds: dict[type[OSError], str] = {
-        socket.gaierror: "there is no network, or no such host",
-        ssl.SSLCertVerificationError: "its certificate is not trusted",
-        TimeoutError: "no answer in time",
-        ConnectionRefusedError: "it refuses the connection",
-        ConnectionError: "the connection was cut",
-    }
-    names = {
-        "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids it",
-        "ProxyError": "the proxy refuses",
-        "RemoteProtocolError": "the connection was cut",
-    }
-    name = type(error).__name__
-    cause = None if name in names else error
-    while cause is not None:
-        for kind, words in kinds.items():
-            if isinstance(cause, kind):
-                return words
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return names.get(name, name)
+    return HfApi(endpoint=network.endpoint())

@@ -5,14 +5,18 @@ in its guide "Understand caching"."""
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PART = ".gpt2.incomplete"  # the end of the name of a download that is under way, or was cut
+from gpt2cli.errors import Homeless, NetworkError, StorageError
+from gpt2cli.paths import PART, check_removable, textual, undeletable
+
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK = 1 << 20
 
@@ -38,25 +42,65 @@ class Downloaded:
     nbytes: int
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around an import of the client, which reads its variables then. Raises NetworkError for what it cannot read."""
+    try:
+        yield
+    except ValueError as error:
+        value = re.search("'(.+)'$", str(error))
+        text = value[1] if value else "\0"
+        names = sorted(name for name, given in os.environ.items() if name.startswith("HF_") and text in given)
+        raise NetworkError(
+            f"huggingface_hub cannot read {' or '.join(names) or 'one of the HF_ variables'}: {error}",
+            "unset it, or give it another value",
+        ) from None
+
+
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants
+    with importing():
+        from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def cache_folder(name: str) -> Path:
-    """Where the shared cache keeps a repository (it may not exist)."""
-    from huggingface_hub import constants
+def setting() -> str:
+    """The variable that moves the shared cache."""
+    return next((name for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") if os.environ.get(name)), "HF_HOME")
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+def root() -> Path:
+    """The shared cache (it may not exist). Raises Homeless, and StorageError where its path is not UTF-8."""
+    with importing():
+        from huggingface_hub import constants
+
+    if constants.HF_HUB_CACHE.startswith("~"):  # which the library would take for a folder's name
+        raise Homeless("the user has no home folder for downloads", "name one: HF_HOME=FOLDER")
+    return textual(Path(constants.HF_HUB_CACHE), setting())
+
+
+def check_writable() -> None:
+    """Raises StorageError where nothing can be downloaded into the shared cache."""
+    place = root()
+    while not os.access(place, os.F_OK) and place != place.parent:
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise StorageError(
+            f"nothing can be written to '{root()}'", f"name another folder for downloads: {setting()}=FOLDER"
+        )
+
+
+def cache_folder(name: str) -> Path:
+    """Where the shared cache keeps a repository (it may not exist). Raises as `root`."""
+    return root() / f"models--{name.replace('/', '--')}"
 
 
 def snapshot(repository: Repository) -> Path | None:
     """The folder of the revision in the shared cache, if it is there; no HTTP. It need not be complete."""
-    folder = cache_folder(repository.name)
     commit = repository.revision
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, Homeless):
+        folder = cache_folder(repository.name)
         if not (folder / "snapshots" / commit).is_dir():
             commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
         found = folder / "snapshots" / commit
@@ -94,7 +138,7 @@ def damaged(folder: Path) -> list[Path]:
     """The files of a snapshot whose bytes are not those that their blob's name says."""
     wrong = []
     for path in sorted(folder.rglob("*")):
-        name = path.resolve().name
+        name = _blob(path).name
         if path.is_file() and _HASH.fullmatch(name):
             if name not in file_hashes(path, git=len(name) == 40):
                 wrong.append(path)
@@ -106,25 +150,57 @@ def damaged(folder: Path) -> list[Path]:
 def drop_damaged(folder: Path) -> None:
     """Delete the damaged files of a snapshot, so that they are downloaded again. Raises OSError."""
     for path in damaged(folder):
-        path.resolve().unlink(missing_ok=True)
+        _blob(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
 
-def remove(name: str, commits: Iterable[str]) -> int:
-    """Delete revisions of a repository from the shared cache, never what another revision uses; returns the bytes."""
-    from huggingface_hub import constants, scan_cache_dir
+def _blob(path: Path) -> Path:
+    """What a file of a snapshot is a link to, in its repository; that in turn may be a link to a place which
+    repositories share, and where files have other names than their hash. Without links it is the file itself."""
+    return path.parent / path.readlink() if path.is_symlink() else path
 
-    cache = scan_cache_dir(constants.HF_HUB_CACHE)
-    # copies of a repository have the same commits: only this one is looked at
-    mine = frozenset(repo for repo in cache.repos if repo.repo_type == "model" and repo.repo_id == name)
-    cache = dataclasses.replace(cache, repos=mine)
-    known = {revision.commit_hash for repo in cache.repos for revision in repo.revisions}
-    strategy = cache.delete_revisions(*(known & set(commits)))
-    strategy.execute()
-    with contextlib.suppress(OSError):
-        for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
-            part.unlink()
-    return strategy.expected_freed_size
+
+def remove(revisions: Iterable[Repository]) -> int:
+    """Delete commits from the shared cache, all of them or none, never what another commit uses; returns how many
+    bytes are gone. Whoever calls holds the repositories' locks. Raises StorageError."""
+    with importing():
+        from huggingface_hub import scan_cache_dir
+        from huggingface_hub.utils import logging
+
+    revisions = set(revisions)
+    try:
+        cache = scan_cache_dir(root())
+    except OSError as error:
+        raise StorageError(
+            f"cannot read '{error.filename}': {error.strerror}", "make it readable, or move it out of the cache"
+        ) from None
+    strategies = []
+    sizes: dict[Path, int] = {}
+    for name in {one.name for one in revisions}:
+        # copies of a repository have the same commits: one at a time
+        mine = [repo for repo in cache.repos if repo.repo_type == "model" and repo.repo_id == name]
+        doomed = [one for repo in mine for one in repo.revisions if Repository(name, one.commit_hash) in revisions]
+        if not doomed:  # a branch without its commit, a file between the snapshots
+            raise StorageError(
+                f"what the cache has of '{name}' is in disorder, and huggingface_hub does not delete from it",
+                f"delete it whole: {cache_folder(name)}",
+            )
+        one_repository = dataclasses.replace(cache, repos=frozenset(mine))
+        strategies.append(one_repository.delete_revisions(*(one.commit_hash for one in doomed)))
+        sizes |= {file.blob_path.resolve(): file.size_on_disk for one in doomed for file in one.files}
+    paths = [path for one in strategies for path in (*one.repos, *one.snapshots, *one.refs, *one.blobs)]
+    for path in paths:
+        check_removable(path)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # what it cannot delete it only logs
+    for strategy in strategies:
+        strategy.execute()
+    for path in filter(os.path.lexists, paths):
+        raise undeletable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    for name in {one.name for one in revisions}:
+        with contextlib.suppress(OSError):
+            for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
+                part.unlink()
+    return sum(size for path, size in sizes.items() if not path.exists())
 
 
 def lock_path(name: str) -> Path:
@@ -135,18 +211,14 @@ def lock_path(name: str) -> Path:
 
 def leftovers() -> dict[Path, str]:
     """Cut downloads of ours in the shared cache, and whose they are."""
-    from huggingface_hub import constants
-
-    parts = sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*/blobs/*{PART}"))
+    parts = _found(f"models--*/blobs/*{PART}")
     return {part: _name_of(part.parent.parent) for part in parts}
 
 
 def downloaded() -> list[Downloaded]:
     """The revisions of GPT-2 models in the shared cache, complete or not."""
-    from huggingface_hub import constants
-
     found = []
-    for config in sorted(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")):
+    for config in _found("models--*/snapshots/*/config.json"):
         with contextlib.suppress(OSError, ValueError):
             raw = json.loads(config.read_text(encoding="utf-8"))
             if isinstance(raw, dict) and raw.get("model_type") == "gpt2":
@@ -154,6 +226,13 @@ def downloaded() -> list[Downloaded]:
                 name = _name_of(config.parent.parent.parent)
                 found.append(Downloaded(name, config.parent.name, config.parent, sum(sizes.values())))
     return found
+
+
+def _found(pattern: str) -> list[Path]:
+    try:
+        return sorted(root().glob(pattern))
+    except (OSError, Homeless):
+        return []
 
 
 def _name_of(folder: Path) -> str:

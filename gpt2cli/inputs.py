@@ -1,7 +1,6 @@
 """Arguments, stdin and files -> the prompt. Decides when stdin is read, which is rarely: a shell loop's stdin is never
 eaten, and an inherited pipe that stays open never hangs a command that has its prompt."""
 
-import codecs
 import contextlib
 import itertools
 import os
@@ -14,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.charsets import BLOCK, MAX_BYTES, Decoder, decoded
+from gpt2cli.errors import UsageError
 
 if TYPE_CHECKING:
     from gpt2cli.tokenizer import Tokenizer
 
-# More than any prompt: what comes from a pipe that never ends stops here.
-MAX_BYTES = 64 << 20
-# What is read at a time where the whole is not needed.
-BLOCK = 1 << 16
-
 _ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
+_HOW = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from nothing)'
+_ID = re.compile(r"[\s,\[\]]+")
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
 
 
@@ -43,7 +40,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
 
     - arguments are joined by one space (by nothing after white space); a `-` among them is stdin's text;
     - without arguments it is the file's text, or stdin's where stdin is no terminal;
-    - one newline at the end of stdin or of the file is dropped.
+    - one newline at the end of stdin or of the file is dropped; where nothing is left, there is no prompt.
 
     `escapes` reads \\n, \\t, \\xHH and the like in arguments. `note` gets a line when text waits on stdin unused.
     Raises UsageError and CannotMeet."""
@@ -54,7 +51,7 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
         )
     if file is not None and str(file) != "-":
         note_unused(note)
-        return read_file(file)
+        return _something(read_file(file), f"'{file}'")
     if not arguments:
         return _read_stdin(note)
     refuse_two_dashes(arguments)
@@ -66,6 +63,11 @@ def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, n
     if "-" not in arguments:
         note_unused(note)
     return text
+
+
+def read_context(file: Path) -> str:
+    """What precedes texts; it may be nothing. Raises UsageError and CannotMeet."""
+    return _read_stdin(lambda text: None) if str(file) == "-" else read_file(file)
 
 
 def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None], trimmed: bool = True) -> Iterator[str]:
@@ -88,21 +90,15 @@ def read_blocks(file: Path | None, *, command: str, note: Callable[[str], None],
 
 def _blocks(file: Path | None) -> Iterator[str]:
     source = "stdin" if file is None else f"'{file}'"
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    offset, more = 0, True
+    decoder = Decoder(source)
+    more = True
     with contextlib.ExitStack() as stack:
         try:
             stream: Any = sys.stdin.buffer if file is None else stack.enter_context(file.open("rb"))
             while more:
                 data = stream.read1(BLOCK)  # what is there: the rest may be a long time coming
                 more = bool(data)
-                place = offset - len(decoder.getstate()[0])
-                try:
-                    yield decoder.decode(data, final=not more)
-                except UnicodeDecodeError as reason:
-                    place += reason.start
-                    raise _not_utf8(source, reason.object[reason.start], place) from None
-                offset += len(data)
+                yield decoder.push(data, final=not more)
         except OSError as reason:
             raise _unreadable(file, reason) from None
 
@@ -190,6 +186,32 @@ def argument_text(text: str, *, escapes: bool) -> str:
     return _unescaped(_checked(text)) if escapes else _checked(text)
 
 
+def token_id(word: str) -> int | None:
+    """The id that a word is, if it is one."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 12 else None
+
+
+def id_words(blocks: Iterable[str]) -> Iterator[list[str]]:
+    """What stands between white space, commas and brackets in a text that comes in blocks: ids as --json prints them,
+    and as people write them."""
+    held = ""
+    for block in itertools.chain(blocks, [" "]):
+        *words, held = _ID.split(held + block)
+        yield [word for word in words if word]
+
+
+def token_ids(text: str) -> list[int]:
+    """The ids of --ids. Raises UsageError."""
+    how = "write token ids with spaces: --ids '464 3290'"
+    words = list(itertools.chain.from_iterable(id_words([text])))
+    if not words:
+        raise UsageError("--ids is empty", how)
+    ids = [token_id(word) for word in words]
+    if None in ids:
+        raise UsageError(f"--ids: '{words[ids.index(None)][:40]}' is not a token id", how)
+    return [one for one in ids if one is not None]
+
+
 def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
     """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id).
     Raises UsageError."""
@@ -202,8 +224,9 @@ def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool)
             equals = ""
         if not equals or not key:
             raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
-        if key.isascii() and key.isdigit():
-            token = int(key)
+        number = token_id(key)
+        if number is not None:
+            token = number
         else:
             quoted = len(key) > 2 and key[0] == key[-1] == '"'
             ids = tokenizer.encode(argument_text(key[1:-1] if quoted else key, escapes=escapes))
@@ -261,23 +284,27 @@ def file_text(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
     except OSError as reason:
         raise _unreadable(path, reason) from None
-    return _decoded(data, f"'{path}'")
+    return decoded(data, f"'{path}'")
 
 
 def _read_stdin(note: Callable[[str], None]) -> str:
-    how = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from nothing)'
     if sys.stdin is None or sys.stdin.closed:
-        raise UsageError("no prompt: stdin is closed", how)
+        raise UsageError("no prompt: stdin is closed", _HOW)
     if sys.stdin.isatty():
-        raise UsageError("no prompt", how)
+        raise UsageError("no prompt", _HOW)
     note_silence(note)
     try:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
     except OSError as reason:
-        raise UsageError(f"cannot read stdin: {reason.strerror}", how) from None
-    if not data:
-        raise UsageError("no prompt: stdin is empty", how)
-    return _without_newline(_decoded(data, "stdin"))
+        raise UsageError(f"cannot read stdin: {reason.strerror}", _HOW) from None
+    return _something(_without_newline(decoded(data, "stdin")), "stdin")
+
+
+def _something(text: str, source: str) -> str:
+    """What was read, if it is a prompt: nothing is more often a file that was not written than what somebody wants."""
+    if not text:
+        raise UsageError(f"no prompt: {source} is empty", _HOW)
+    return text
 
 
 def _unreadable(file: Path | None, reason: OSError) -> UsageError:
@@ -286,26 +313,8 @@ def _unreadable(file: Path | None, reason: OSError) -> UsageError:
     return UsageError(f"cannot read '{file}': {reason.strerror}", "check the path of the file")
 
 
-def _decoded(data: bytes, source: str) -> str:
-    if len(data) > MAX_BYTES:
-        raise CannotMeet(
-            f"{source} holds more than {MAX_BYTES >> 20} MB",
-            "only the end can be used: tail -c 10000 FILE | gpt2",
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as reason:
-        raise _not_utf8(source, data[reason.start], reason.start) from None
-
-
 def _without_newline(text: str) -> str:
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
-
-
-def _not_utf8(source: str, byte: int, offset: int) -> CannotMeet:
-    return CannotMeet(
-        f"{source} is not UTF-8: byte {byte:#04x} at offset {offset}", "convert it: iconv -f LATIN1 -t UTF-8"
-    )
 
 
 def note_silence(note: Callable[[str], None]) -> None:

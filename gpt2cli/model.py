@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2cli import sources, store, tokenizer
+from gpt2cli import sources, store, tokenizerfiles
 from gpt2cli.engine import Engine
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export import DEVICES
@@ -35,12 +35,20 @@ class Model:
     scheduler: Scheduler
 
     @property
-    def end(self) -> int | None:
-        """The end-of-text token: config.json's, else the one named <|endoftext|>."""
-        configured = self.engine.facts.end
-        end = self.tokenizer.end if configured is None else configured
-        # some tokenizers have more ids than their model
-        return end if end is not None and end < self.engine.vocabulary else None
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a text: generation_config.json's or config.json's, else the one named <|endoftext|>."""
+        named = () if self.tokenizer.end is None else (self.tokenizer.end,)
+        # some tokenizers have more ids than their model, and some graphs fewer than their config.json says
+        return tuple(token for token in self.engine.facts.ends or named if token < self.engine.vocabulary)
+
+    @property
+    def start(self) -> int | None:
+        """The token that stands before a text: the same files' bos_token_id, else an end token, which in GPT-2's own
+        training separates texts."""
+        start = self.engine.facts.start
+        if start is not None and start < self.engine.vocabulary:
+            return start
+        return next(iter(self.ends), None)
 
 
 def load(
@@ -62,12 +70,12 @@ def load(
     listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is
     CUDA where that works; `alternating` is for two models that run in turns. With `text` false a model without a
     tokenizer is opened too: its ids are its text. Raises UserError."""
-    listing = None
+    listing, note = None, listener.note
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
-    preparing = partial(
-        prepare, sources.resolve(name), precision, listener, prefer=source, offline=offline, listing=listing
-    )
+        note = store.SILENT.note
+    found = sources.resolve(name, note)
+    preparing = partial(prepare, found, precision, listener, prefer=source, offline=offline, listing=listing)
     opening = partial(_engine, threads=threads, alternating=alternating)
     runnable, why_cpu = preparing(device=device)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
@@ -139,9 +147,9 @@ def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
     folder = runnable.folder
-    if runnable.graph and not tokenizer.present(folder):
+    if runnable.graph and not tokenizerfiles.present(folder):
         folder = runnable.graph.parent
-    return Tokenizer(folder) if text or tokenizer.present(folder) else IdsAsText()
+    return Tokenizer(folder) if text or tokenizerfiles.present(folder) else IdsAsText()
 
 
 # Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.

@@ -1,5 +1,6 @@
 """Every shared option, declared once: its names, its environment variable, its help."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,14 @@ Values = list[tuple[str, str]]  # what could be completed, and what to say of it
 def _models(incomplete: str) -> Values:
     # all of these read small files, and none of them imports a library
     from gpt2cli import catalog, exports, hubcache
+    from gpt2cli.errors import UserError
 
     known = {name: catalog.find(name) for name in catalog.names()}
     repositories = {entry.repository for entry in known.values()}
-    cached = {one.model: "exported" for one in exports.cached() if not one.stale}
-    cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
+    cached: dict[str, str] = {}
+    with contextlib.suppress(UserError):  # caches that cannot be; the next command says so
+        cached |= {one.model: "exported" for one in exports.cached() if not one.stale}
+        cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
     others = {name: said for name, said in sorted(cached.items()) if name not in known and name not in repositories}
     said = {name: entry.description for name, entry in known.items()} | others
     return [(name, text) for name, text in said.items() if name.startswith(incomplete)]
@@ -121,7 +125,7 @@ Context = Annotated[
 ]
 Start = Annotated[
     bool,
-    typer.Option("--start/--no-start", help="Score the first token, given <|endoftext|> where the model has it."),
+    typer.Option("--start/--no-start", help="Score the first token, given the start token where the model has one."),
 ]
 Stride = Annotated[
     int | None,
@@ -201,7 +205,7 @@ MaxTokens = Annotated[
         help="Tokens to generate; -1: until interrupted.",
     ),
 ]
-MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not choose <|endoftext|> before N tokens.")]
+MinTokens = Annotated[int, typer.Option(metavar="N", min=0, help="Do not end the text before N tokens.")]
 MaxLength = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Tokens of prompt and text together.", show_default=False),
@@ -225,7 +229,7 @@ Stop = Annotated[
         show_default=False,
     ),
 ]
-IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Never choose <|endoftext|>.")]
+IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Never choose an end token.")]
 Keep = Annotated[
     int,
     typer.Option(

@@ -1,11 +1,18 @@
 """Where things live on this machine: the package's own data, the cache, and the config file."""
 
+import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-from gpt2cli.errors import CorruptFile
+from gpt2cli.errors import CorruptFile, Homeless, StorageError
 
+PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache that is under way, or was cut
 _PACKAGE = Path(__file__).parent
+# How a pointer begins, and how large it may be (docs/spec.md of git-lfs).
+_POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1024
+SMALL = 1 << 26  # bytes of a file that is read whole; the largest vocabularies have half of it
 
 
 def data(name: str) -> Path:
@@ -14,34 +21,53 @@ def data(name: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
-def cache() -> Path:
-    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet."""
-    override = os.environ.get("GPT2_CACHE")
-    if override:
-        return user_path(override)
-    import platformdirs  # 15 ms, and the built-in model never needs it
+def settle_home() -> None:
+    """Let a HOME that is no path from the root be none, for every library: each of them reads it in its own way."""
+    if os.name == "posix" and not os.environ.get("HOME", "/").startswith("/"):
+        del os.environ["HOME"]
 
-    return Path(platformdirs.user_cache_dir("gpt2cli", appauthor=False))
+
+def home() -> Path:
+    """The user's own folder. Raises Homeless."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise Homeless("the user has no home folder", "name one: HOME=FOLDER") from None
+
+
+def cache() -> Path:
+    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises Homeless, as the next two, and
+    StorageError where its path is not UTF-8."""
+    return textual(_own("GPT2_CACHE", "cache", "FOLDER"), "GPT2_CACHE")
 
 
 def config() -> Path:
     """The config file, $GPT2_CONFIG or in the platform's config folder. It may not exist."""
-    override = os.environ.get("GPT2_CONFIG")
-    if override:
-        return user_path(override)
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("gpt2cli", appauthor=False)) / "config.toml"
+    place = _own("GPT2_CONFIG", "config", "FILE")
+    return place if os.environ.get("GPT2_CONFIG") else place / "config.toml"
 
 
 def state() -> Path:
     """Our own folder for what is remembered between runs, $GPT2_STATE or the platform's. It may not exist yet."""
-    override = os.environ.get("GPT2_STATE")
-    if override:
-        return user_path(override)
-    import platformdirs
+    return _own("GPT2_STATE", "state", "FOLDER")
 
-    return Path(platformdirs.user_state_dir("gpt2cli", appauthor=False))
+
+def _own(variable: str, kind: str, what: str) -> Path:
+    named = os.environ.get(variable)
+    if named:
+        path = user_path(named)
+        if str(path).startswith("~"):
+            raise StorageError(f"{variable}={named}: there is no such home folder", "name the path from the root")
+        return path
+    import platformdirs  # 15 ms, and the built-in model never needs it
+
+    try:
+        path = Path(getattr(platformdirs, f"user_{kind}_dir")("gpt2cli", appauthor=False))
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():
+        raise Homeless(f"the user has no home folder, and {variable} is not set", f"name one: {variable}={what}")
+    return path
 
 
 def user_path(name: str) -> Path:
@@ -52,23 +78,122 @@ def user_path(name: str) -> Path:
         return Path(name)
 
 
+def is_text(path: Path) -> bool:
+    """Whether it is UTF-8, which is all that the libraries take for a path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def textual(folder: Path, setting: str) -> Path:
+    """The folder of a cache that `setting` can move. Raises StorageError where its path is not UTF-8."""
+    if not is_text(folder):
+        raise StorageError(f"the path of the cache, '{folder}', is not UTF-8 text", f"set {setting} to another folder")
+    return folder
+
+
 def exports() -> Path:
     """Where exported graphs are kept."""
     return cache() / "exports"
 
 
-def contained(path: Path, folder: Path) -> Path:
-    """`path`, a file of the checkpoint in `folder`, links followed no further than the checkpoint goes.
+def check_removable(path: Path) -> None:
+    """Whether a file, or a folder and all that is in it, can be deleted: what can be renamed, and is renamed back, can.
 
-    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it. Raises CorruptFile
-    for a link to anything else: a checkpoint from a stranger could name a file of ours, to be copied and shown."""
+    Neither permissions, nor a disk that is read-only, nor a file that Windows has open allow that. Raises
+    StorageError, with everything where it was."""
+    entries = [path]
     try:
-        target, home = path.resolve(), folder.resolve()
-        if home.parent.name == "snapshots":
-            home = home.parent.parent
-        inside = target.is_relative_to(home)
+        if path.is_dir() and not path.is_symlink():
+            for folder, folders, files in os.walk(path, onerror=_refuse):
+                entries += [Path(folder, name) for name in (*folders, *files)]
+        for entry in entries:
+            aside = entry.with_name(f"{entry.name}{PART}")
+            try:
+                entry.rename(aside)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    aside.rename(entry)
+    except OSError as error:
+        raise undeletable(error.filename, error) from None
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def undeletable(path: object, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot delete '{path}': {error.strerror or error}",
+        "make its folder writable and close what has it open, or let its owner delete it",
+    )
+
+
+def contained(path: Path, folder: Path) -> Path:
+    """`path`, a file of the model in `folder`, fit to be opened. What is not there is whoever opens it to tell.
+
+    A snapshot of the hub's cache consists of links to its repository's blobs, which belong to it; so do the blobs that
+    repositories share, to which those may be links. Raises CorruptFile for a link to anything else (a checkpoint from a
+    stranger could name a file of ours, to be copied and shown), for what is no file (a pipe would be waited for), and
+    for what Git LFS left in a file's place."""
+    try:
+        target = path.resolve()
+        inside = any(target.is_relative_to(home) for home in _homes(folder.resolve()))
+        odd = target.exists() and not target.is_file()
     except (OSError, RuntimeError, ValueError):  # links in a circle, or where nobody may look, or no path at all
-        inside = False
+        inside = odd = False
     if not inside:
         raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")
+    if odd:
+        raise CorruptFile(f"'{path}' is a pipe, a device or a folder, not a file", "put the file itself in its place")
+    if _is_pointer(path):
+        raise CorruptFile(
+            f"'{path}' is a pointer of Git LFS: the file itself has not been fetched", "in its repository: git lfs pull"
+        )
     return path
+
+
+def _homes(folder: Path) -> list[Path]:
+    """Where the files of a resolved folder may lie: in it, and for a snapshot of the hub's cache (or a folder in one,
+    as onnx/) among the blobs of its repository, or those that repositories share."""
+    for place in (folder, *folder.parents):
+        repository = place.parent.parent
+        if place.parent.name == "snapshots" and repository.name.startswith("models--"):
+            return [folder, repository / "blobs", repository.parent / "blobs"]
+    return [folder]
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        if path.stat().st_size > _POINTER_SIZE:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
+def check_small(path: Path) -> None:
+    """Raises CorruptFile where a file of a checkpoint is too large to be read whole, or not fit to be opened."""
+    try:
+        size = contained(path, path.parent).stat().st_size
+        if size > SMALL:
+            raise ValueError(f"{size:,} bytes are too many")
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+
+
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a checkpoint; None where there is no file. Raises CorruptFile."""
+    if not os.path.lexists(path):
+        return None
+    check_small(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    return value

@@ -73,7 +73,7 @@ def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits
     from gpt2cli.export.checkpoint import Checkpoint
 
     engine = Engine(export)
-    ids = _calibration(export, engine)
+    ids = _calibration(checkpoint, engine)
     bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     try:
         got = engine.feed([ids[:-1]], every=True)
@@ -116,12 +116,13 @@ def _log_softmax(logits: "np.ndarray") -> "np.ndarray":
 
 def _calibration(folder: Path, engine: "Engine") -> list[int]:
     """The tokens of the calibration text; without a tokenizer, tokens spread over the vocabulary by a fixed rule."""
-    from gpt2cli import tokenizer
+    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizerfiles import present
 
     count = min(TOKENS + 1, engine.window)
-    if tokenizer.present(folder):
+    if present(folder):
         text = (paths.data("models") / "calibration.txt").read_text(encoding="utf-8")
-        ids = [token for token in tokenizer.Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
+        ids = [token for token in Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
         if len(ids) > 1:
             return ids
     return [(7919 * number + 13) % engine.vocabulary for number in range(max(count, 2))]

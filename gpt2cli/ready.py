@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2cli.engine import CHUNK, Engine, Facts, Ids, Logits, checked
 from gpt2cli.errors import CorruptFile, UnknownModel
-from gpt2cli.export import VERSION
+from gpt2cli.export import CONTRACT
 from gpt2cli.export.checkpoint import read_config
 from gpt2cli.sessions import open_session, out_of_memory
 
@@ -62,7 +62,7 @@ class ReadyEngine(Engine):
         vocabulary = (_shape(outputs["logits"]) or [None])[-1]
         vocabulary = vocabulary if isinstance(vocabulary, int) else config.vocab_size
         self.facts = Facts(
-            version=VERSION,
+            version=CONTRACT,
             precision=self._precision(),
             weight_bits=8,
             layers=len(self._caches) // 2 or config.n_layer,
@@ -70,7 +70,8 @@ class ReadyEngine(Engine):
             head_size=size if isinstance(size, int) else config.head_size,
             positions=config.n_positions,
             vocabulary=vocabulary,
-            end=config.eos_token_id if config.eos_token_id is not None and config.eos_token_id < vocabulary else None,
+            ends=config.eos_token_ids,
+            start=config.bos_token_id,
         )
         self.chunk = CHUNK if self._caches else self.window
         self.reset()

@@ -97,9 +97,10 @@ class Scorer:
         top: int | None = None,
     ) -> None:
         """`context` precedes each text and is not scored; one that fills the window is cut to its last
-        (window - stride) tokens, which is what a window that has moved on keeps. With `start` the end-of-text token
-        precedes all, where the model has one, so that a first token is scored too. `stride` is half the window unless
-        given. With `top`, ranks and so many of the best tokens. Raises UsageError."""
+        (window - stride) tokens, which is what a window that has moved on keeps. With `start` the model's start token
+        precedes all, where it has one, so that a first token is scored too: in training it stood before each text, and
+        `generate` begins a text from nothing with it. `stride` is half the window unless given. With `top`, ranks and
+        so many of the best tokens. Raises UsageError."""
         self._model, self._top = model, top
         window = model.engine.window
         self.stride = max(1, window // 2) if stride is None else stride
@@ -108,7 +109,7 @@ class Scorer:
                 f"`stride` {self.stride} does not fit the window of {window} tokens", f"choose 1 to {window - 1}"
             )
         model.engine.check_ids(context)
-        before = [model.end] if start and model.end is not None else []
+        before = [model.start] if start and model.start is not None else []
         if len(before) + len(context) >= window:
             context = context[len(context) - (window - self.stride - len(before)) :]
         self.context = len(context)  # tokens of it that count

@@ -14,7 +14,9 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Linux and macOS; it has to come before the import
 import onnxruntime
 
+from gpt2cli import graphs
 from gpt2cli.errors import CannotMeet, CorruptFile
+from gpt2cli.paths import contained
 
 onnxruntime.disable_telemetry_events()  # Windows
 
@@ -46,8 +48,10 @@ def open_session(
 ) -> Any:
     """An onnxruntime.InferenceSession. `saturates`: products of the graph's bytes may exceed 16 bits. `alternating`:
     another session runs in turns with this one, and its threads would wait for work on the processors of the other's
-    (a third of the time of two models on 2 cores; alone, waiting so is 8 % faster). Raises CorruptFile, and
-    CannotMeet where memory is lacking."""
+    (a third of the time of two models on 2 cores; alone, waiting so is 8 % faster). Raises CorruptFile, also for a file
+    that reads others outside its folder, and CannotMeet where memory is lacking."""
+    if isinstance(graph, Path):
+        graphs.check(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong arrives as an exception
@@ -95,7 +99,7 @@ def _first_line(error: Exception) -> str:
 def weight_bits(path: Path) -> int:
     """Facts.weight_bits of an export, before there is a session that could tell."""
     try:
-        return 7 if b'"weight_bits": 7' in path.read_bytes() else 8
+        return 7 if b'"weight_bits": 7' in contained(path, path.parent).read_bytes() else 8
     except OSError:
         return 8  # opening the session tells what is wrong
 

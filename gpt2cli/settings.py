@@ -88,7 +88,7 @@ def current(context: typer.Context) -> list[Setting]:
             value, _ = option.handle_parse_result(inner, {}, [])
             source = inner.get_parameter_source(key)
         origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
-        place = {"environment": str(option.envvar), "file": config.place(key)}.get(origin, "")
+        place = config.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
         settings.append(Setting(key, value, origin, place))
     return settings
 

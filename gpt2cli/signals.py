@@ -1,4 +1,5 @@
-"""Signals in the main thread: SIGINT and SIGTERM as KeyboardInterrupt and Terminated, and times when they wait.
+"""Signals in the main thread: SIGINT as KeyboardInterrupt, those that ask to leave as Terminated, and times when they
+wait.
 
 Not in the middle of an import: what is raised there, a library may turn into an error of its own, or drop."""
 
@@ -12,16 +13,20 @@ from gpt2cli.errors import Terminated
 
 Handler = Callable[[int, FrameType | None], Any]
 
-LEAVING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# kill; the terminal is closed (Windows calls that SIGBREAK); a limit of CPU time, before the one that kills. SIGQUIT is
+# not among them: it is for those who want an end at any price.
+_NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK", "SIGXCPU")
+HANGUP = getattr(signal, "SIGHUP", 1)
+_LEAVING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _AGAIN = 0.01  # seconds; then the import may be done
 
 
 def listen() -> None:
-    """From now on. A SIGINT that is ignored, as in a shell's background, stays so."""
+    """From now on. What is ignored stays so: SIGINT in a shell's background, SIGHUP under nohup."""
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        signal.signal(signal.SIGTERM, _stop)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _stop)
+        for number in (signal.SIGINT, *_LEAVING):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -32,13 +37,18 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     leave_undisturbed()
-    raise Terminated
+    raise Terminated(number)
 
 
 def leave_undisturbed() -> None:
     """From now on nobody is asked to leave again: what is tidied up or saved meanwhile is not interrupted."""
-    for number in LEAVING:
+    for number in _LEAVING:
         signal.signal(number, signal.SIG_IGN)
+
+
+def leaving() -> list[int]:
+    """The signals that ask to leave, without those that are ignored."""
+    return [number for number in _LEAVING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -77,4 +87,4 @@ def once() -> Iterator[None]:
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:
     """No signal that can be ignored is heard."""
-    return handled(signal.SIG_IGN, signal.SIGINT, *LEAVING)
+    return handled(signal.SIG_IGN, signal.SIGINT, *_LEAVING)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt2cli import catalog, graphs, hubcache, paths
 from gpt2cli.errors import CorruptFile, UnknownModel
-from gpt2cli.export import TOKENIZER_FILES
+from gpt2cli.export import SETTINGS
 from gpt2cli.hubcache import Repository
 
 _ON_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -40,13 +40,16 @@ class Source:
         return self.entry.name if self.entry else str(self.folder and self.folder.resolve())
 
 
-def resolve(name: str) -> Source:
-    """A name of the catalogue, a folder, or owner/name[@revision] on the hub. Raises UnknownModel."""
+def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Source:
+    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, or
+    owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
     if not name:
         raise UnknownModel("the model's name is empty", "give one: -m tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
     if word in catalog.names():
         entry = catalog.find(word)
+        if _is(Path(name), stat.S_ISDIR):
+            note(f"{name} is the model of the catalogue; the folder of this name is ./{name}")
         if entry.repository is None:
             if revision not in ("", entry.revision):
                 raise UnknownModel(f"'{word}' is built in, with one revision: {entry.revision}", f"use -m {word}")
@@ -54,8 +57,11 @@ def resolve(name: str) -> Source:
         return Source(name, repository=Repository(entry.repository, revision or entry.revision), entry=entry)
     folder = paths.user_path(name)
     if _is(folder, stat.S_ISDIR):
-        if not _is_text(path := str(folder.resolve())):
+        if not paths.is_text(path := folder.resolve()):
             raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
+        match = _ON_HUB.fullmatch(name)
+        if match and hubcache.snapshot(other := Repository(match[1], match[2] or "main")):
+            note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
@@ -119,7 +125,7 @@ def key(source: Source, folder: Path | None) -> str:
         return folder.name
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in ("config.json", *TOKENIZER_FILES):
+        if path.suffix in (".safetensors", ".bin") or path.name in SETTINGS:
             try:
                 status = path.stat()
             except OSError as error:
@@ -128,15 +134,6 @@ def key(source: Source, folder: Path | None) -> str:
                 ) from None
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _is_text(name: str) -> bool:
-    """Whether it is UTF-8, which is all that the libraries take for a path."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:

@@ -1,5 +1,6 @@
 """From a model's name to files that an engine runs: found, downloaded and exported where they are not cached."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from gpt2cli import exports, graphs, hub, hubcache, sources
 from gpt2cli.catalog import BUILT_IN
-from gpt2cli.errors import UnknownModel, Unreachable, UsageError, UserError
-from gpt2cli.export import PRECISIONS, TOKENIZER_FILES
+from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UsageError, UserError
+from gpt2cli.export import PRECISIONS, SETTINGS, formats, notes
 from gpt2cli.hub import Listing
+from gpt2cli.hubcache import Repository
 from gpt2cli.sources import Source
 
 DEFAULT = "gpt2"
@@ -49,21 +51,22 @@ class Runnable:
 
 def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, Listing | None]:
     """The model that answers where nobody named one: gpt2 where it is cached or can be downloaded, else the built-in
-    model, of which a warning tells. Raises NetworkError where the hub answers with a refusal."""
+    model, of which a warning tells. Raises NetworkError where the hub refuses, or a setting is wrong."""
     source = sources.resolve(DEFAULT)
     assert source.repository is not None
     if _exported(source, precision) or sources.complete(source, "auto"):
         return DEFAULT, None
-    reason, listing = "the hub is switched off", None
+    reason, way, listing = "the hub is switched off", f"gpt2 pull {DEFAULT}, when online", None
     if not (offline or hubcache.offline()):
         try:
+            hubcache.check_writable()
             listing = hub.look(source.repository)
         except Unreachable as error:
             reason = error.message
+        except StorageError as error:
+            reason, way = error.message, error.hint
     if listing is None:
-        listener.warn(
-            f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers (gpt2 pull {DEFAULT}, when online)"
-        )
+        listener.warn(f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers ({way})")
         return BUILT_IN, None
     size = download_size(listing, precision)
     listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; -m {BUILT_IN} is built in")
@@ -93,8 +96,6 @@ def ensure(
     check_choices(precision, prefer)
     own = exports.own_precision(source.folder) if source.folder else None
     if source.folder and own and precision in ("auto", own):
-        if source.entry is None:  # the built-in model is ours
-            graphs.check(source.folder / "model.onnx", source.folder)
         return Runnable(source.folder, revision=source.revision)
     if prefer != "onnx" and (found := _exported(source, precision)):
         return Runnable(found.folder, revision=found.revision)
@@ -109,7 +110,7 @@ def ensure(
             raise _no_graph(source)
     made = _make(source, folder, "int8" if precision == "auto" else precision, revision, listener)
     if precision == "auto" and not _passed(made):
-        made = _make(source, folder, "fp32", revision, listener)
+        made = _make(source, folder, "fp32", revision, listener, told=True)
     return Runnable(made.folder, revision=revision)
 
 
@@ -131,11 +132,16 @@ def _no_graph(source: Source) -> UnknownModel:
     return UnknownModel(f"'{source.name}' has no ready-made ONNX export", "leave out --source onnx")
 
 
-def _make(source: Source, folder: Path, precision: str, revision: str | None, listener: Listener) -> exports.Export:
+def _make(
+    source: Source, folder: Path, precision: str, revision: str | None, listener: Listener, *, told: bool = False
+) -> exports.Export:
+    """`told`: what there is to note of the checkpoint has been."""
     target = exports.folder_for(source.model, precision, sources.key(source, folder))
     with exports.lock(source.model, listener.note):
         found = exports.read(target)  # another process may have made it while we waited
-        if found is None:
+        if found is None or found.lacks(folder):
+            for text in [] if told else notes(folder):
+                listener.note(f"{source.name}: {text}")
             found = exports.make(
                 folder,
                 target,
@@ -196,6 +202,7 @@ def _download(
                 f"'{source.name}' is not downloaded, and the hub is switched off",
                 f"once with a network: gpt2 pull {source.name}; or use the built-in model: -m {BUILT_IN}",
             )
+        hubcache.check_writable()
         listing = hub.look(repository)
     wanted = _wanted(listing.files, prefer, precision)
     if "config.json" not in listing.files or not wanted:
@@ -203,10 +210,11 @@ def _download(
             raise _other_precisions(source, precision)
         if "config.json" in listing.files and prefer == "onnx":
             raise _no_graph(source)
+        formats.refuse_named(str(repository), listing.files)
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with exports.lock(source.model, listener.note, hubcache.lock_path(repository.name)):
+    with exports.lock(source.model, listener.note, repository.name):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:
@@ -217,7 +225,8 @@ def _download(
             _check_architecture(folder)
         except UserError as error:
             if not known:
-                hubcache.remove(repository.name, [listing.commit])
+                with contextlib.suppress(StorageError):  # that it stays is no reason to hide what it is
+                    hubcache.remove([Repository(repository.name, listing.commit)])
             raise type(error)(error.message.replace(str(folder), source.name), error.hint) from None
 
         def told(done: int, total: int) -> None:
@@ -242,10 +251,10 @@ def _wanted(names: Iterable[str], prefer: str, precision: str) -> list[str]:
     weights = next(
         found for pattern in sources.WEIGHTS if (found := [name for name in names if pattern.fullmatch(name)])
     )
-    tokenizer = [name for name in TOKENIZER_FILES if name in names]
-    if "tokenizer.json" in names:
-        tokenizer = ["tokenizer.json"]
-    return ["config.json", *tokenizer, *weights]
+    settings = [name for name in SETTINGS if name in names]
+    if "tokenizer.json" in names:  # which says the same as these, in a third of the time
+        settings = [name for name in settings if name not in ("vocab.json", "merges.txt")]
+    return [*settings, *weights]
 
 
 def _exported(source: Source, precision: str) -> exports.Export | None:
@@ -257,10 +266,12 @@ def _exported(source: Source, precision: str) -> exports.Export | None:
         # without int8 it is not known whether that would pass: only a checkpoint that is gone makes fp32 the answer
         return _exported(source, "fp32") if int8 or not sources.complete(source, "checkpoint") else None
     if source.repository is None:
-        return exports.read(exports.folder_for(source.model, precision, sources.key(source, source.folder)))
+        return exports.find(source.model, precision, sources.key(source, source.folder))
     snapshot, revision = hubcache.snapshot(source.repository), source.repository.revision
     commit = snapshot.name if snapshot else revision
-    found = exports.read(exports.folder_for(source.model, precision, commit))
+    found = exports.find(source.model, precision, commit)
+    if found and snapshot and found.lacks(snapshot) and sources.whole(snapshot, "checkpoint"):
+        return None
     if found or snapshot or re.fullmatch("[0-9a-f]{40}", revision):
         return found
     # the download was removed, and with it what the branch points at

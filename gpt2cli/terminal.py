@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2cli.errors import BrokenPipe, StorageError
+from gpt2cli.errors import BrokenPipe, StorageError, Terminated
+from gpt2cli.signals import HANGUP
 
 
 def stdout_is_terminal() -> bool:
@@ -76,15 +77,17 @@ class Output:
             path = None
         self._path = path
         self._part: Path | None = None
+        self._on_terminal = path is None and stdout_is_terminal()
         self._dim: tuple[str, str] | None = None
-        self._rest = memoryview(b"")  # whose slices cost nothing, however much there is
+        # what is to be written (slices of a view cost nothing, however much there is), and how much of it was
+        self._pending: tuple[memoryview, list[int | None]] = memoryview(b""), []
         if path is None:
             if sys.stdout is None:
                 raise StorageError("stdout is closed", "open it, or send it elsewhere: gpt2 ... > FILE")
             sys.stdout.flush()
             # without a buffer an interrupted write has either been done or not begun
             self._file: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
-            self._dim = _codes(dim=True) if stdout_is_terminal() or os.environ.get("FORCE_COLOR") else None
+            self._dim = _codes(dim=True) if self._on_terminal or os.environ.get("FORCE_COLOR") else None
             return
         try:
             number = _descriptor(path)
@@ -96,7 +99,8 @@ class Output:
                 target = path.resolve()  # a link stays a link
                 if target.exists() and not os.access(target, os.W_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                number, name = tempfile.mkstemp(prefix=".gpt2-", dir=target.parent)
+                beside = target.parent if os.access(target.parent, os.W_OK) or not target.exists() else None
+                number, name = tempfile.mkstemp(prefix=".gpt2-", dir=beside)
                 self._file, self._part, self._path = os.fdopen(number, "wb", 0), Path(name), target
         except OSError as reason:
             raise self._failed(reason) from None
@@ -110,14 +114,20 @@ class Output:
             text = text.join(self._dim)
         try:
             octets = text.encode(errors="surrogateescape")  # names of files may be any bytes
-            self._rest = memoryview(b"".join((self._rest, octets)))
-            while self._rest:
-                written: int | None = self._file.write(self._rest[:_ATOMIC])
-                if written is None:  # somebody has made it non-blocking, and the reader is slow
+            self._pending = memoryview(b"".join((self._left(), octets))), []
+            while rest := self._left():
+                sent: list[int | None] = []
+                self._pending = rest, sent
+                # writes and remembers it in one step, between whose parts no signal raises
+                sent.extend(map(self._file.write, [rest[:_ATOMIC]]))
+                if sent == [None]:  # somebody has made it non-blocking, and the reader is slow
                     time.sleep(0.01)
-                self._rest = self._rest[written or 0 :]
         except OSError as reason:
             raise self._failed(reason) from None
+
+    def _left(self) -> memoryview:
+        rest, sent = self._pending
+        return rest[sum(filter(None, sent)) :]
 
     def __enter__(self) -> "Output":
         return self
@@ -143,11 +153,18 @@ class Output:
                 mask = os.umask(0)
                 os.umask(mask)
                 self._part.chmod(self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
-                self._part.replace(self._path)
+                try:
+                    self._part.replace(self._path)
+                except OSError:  # the name of a file that is mounted, or lies in somebody else's folder, stays
+                    if not self._path.exists():
+                        raise
+                    shutil.copyfile(self._part, self._path)
         except OSError as reason:
             raise self._failed(reason) from None
 
-    def _failed(self, reason: OSError) -> StorageError | BrokenPipe:
+    def _failed(self, reason: OSError) -> StorageError | BrokenPipe | Terminated:
+        if self._on_terminal and reason.errno == errno.EIO:  # it is closed, and its signal under way or ignored
+            return Terminated(HANGUP)
         # Windows says EINVAL where the reader of a pipe has gone
         if isinstance(reason, BrokenPipeError) or (os.name == "nt" and reason.errno == errno.EINVAL):
             return BrokenPipe()

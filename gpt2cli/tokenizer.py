@@ -1,18 +1,22 @@
-"""Text <-> ids, and TextStream: ids -> whole characters. The only room that knows the tokenizers library."""
+"""Text <-> ids, and TextStream: ids -> whole characters. Every call of the tokenizers library is here or in
+tokenizerfiles.py and cuts.py, which serve this room only."""
 
 import codecs
-import json
-import re
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as _Tokenizer
+from tokenizers import decoders
 
+from gpt2cli import tokenizerfiles
+from gpt2cli.cuts import Cuts
 from gpt2cli.errors import CorruptFile
-from gpt2cli.paths import contained
-
-END = "<|endoftext|>"
+from gpt2cli.tokenizerfiles import END
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -24,10 +28,10 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
-_WORD_GAP = re.compile(r"\S(?= \S)")
 # Characters that IdStream encodes at a time, and the words at their end that wait for what follows.
 _BLOCK = 1 << 16
 _TAIL = 8
+_LONG = 1 << 10  # tokens of a word that is cut inside
 
 
 class Tokenizer:
@@ -35,17 +39,11 @@ class Tokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises CorruptFile where the folder has no tokenizer, a broken one, or one that is not byte-level."""
-        try:
-            self._tokenizer = _load(folder)
-        except CorruptFile:
-            raise
-        except BaseException as error:  # the library raises bare Exception, and where Rust panics less than that
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise CorruptFile(
-                f"cannot read the tokenizer in '{folder}': {error}",
-                "the file is truncated or corrupt: download it again",
-            ) from None
+        with _library(
+            f"cannot read the tokenizer in '{folder}'", "the file is truncated or corrupt: download it again"
+        ):
+            self._tokenizer = tokenizerfiles.load(folder)
+        self._folder = folder
         if not isinstance(self._tokenizer.decoder, decoders.ByteLevel):
             kind = type(self._tokenizer.decoder).__name__
             raise CorruptFile(
@@ -54,10 +52,10 @@ class Tokenizer:
             )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._panics = tokenizerfiles.has_patterns(self._tokenizer)
         # these are written as themselves, not in the byte alphabet
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: content.content.encode() for token, content in added.items()}
-        self._longest: int | None = None
 
     @property
     def end(self) -> int | None:
@@ -65,54 +63,82 @@ class Tokenizer:
         token: int | None = self._tokenizer.token_to_id(END)
         return token
 
+    @cached_property
+    def _cuts(self) -> Cuts:
+        with self._working():
+            return Cuts(self._tokenizer, self.bytes_of)
+
+    def _working(self) -> AbstractContextManager[None]:
+        return _library(f"the tokenizer in '{self._folder}' fails on this text", "use another tokenizer")
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Nothing is put before or after. With `special`, <|endoftext|> in the text is the token of that name;
-        otherwise it is ordinary text."""
-        self._tokenizer.encode_special_tokens = not special
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        """Nothing is put before or after. With `special`, special tokens such as <|endoftext|> in the text are the
+        tokens of these names; otherwise they are ordinary text. Raises CorruptFile where the tokenizer fails."""
+        ids: list[int] = self._encoded(text, special).ids
         return ids
+
+    def _encoded(self, text: str, special: bool) -> Any:
+        with self._working(), _silence() if self._panics else nullcontext():
+            self._tokenizer.encode_special_tokens = not special
+            return self._tokenizer.encode(text, add_special_tokens=False)
 
     def encode_ends(self, text: str, first: int, last: int, *, special: bool = False) -> tuple[list[int], bool]:
         """The first `first` and the last `last` of the ids of `text`, and whether that is less than all.
 
         The same ids as `encode` gives, but what lies far between the ends is not encoded: megabytes cost no more than
-        a window."""
-        reach = (first + last) * self._longest_token()
-        if len(text) > 4 * reach + 1000 and self._splits_before_space():
-            head = _WORD_GAP.search(text, first * self._longest_token())
-            tail = _WORD_GAP.search(text, len(text) - 2 * reach - 1000, len(text) - reach)
-            if head and tail and head.end() < tail.end():
-                before = self.encode(text[: head.end()], special=special) if first else []
-                after = self.encode(text[tail.end() :], special=special)
-                return before[:first] + after[len(after) - last :], True
-        ids = self.encode(text, special=special)
-        if len(ids) <= first + last:
-            return ids, False
-        return ids[:first] + ids[len(ids) - last :], True
+        a window. Where no place to cut is found all of a large text is encoded, a piece at a time."""
+        head = self._head(text, first, special) if first else (0, [])
+        tail = self._tail(text, last, special)
+        if head and tail and head[0] <= tail[0]:
+            return head[1][:first] + tail[1][len(tail[1]) - last :], True
+        ids = iter(self.encode(text, special=special)) if len(text) < 4 * _BLOCK else self._each(text, special)
+        before, after, count = list(islice(ids, first)), deque[int](maxlen=last), 0
+        for token in ids:
+            after.append(token)
+            count += 1
+        return before + list(after), count > last
 
-    def _longest_token(self) -> int:
-        """In characters; a character has at least one byte."""
-        if self._longest is None:
-            self._longest = max(map(len, self._tokenizer.get_vocab()), default=1)
-        return self._longest
+    def _head(self, text: str, count: int, special: bool) -> tuple[int, list[int]] | None:
+        """A place in the text and the ids before it, at least `count`."""
+        size = 8 * count + 1000
+        while size < len(text) // 2:
+            place = self._cuts.after(text, size)
+            if place is not None and len(ids := self.encode(text[:place], special=special)) >= count:
+                return place, ids
+            size *= 4
+        return None
 
-    def _splits_before_space(self) -> bool:
-        """Whether a word and the space before the next are never one token, as in GPT-2's own pre-tokenizer."""
-        if any(b" " in content for content in self._added.values()):
-            return False
-        splitter = self._tokenizer.pre_tokenizer
-        return splitter is not None and [place for _, place in splitter.pre_tokenize_str("ab cd")][-1] == (2, 5)
+    def _tail(self, text: str, count: int, special: bool) -> tuple[int, list[int]] | None:
+        """A place in the text and the ids after it, more than `count`."""
+        size = 8 * count + 1000
+        while size < len(text) // 2:
+            place = self._cuts.after(text, len(text) - size)
+            if place is None:
+                place = self._cuts.within(text, len(text) - size, partial(self.encode, special=special))
+            if place is not None and len(ids := self.encode(text[place:], special=special)) > count:
+                return place, ids
+            size *= 4
+        return None
+
+    def _each(self, text: str, special: bool) -> Iterator[int]:
+        """The ids of a text, in bounded memory."""
+        stream = IdStream(self, special=special)
+        for start in range(0, len(text), _BLOCK):
+            yield from stream.push(text[start : start + _BLOCK])
+        yield from stream.finish()
 
     def encode_start(self, text: str, *, special: bool = False) -> tuple[list[int], str]:
         """The ids of the beginning of `text` that stay the same whatever text follows it, and the rest of the text.
 
         That needs no knowledge of the tokenizer but this: how it splits text into words depends on a few words
         around, and on no more characters than its longest added token has. The cut lies before the last words, where
-        the rest by itself gets the ids that it got here."""
-        self._tokenizer.encode_special_tokens = not special
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        the rest by itself gets the ids that it got here; or in the last word, where that is long."""
+        encoding = self._encoded(text, special)
         ids: list[int] = encoding.ids
         words: list[int | None] = encoding.word_ids
+        last = next((place for place in range(len(ids), 0, -1) if words[place - 1] != words[-1]), 0)
+        if len(ids) - last > _LONG and (found := self._cuts.inside(ids[last:], text)):
+            return ids[: last + found[0]], found[1]
         reach = max(map(len, self._added.values()), default=0)
         place, seen, tail = len(ids), 0, b""
         while place > 0 and (seen < 4 * _TAIL or len(tail) < 4096):
@@ -168,44 +194,34 @@ class IdsAsText(Tokenizer):
         return f" {token}".encode()
 
 
-def present(folder: Path) -> bool:
-    """Whether the folder has the files of a tokenizer."""
-    pair = (folder / "vocab.json").exists() and (folder / "merges.txt").exists()
-    return pair or (folder / "tokenizer.json").exists()
+@contextmanager
+def _library(problem: str, hint: str) -> Iterator[None]:
+    """Whatever the library raises is a CorruptFile."""
+    try:
+        yield
+    except (CorruptFile, UnicodeError):  # the latter: the text is none
+        raise
+    except BaseException as error:  # it raises bare Exception, and where Rust panics less than that
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CorruptFile(f"{problem}: {error}", hint) from None
 
 
-def _load(folder: Path) -> _Tokenizer:
-    if not present(folder):
-        raise CorruptFile(
-            f"'{folder}' has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt",
-            "copy them from the model it was trained from, or give ids: --ids '464 3290'",
-        )
-    for name in ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"):
-        contained(folder / name, folder)
-    if (folder / "tokenizer.json").exists():
-        return _Tokenizer.from_file(str(folder / "tokenizer.json"))
-    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
-    tokenizer = _Tokenizer(models.BPE.from_file(vocab, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    if tokenizer.token_to_id(END) is not None:
-        tokenizer.add_special_tokens([AddedToken(END, normalized=False, special=True)])
-    _add_tokens(tokenizer, folder / "added_tokens.json")
-    return tokenizer
-
-
-def _add_tokens(tokenizer: _Tokenizer, path: Path) -> None:
-    """Tokens that a fine-tuning added to vocab.json: {"text": id}, the ids following the vocabulary's."""
-    if not path.exists():
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Where Rust panics it writes to the process's stderr, before Python hears of it."""
+    try:
+        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # there is no stderr, or no descriptor is left
+        yield
         return
-    added: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
-    for text, token in sorted(added.items(), key=lambda item: item[1]):
-        tokenizer.add_tokens([AddedToken(text, normalized=False)])
-        if tokenizer.token_to_id(text) != token:
-            raise CorruptFile(
-                f"{path}: '{text}' has the id {token}, after the vocabulary comes {tokenizer.token_to_id(text)}",
-                "added_tokens.json and vocab.json do not belong together: copy both from one checkpoint",
-            )
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 class IdStream:

@@ -22,10 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's back
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
-    """No GPT2_* or colour variables from outside, a cache of its own for every test run, no config file, no network;
-    the built-in model where a test names none."""
+    """No GPT2_*, colour or network variables from outside, a cache of its own for every test run, no config file, no
+    network; the built-in model where a test names none."""
     for name in list(os.environ):
-        if name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
+        of_the_network = name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE") or name.startswith("SSL_CERT_")
+        if of_the_network or name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
@@ -105,6 +106,46 @@ def spawn():
                 pipe.close()
 
 
+# Root gives CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER up before it starts (prctl(2), PR_CAPBSET_DROP).
+_BOUND = """
+import ctypes, os, sys
+for capability in (1, 2, 3):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "gpt2cli", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def bound():
+    """bound(*argv) -> Result of a `gpt2` process that the permissions of files bind, whoever runs the tests."""
+
+    def call(*argv):
+        if os.name != "posix" or (os.geteuid() == 0 and sys.platform != "linux"):
+            pytest.skip("needs a user whom permissions bind")
+        program = ["-c", _BOUND] if os.geteuid() == 0 else ["-m", "gpt2cli"]
+        done = subprocess.run(
+            [sys.executable, *program, *map(str, argv)], capture_output=True, stdin=subprocess.DEVNULL
+        )
+        return Result(done.stdout.decode(), done.stderr.decode(), done.returncode, done.stdout)
+
+    return call
+
+
+@pytest.fixture
+def read_only():
+    """read_only(folder) takes the right to write away from a folder alone, until the test ends."""
+    folders = []
+
+    def call(folder):
+        folders.append((folder, folder.stat().st_mode))
+        folder.chmod(0o500)
+
+    yield call
+    for folder, mode in folders:
+        if folder.exists():
+            folder.chmod(mode)
+
+
 @pytest.fixture
 def data():
     """The folder with real tokenizer files and checkpoints, named by GPT2CLI_TEST_DATA."""
@@ -157,6 +198,16 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what a cut leaves of a chunk is lost
     return point
+
+
+@pytest.fixture
+def reopened():
+    """The client reads the variables of the network when it opens: it does so in this test."""
+    from huggingface_hub import utils
+
+    utils.close_session()
+    yield
+    utils.close_session()
 
 
 @pytest.fixture

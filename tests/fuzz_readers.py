@@ -211,7 +211,17 @@ def targets(folder, rng):
     made.model.save(str(folder / "merges"))
     whole = {name: (folder / "merges" / name).read_bytes() for name in ("vocab.json", "merges.txt")}
     whole["added_tokens.json"] = b'{"<|endoftext|>": 299, "<pad>": 300}'
-    (folder / "merges/added_tokens.json").write_bytes(whole["added_tokens.json"])
+    whole["special_tokens_map.json"] = (
+        b'{"pad_token": {"content": "<pad>", "lstrip": true}, "eos_token": "<|endoftext|>"}'
+    )
+    whole["tokenizer_config.json"] = (
+        b'{"add_prefix_space": true, "pad_token": "<pad>", "extra_special_tokens": ["<x>"]}'
+    )
+    for name in ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"):
+        (folder / "merges" / name).write_bytes(whole[name])
+    generation = [b'{"bos_token_id": 7, "eos_token_id": [0, 66], "_from_model_config": true}']
+    (folder / "generation").mkdir()
+    (folder / "generation/config.json").write_text(text)
 
     def structured(kind):
         numbers = np.arange(24, dtype=np.float32).tobytes()
@@ -229,6 +239,8 @@ def targets(folder, rng):
     yield "safetensors", 15, broken(safes), checkpoint_with(text), folder / "safe/model.safetensors"
     config_samples = [text.encode()]
     yield "config", 12, broken(config_samples), lambda path: read_config(path.parent), folder / "config/config.json"
+    path = folder / "generation/generation_config.json"
+    yield path.name, 2, broken(generation), lambda path: read_config(path.parent), path
     yield "index", 5, broken([shards.encode()]), checkpoint_with(text), index
     samples = [(folder / "json/tokenizer.json").read_bytes()]
     yield "tokenizer.json", 1, broken(samples), tokenizer, folder / "json/tokenizer.json"

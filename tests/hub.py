@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -23,6 +24,28 @@ SMALL = (".json", ".txt", ".md")  # kept by git itself; everything else is LFS
 
 
 NAME = "someone/tales"
+
+# Of 127.0.0.1, for a hundred years, signed by itself; it guards nothing.
+_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/k8FeQRY26IVDveP
+t7roPiPP+SppW286xiMX8rmXWpShRANCAAQSPE1XcS7r1sOVL48ldmZEgJPRt0YH
+hqcUSs8xoy9mHEJuTjKh3arRG2h6QTV5iP7OSzL4nkzoP/0s7B7zdLfw
+-----END PRIVATE KEY-----
+"""
+_CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBoDCCAUagAwIBAgIUGfbyAj90YBnBaIuueFLPY7+e408wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJMTI3LjAuMC4xMCAXDTI2MTEyNTE4MzUwMloYDzIxMjYxMTAx
+MTgzNTAyWjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQSPE1XcS7r1sOVL48ldmZEgJPRt0YHhqcUSs8xoy9mHEJuTjKh3arR
+G2h6QTV5iP7OSzL4nkzoP/0s7B7zdLfwo3QwcjAdBgNVHQ4EFgQULp/P+3gBLU++
+4dV2GJ3Kx3m13aMwHwYDVR0jBBgwFoAULp/P+3gBLU++4dV2GJ3Kx3m13aMwDwYD
+VR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMA4GA1UdDwEB/wQEAwIChDAK
+BggqhkjOPQQDAgNIADBFAiAL4jBn1gjvwhqBc/kmkTiLUQuGOzPz5zHsznbId2A9
+ewIhAPAbw2l+gwRiZ4yTtUShHIwftSR7Kf5ptaeN0zkpEfId
+-----END CERTIFICATE-----
+"""
 
 
 @dataclass
@@ -79,6 +102,16 @@ class Hub:
             server.server_close()
 
     closing = False
+
+    def secure(self, context):
+        """From now on it speaks TLS."""
+        accept = self._hub.get_request
+
+        def wrapped():
+            connection, address = accept()
+            return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+        self._hub.get_request = wrapped
 
     def add(self, name, files, *, branches=("main",), gated=False, private=False, downloads=1):
         """A commit with these files; its hash comes from them. The branches point at it from now on."""
@@ -192,6 +225,9 @@ class _HubHandler(_Handler):
     def do_HEAD(self):
         self.do_GET()
 
+    def do_CONNECT(self):  # where it serves as a proxy
+        self.do_GET()
+
     def do_GET(self):
         hub, path = self.server.hub, unquote(urlsplit(self.path).path)
         fault = hub.fault(f"{self.command} {path}")
@@ -292,6 +328,18 @@ class _CdnHandler(_Handler):
         self.reply(403, b"expired")
 
     do_HEAD = do_GET
+
+
+@contextlib.contextmanager
+def unknown(folder):
+    """(URL, PEM file) of a hub by TLS, whose certificate is in the file and nowhere else."""
+    (folder / "both.pem").write_text(_KEY + _CERTIFICATE)
+    (folder / "certificate.pem").write_text(_CERTIFICATE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    with Hub() as hub:
+        hub.secure(context)
+        yield hub.url.replace("http:", "https:"), folder / "certificate.pem"
 
 
 @contextlib.contextmanager

@@ -85,6 +85,18 @@ def test_the_help_of_every_command_has_examples(run):
         assert re.search(rf"Examples?:\n.*\bgpt2 {name}", run(*name.split(), "--help").stdout, re.DOTALL), name
 
 
+def test_help_without_docstrings():
+    """python -OO drops them."""
+    for argv in ([], ["generate"], ["config"], ["config", "set"]):
+        command = [sys.executable, "-m", "gpt2cli", *argv, "--help"]
+        plain, bare = (
+            subprocess.run(command, env=os.environ | {"PYTHONOPTIMIZE": level}, capture_output=True, text=True)
+            for level in ("", "2")
+        )
+        assert plain.stdout
+        assert (bare.stdout, bare.stderr) == (plain.stdout, plain.stderr)
+
+
 def test_unknown_commands_and_options(run):
     assert_error(run("generat", "x"), 2, "generat", "did you mean gpt2 generate?")
     assert_error(run("Once upon a time"), 2, 'gpt2 generate "Once upon a time"')
@@ -182,6 +194,8 @@ def test_the_manifest_is_true():
 
 # Processes
 
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGXCPU": 128 + getattr(signal, "SIGXCPU", 0)}
+
 
 def first_bytes(process, count=20):
     data = b""
@@ -198,11 +212,11 @@ def wait_until_loaded(process):
 
 
 @POSIX
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
+@pytest.mark.parametrize(("name", "code"), SIGNALS.items())
+def test_a_signal_stops_at_once_and_keeps_the_text(spawn, name, code):
     process = spawn("generate", "-n", "-1", "Once")
     begun = first_bytes(process)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     rest, errors = process.communicate(timeout=10)
     assert process.returncode == code
     assert (begun + rest).endswith(b"\n")
@@ -210,7 +224,7 @@ def test_a_signal_stops_at_once_and_keeps_the_text(spawn, number, code):
 
 
 @POSIX
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), SIGNALS.items())
 @pytest.mark.parametrize("answer", ["raise ImportError('initialization failed')", "pass"])
 def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, answer):
     """Extension modules turn what a signal raises into ImportError, or drop it."""
@@ -237,26 +251,64 @@ def test_only_the_first_sigterm_is_heard():
 
 
 @POSIX
-def test_ctrl_c_still_prints_the_json_object(spawn):
+@pytest.mark.parametrize(("name", "code"), SIGNALS.items())
+def test_a_signal_still_prints_the_json_object(spawn, name, code):
     process = spawn("generate", "-v", "-n", "100000", "Once", "--json", "-N", "2")
     wait_until_loaded(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     out, _ = process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert process.returncode == code
     samples = json.loads(out)["samples"]
     assert [sample["finish_reason"] for sample in samples] == ["interrupted"] * 2
     assert samples[0]["text"]
 
 
 @POSIX
-def test_ctrl_c_keeps_the_output_file(spawn, tmp_path):
+@pytest.mark.parametrize(("name", "code"), SIGNALS.items())
+def test_a_signal_keeps_the_output_file(spawn, tmp_path, name, code):
     target = tmp_path / "out.txt"
     process = spawn("generate", "-v", "-n", "-1", "Once", "-o", target)
     wait_until_loaded(process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=10) == code
     assert len(target.read_text()) > 10
     assert list(tmp_path.iterdir()) == [target]
+
+
+@POSIX
+def test_a_signal_that_is_ignored_stays_so(spawn):
+    """nohup, and `trap '' TERM` in a script."""
+    ignored = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    process = spawn(
+        *("generate", "-v", "-n", "300", "--ignore-eos", "Once", "--json"),
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
+    )
+    wait_until_loaded(process)
+    for number in ignored:
+        process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, len(json.loads(out)["samples"][0]["ids"])) == (0, 300)
+
+
+@POSIX
+def test_a_terminal_that_is_closed(tmp_path):
+    """What goes to a file is kept; what went to the terminal is nobody's, and no error."""
+    from terminals import Terminal
+
+    for redirection, size in ((">out", 10), ("-o out", 10), ("2>errors", 0)):
+        command = f'exec "$@" {redirection}'
+        terminal = Terminal("generate", "-m", "tiny", "-n", -1, "Once", cwd=tmp_path, shell=command)
+        terminal.wait(
+            lambda one: len(one.raw) > 10 or any(path.stat().st_size > 10 for path in tmp_path.iterdir()), "text"
+        )
+        os.close(terminal.main)
+        terminal.main = os.open(os.devnull, os.O_RDWR)
+        assert terminal.process.wait(timeout=20) == 129
+        terminal.close()
+        written = (tmp_path / ("out" if size else "errors")).stat().st_size
+        assert written > size if size else written == 0
+        for path in tmp_path.iterdir():
+            path.unlink()
 
 
 @POSIX

@@ -1,6 +1,7 @@
 """Whatever a GPT-2 checkpoint looks like, the exported graph computes what the oracle computes."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import assert_error
 from gpt2cli.engine import Engine
 from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
 from gpt2cli.export import export
+from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.graph import ACTIVATIONS
 from gpt2cli.sources import resolve
 from gpt2cli.store import Listener, ensure
@@ -125,12 +127,6 @@ def test_mask_buffers_of_any_type_are_skipped(dtype, tmp_path):
     assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
 
 
-def test_a_stored_head_of_a_tied_model_is_ignored(tmp_path):
-    extra = {"lm_head.weight": np.zeros((300, 32), np.float32)}
-    config, tensors = make_checkpoint(tmp_path / "c", extra=extra, tokenizer=False)
-    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
-
-
 def test_header_of_any_length_and_order_is_read(tmp_path):
     """Published files of 2022 have unpadded headers and tensors in arbitrary order."""
     config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False)
@@ -159,7 +155,7 @@ def test_old_configs_with_n_ctx_only(tmp_path):
 
 def test_an_end_token_outside_the_vocabulary_is_none(tmp_path):
     make_checkpoint(tmp_path / "c", tokenizer=False, eos_token_id=50256)
-    assert engine_of(tmp_path / "c", tmp_path).facts.end is None
+    assert engine_of(tmp_path / "c", tmp_path).facts.ends == ()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -203,6 +199,193 @@ def test_fp32_of_an_int8_export_is_its_dequantised_weights(tmp_path):
     assert np.abs(engine.feed([IDS], every=True) - oracle.forward(tensors, config, IDS)).max() < 1e-3
 
 
+# What strangers' checkpoints store otherwise than config.json says, as transformers reads it
+
+OTHER = np.random.default_rng(9).normal(0, 0.5, (300, 32)).astype(np.float32)
+UNTIED = SMALL | {"tie_word_embeddings": False}
+
+
+def notes_of(run, folder, *argv):
+    """The notes of the first use of a checkpoint; none of a second one."""
+    first, again = (run("generate", "-m", folder, "--precision", "fp32", "-n", 1, "x", *argv) for _ in range(2))
+    assert (first.code, again.code, again.stderr) == (0, 0, "")
+    return [line for line in first.stderr.splitlines() if line.startswith(f"note: {folder}: ")]
+
+
+def store(folder, tensors, kind):
+    """Replace a checkpoint's weights: one file of safetensors or PyTorch, or two shards."""
+    from safetensors.numpy import save_file
+    from torchfiles import saved
+
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    if kind == "safetensors":
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    elif kind == "bin":
+        (folder / "pytorch_model.bin").write_bytes(saved(tensors))
+    else:
+        names = {name: f"model-{number % 2 + 1:05}-of-00002.safetensors" for number, name in enumerate(sorted(tensors))}
+        for shard in set(names.values()):
+            save_file({name: tensors[name] for name in tensors if names[name] == shard}, folder / shard)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+STORED = pytest.mark.parametrize("kind", ["safetensors", "bin", "shards"])
+
+
+@STORED
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_a_stored_head_that_differs_is_kept(kind, prefix, tmp_path, run):
+    _, tensors = make_checkpoint(tmp_path / "c")
+    stored = {f"{prefix}{name}": value.astype(np.float32) for name, value in tensors.items()}
+    store(tmp_path / "c", stored | {"lm_head.weight": OTHER}, kind)
+    expected = oracle.forward(tensors | {"lm_head.weight": OTHER}, UNTIED, IDS)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - expected).max() < 1e-4
+    (note,) = notes_of(run, tmp_path / "c")
+    assert "another is stored" in note
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+def test_an_export_keeps_the_head_that_differs(precision, tmp_path, run):
+    """Its config.json still says that the head is tied: `verify` and another export go by what is stored."""
+    make_checkpoint(tmp_path / "c", extra={"lm_head.weight": OTHER})
+    result = run("export", tmp_path / "c", tmp_path / "e", "--precision", precision)
+    assert result.code == 0, result.stderr
+    assert result.stderr.count("another is stored") == 1
+    assert not Checkpoint(tmp_path / "e").tied
+    assert run("verify", "-q", tmp_path / "e").code == 0
+    assert run("export", "-q", tmp_path / "e", tmp_path / "again", "--precision", "fp32").code == 0
+    ids = IDS[:8]
+    fp32 = Engine(tmp_path / "again").feed([ids], every=True)
+    if precision == "fp32":
+        config, tensors = make_checkpoint(
+            tmp_path / "d", UNTIED, tensors=random_tensors(SMALL) | {"lm_head.weight": OTHER}
+        )
+        assert np.abs(fp32 - oracle.forward(tensors, config, ids)).max() < 1e-4
+
+
+def test_exports_where_nothing_passes_the_gate_tell_once(tmp_path, run, monkeypatch):
+    from gpt2cli import quality
+
+    monkeypatch.setattr(quality, "MOST_KL", -1)
+    make_checkpoint(tmp_path, extra={"lm_head.weight": OTHER})
+    result = run("generate", "-m", tmp_path, "-n", 1, "x")
+    assert "does not pass" in result.stderr
+    assert result.stderr.count("another is stored") == 1
+
+
+@STORED
+def test_a_stored_copy_of_the_embedding_is_tied_without_a_word(kind, tmp_path, run):
+    config, tensors = make_checkpoint(tmp_path / "c")
+    stored = {name: value.astype(np.float32) for name, value in tensors.items()}
+    store(tmp_path / "c", stored | {"lm_head.weight": stored["wte.weight"].copy()}, kind)
+    assert Checkpoint(tmp_path / "c").tied
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+    assert notes_of(run, tmp_path / "c") == []
+
+
+@STORED
+@pytest.mark.parametrize("prefix", ["", "transformer.", "module.transformer."])
+def test_a_tied_model_may_be_stored_by_its_heads_name(kind, prefix, tmp_path):
+    """safetensors.torch.save_model keeps one name of two, the first by the alphabet."""
+    config, tensors = make_checkpoint(tmp_path / "c")
+    stored = {f"{prefix}{name}": value.astype(np.float32) for name, value in tensors.items()}
+    stored[f"{prefix.removesuffix('transformer.')}lm_head.weight"] = stored.pop(f"{prefix}wte.weight")
+    store(tmp_path / "c", stored, kind)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_a_head_of_its_own_is_no_embedding(tmp_path):
+    tensors = random_tensors(UNTIED)
+    del tensors["wte.weight"]
+    make_checkpoint(tmp_path / "c", UNTIED, tensors=tensors)
+    assert "wte.weight is missing" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_an_untied_model_without_a_head(tmp_path, run):
+    _, tensors = make_checkpoint(tmp_path / "c", UNTIED, tensors=random_tensors(SMALL))
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, SMALL, IDS)).max() < 1e-4
+    (note,) = notes_of(run, tmp_path / "c")
+    assert "the embedding serves" in note
+
+
+WRAPPERS = [
+    *("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "model.", "module.module."),
+    *("_orig_mod.module.", "module._orig_mod.", "model._orig_mod.", "_fsdp_wrapped_module._orig_mod.model."),
+]
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_what_wraps_a_model_is_taken_off(wrapper, prefix, tmp_path, run):
+    tensors = random_tensors(SMALL)
+    stored = {f"{wrapper}{prefix}{name}": value for name, value in tensors.items()}
+    stored[f"{wrapper}lm_head.weight"] = OTHER
+    make_checkpoint(tmp_path / "c")
+    store(tmp_path / "c", stored, "safetensors")
+    expected = oracle.forward(tensors | {"lm_head.weight": OTHER}, UNTIED, IDS)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - expected).max() < 1e-4
+    wrapped, head = notes_of(run, tmp_path / "c")
+    assert wrapper.split(".")[0] in wrapped
+    assert "another is stored" in head
+
+
+@pytest.mark.parametrize("mark", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_wrapped_blocks(mark, tmp_path):
+    config, tensors = make_checkpoint(tmp_path / "c")
+    stored = {re.sub(r"^(h\.\d+\.)", rf"\1{mark}", name): value.astype(np.float32) for name, value in tensors.items()}
+    store(tmp_path / "c", stored, "safetensors")
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_tensors_beside_the_model_are_not_the_model(tmp_path):
+    """What a training script adds has no part in what wraps the model; a plain model is not wrapped."""
+    tensors = random_tensors(SMALL)
+    extra = {f"model.{name}": np.zeros_like(value) for name, value in tensors.items()} | {"v_head.weight": OTHER}
+    config, tensors = make_checkpoint(tmp_path / "c", extra=extra, prefix="transformer.")
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("twin", "words"),
+    [("transformer.ln_f.bias", "ln_f.bias twice"), ("model.wpe.weight", "several models: model., module.")],
+)
+def test_names_that_mean_two_things(twin, words, tmp_path):
+    tensors = random_tensors(SMALL)
+    prefix = "module." if "wpe" in twin else ""
+    make_checkpoint(tmp_path / "c")
+    stored = {f"{prefix}{name}": value for name, value in tensors.items()}
+    store(tmp_path / "c", stored | {twin: np.zeros(32, np.float32)}, "safetensors")
+    assert words in refused(tmp_path / "c", CorruptFile)
+
+
+BIASES = {
+    "all": (".", "attn.c_attn, attn.c_proj, ln_1, ln_2, ln_f, mlp.c_fc, mlp.c_proj"),
+    "norms": (r"ln_\w+\.bias", "ln_1, ln_2, ln_f"),
+    "queries, keys and values": ("c_attn", "attn.c_attn"),
+}
+
+
+@pytest.mark.parametrize(("kind", "places"), BIASES.values(), ids=BIASES)
+def test_models_without_biases(kind, places, tmp_path, run):
+    tensors = random_tensors(SMALL)
+    gone = [name for name in tensors if name.endswith(".bias") and re.search(kind, name)]
+    stored = {name: value for name, value in tensors.items() if name not in gone}
+    config, _ = make_checkpoint(tmp_path / "c", tensors=stored)
+    expected = oracle.forward(tensors | {name: np.zeros_like(tensors[name]) for name in gone}, config, IDS)
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - expected).max() < 1e-4
+    (note,) = notes_of(run, tmp_path / "c")
+    assert f"no biases of {places}:" in note
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", ["h.0.mlp.c_fc.bias", "h.0.ln_1.bias", "ln_f.bias", "h.0.attn.c_attn.bias"])
+def test_a_single_missing_bias_is_missing(name, layers, tmp_path):
+    tensors = random_tensors(SMALL | {"n_layer": layers})
+    del tensors[name]
+    make_checkpoint(tmp_path / "c", n_layer=layers, tensors=tensors)
+    assert name in refused(tmp_path / "c", CorruptFile)
+
+
 # What cannot be exported is refused, and nothing is left in the cache
 
 
@@ -224,6 +407,44 @@ def test_other_architectures_are_refused_by_name(kind, tmp_path):
 def test_a_classifier_is_refused(tmp_path):
     make_checkpoint(tmp_path / "c", architectures=["GPT2ForSequenceClassification"])
     assert "GPT2ForSequenceClassification" in refused(tmp_path / "c", UnknownModel)
+
+
+def test_an_unknown_architecture_is_not_called_headless(tmp_path):
+    make_checkpoint(tmp_path / "c", architectures=["GPT2LMHeadCustomModel"])
+    message = refused(tmp_path / "c", UnknownModel)
+    assert "GPT2LMHeadCustomModel, an architecture that gpt2 does not know" in message
+
+
+FORMATS = {
+    "adapter": (["adapter_config.json", "adapter_model.safetensors"], "an adapter", "merge_and_unload"),
+    "gguf": (["gpt2.Q4_K_M.gguf", "README.md"], "a GGUF file", "checkpoint"),
+    "nanoGPT": (["ckpt.pt"], "training script", "save_pretrained"),
+    "TensorFlow": (["tf_model.h5"], "a TensorFlow checkpoint", "from_tf=True"),
+    "OpenAI": (["checkpoint", "model.ckpt.index", "hparams.json"], "a TensorFlow checkpoint", "original_tf"),
+    "Flax": (["flax_model.msgpack"], "a Flax checkpoint", "from_flax=True"),
+}
+
+
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize(("names", "what", "hint"), FORMATS.values(), ids=FORMATS)
+def test_other_formats_are_called_by_their_names(names, what, hint, configured, tmp_path, run):
+    for name in names:
+        (tmp_path / name).write_bytes(b"{}")
+    if configured:
+        (tmp_path / "config.json").write_text(json.dumps(SMALL))
+    assert_error(run("generate", "-m", tmp_path, "x"), 3, what, names[0], hint)
+    assert_error(run("export", tmp_path, tmp_path / "out"), 3, what, hint)
+
+
+def test_an_adapter_in_the_weights_place_or_beside_them(tmp_path, run):
+    make_checkpoint(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (note,) = notes_of(run, tmp_path)
+    assert "adapter" in note
+    (tmp_path / "adapter_config.json").unlink()
+    name = "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight"
+    store(tmp_path, {name: np.zeros((8, 32), np.float32)}, "safetensors")
+    assert_error(run("generate", "-m", tmp_path, "x"), 3, "an adapter", "merge_and_unload")
 
 
 def test_an_unknown_activation_is_refused(tmp_path):
@@ -258,6 +479,15 @@ def test_a_tensor_of_the_wrong_shape_is_named(tmp_path):
     message = refused(tmp_path / "c", CorruptFile)
     assert "h.0.attn.c_proj.weight" in message
     assert "[32, 31]" in message
+
+
+def test_matrices_of_another_layout_are_called_so(tmp_path):
+    """nanoGPT has torch.nn.Linear, which stores [out, in]."""
+    tensors = random_tensors(SMALL)
+    linear = {name: np.ascontiguousarray(value.T) for name, value in tensors.items() if name.startswith("h.")}
+    make_checkpoint(tmp_path / "c", tensors=tensors | linear)
+    assert "h.0.attn.c_attn.weight" in (message := refused(tmp_path / "c", CorruptFile))
+    assert "torch.nn.Linear" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -7,6 +7,8 @@ import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors, small_tokenizer
+from conftest import assert_error
+from foreign import make_foreign
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -17,6 +19,7 @@ from gpt2cli.decoding import Piece
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.generation import fit
 from gpt2cli.sampling import log_softmax
+from gpt2cli.speculation import DraftModel, Lookup
 from gpt2cli.stops import StopStrings
 
 GREEDY = Sampling(temperature=0)
@@ -83,7 +86,7 @@ def test_closing_the_generator_is_cancellation(small):
 
 
 def test_finish_reasons(small):
-    end = small.end
+    (end,) = small.ends
     bias = Sampling(temperature=0, logit_bias={end: 1e4})
     assert list(generate(small, PROMPT, sampling=bias)) == [Piece(0, "", finish="end")]
     assert collect(generate(small, PROMPT, sampling=GREEDY, max_tokens=5))[0][2] == "length"
@@ -94,12 +97,12 @@ def test_finish_reasons(small):
 
 
 def test_min_tokens_and_ignore_eos_ban_the_end(small):
-    bias = Sampling(temperature=0, logit_bias={small.end: 1e4})
+    bias = Sampling(temperature=0, logit_bias=dict.fromkeys(small.ends, 1e4))
     _, ids, finish = collect(generate(small, PROMPT, sampling=bias, min_tokens=7))[0]
     assert (len(ids), finish) == (7, "end")
     _, ids, finish = collect(generate(small, PROMPT, sampling=bias, ignore_eos=True, max_tokens=20))[0]
     assert (len(ids), finish) == (20, "length")
-    assert small.end not in ids
+    assert 299 not in ids
 
 
 def test_max_length_counts_the_prompt(small):
@@ -110,8 +113,8 @@ def test_max_length_counts_the_prompt(small):
 
 
 def test_an_empty_prompt_starts_from_the_end_token(small):
-    assert fit(small, "").ids == [small.end]
-    assert collect(generate(small, "", sampling=GREEDY)) == collect(generate(small, [small.end], sampling=GREEDY))
+    assert fit(small, "").ids == [small.start]
+    assert collect(generate(small, "", sampling=GREEDY)) == collect(generate(small, [small.start], sampling=GREEDY))
 
 
 def test_text_and_ids_are_the_same_prompt(small):
@@ -138,7 +141,7 @@ def slow_greedy(weights, prompt, count, keep, window=64):
 @pytest.mark.parametrize("keep", [0, 1, 5, 32])
 def test_window_slide_equals_fresh_prefill(small, weights, keep):
     expected = slow_greedy(weights, PROMPT, 200, keep)
-    assert small.end not in expected
+    assert 299 not in expected
     assert ids_of(generate(small, PROMPT, sampling=GREEDY, max_tokens=200, keep=keep)) == expected
 
 
@@ -308,6 +311,78 @@ def test_impossible_requests_are_refused_when_called(small, changes):
         generate(small, PROMPT, **changes)
 
 
+# what begins and ends a text
+
+
+def with_ends(folder, config=None, generation=None, **options):
+    """A small model, its end tokens as config.json and generation_config.json give them."""
+    make_checkpoint(folder, **(config or {}), **options)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    return load(str(folder), precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "ends", "start"),
+    [
+        ({"eos_token_id": [0, 66]}, None, (0, 66), 299),
+        ({"eos_token_id": None}, {"eos_token_id": [0, 66]}, (0, 66), 299),
+        ({"eos_token_id": 5}, {"eos_token_id": 66}, (66,), 299),
+        ({"eos_token_id": 5}, {"eos_token_id": None, "do_sample": True}, (5,), 299),
+        ({"eos_token_id": [66, 50256, 66, -1]}, None, (66,), 299),
+        ({"eos_token_id": []}, None, (299,), 299),
+        ({"eos_token_id": None, "bos_token_id": None}, None, (299,), 299),
+        ({"eos_token_id": 66, "bos_token_id": 7}, None, (66,), 7),
+        ({"eos_token_id": 66, "bos_token_id": 7}, {"bos_token_id": 8}, (66,), 8),
+        ({"eos_token_id": [66, 5], "bos_token_id": 50256}, None, (66, 5), 66),
+    ],
+)
+def test_every_named_end_token_ends_a_text(config, generation, ends, start, tmp_path):
+    model = with_ends(tmp_path, config, generation)
+    assert (model.ends, model.start) == (ends, start)
+    assert fit(model, "").ids == [start]
+    twin = load(str(tmp_path), precision="fp32")
+    for end in ends:
+        bias = Sampling(temperature=0, logit_bias={end: 1e4})
+        for options in ({}, {"samples": 2}, {"beams": 2}, {"drafter": Lookup()}, {"drafter": DraftModel(twin, model)}):
+            found = collect(generate(model, PROMPT, sampling=bias, max_tokens=9, **options))
+            assert found[0][1:] == ([], "end")
+            found = collect(generate(model, PROMPT, sampling=bias, max_tokens=9, ignore_eos=True, **options))
+            assert (len(found[0][1]), found[0][2]) == (9, "length")
+            assert not set(found[0][1]) & set(ends)
+        found = collect(generate(model, PROMPT, sampling=bias, min_tokens=3))
+        assert (len(found[0][1]), found[0][2]) == (3, "end")
+        assert not set(found[0][1]) & set(ends)
+
+
+def test_beams_with_several_end_tokens_are_transformers(tmp_path):
+    """Computed with transformers 5 on the same weights."""
+    model = with_ends(tmp_path, {"eos_token_id": [80, 202, 40]})
+    found = collect(generate(model, PROMPT, beams=3, samples=3, max_tokens=12))
+    begin = [267, 204, 204, 204, 89, 89, 89]
+    assert [ids for _, ids, _ in found.values()] == [
+        [*begin, 19, 19, 19, 19, 19],
+        [*begin, 89, 19, 19, 19, 19],
+        [*begin, 19, 19, 19, 19, 89],
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"eos_token_id": "66"}', '{"eos_token_id": [1.5]}', '{"bos_token_id": true}']
+)
+def test_a_broken_generation_config_is_an_error_with_its_name(content, tmp_path, run):
+    make_checkpoint(tmp_path)
+    (tmp_path / "generation_config.json").write_text(content)
+    assert_error(run("generate", "-q", "-m", tmp_path, "x"), 5, "generation_config.json")
+
+
+def test_a_ready_made_graph_knows_its_end_tokens(tmp_path):
+    make_foreign(tmp_path, eos_token_id=5)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [0, 66], "bos_token_id": 7}')
+    model = load(str(tmp_path))
+    assert (model.ends, model.start) == ((0, 66), 7)
+
+
 def test_an_empty_prompt_without_an_end_token(tmp_path):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -333,7 +408,7 @@ def test_the_smallest_windows_slide(positions, tmp_path):
     config, tensors = make_checkpoint(tmp_path, n_positions=positions)
     model = load(str(tmp_path), precision="fp32")
     expected = slow_greedy((tensors, config), [5], 9, 0, window=positions)
-    assert model.end not in expected
+    assert 299 not in expected
     assert ids_of(generate(model, [5], sampling=GREEDY, max_tokens=9)) == expected
 
 

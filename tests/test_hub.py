@@ -1,5 +1,6 @@
 """Models from the hub: the real client against a hub on loopback, whole and broken lines, and the shared cache."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
-from hub import NAME, nobody, silence
+from hub import NAME, nobody, silence, unknown
 from huggingface_hub import constants
 
-from gpt2cli import catalog, exports, hubcache
+from gpt2cli import catalog, exports, hubcache, paths
 from gpt2cli import hub as client
 from gpt2cli.errors import CorruptFile
 
@@ -131,7 +132,9 @@ def test_repositories_without_a_checkpoint(hub, tell):
     hub.add("a/empty", {"README.md": b"x"})
     assert_error(tell("-q", name="a/empty"), 3, "has no config.json")
     hub.add("a/flax", {"config.json": b"{}", "flax_model.msgpack": b"x"})
-    assert_error(tell("-q", name="a/flax"), 3, "has no weights that can be read")
+    assert_error(tell("-q", name="a/flax"), 3, "a Flax checkpoint (flax_model.msgpack)", "from_flax")
+    hub.add("a/rust", {"config.json": b"{}", "rust_model.ot": b"x"})
+    assert_error(tell("-q", name="a/rust"), 3, "has no weights that can be read")
 
 
 # The default model
@@ -253,6 +256,17 @@ def test_wrong_bytes_are_found_and_not_kept(hub, files, tell):
     assert tell("-q").code == 0
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pointers_of_git_lfs_are_no_files(hub, files, tell, name):
+    """A mirror that serves what git holds; there the pointer is the file, and its hash is right."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5000\n" % (b"0" * 64)
+    hub.add(NAME, files | {name: pointer})
+    for _ in range(2):
+        assert_error(tell("-q"), 5, f"{name} of 'someone/tales' is a Git LFS pointer", "HF_ENDPOINT")
+    hub.add(NAME, files)
+    assert tell("-q").code == 0
+
+
 @pytest.mark.parametrize("kind", ["short", "long"])
 def test_wrong_length(hub, files, tell, kind):
     hub.add(NAME, files)
@@ -357,17 +371,158 @@ def test_xet_is_not_used(hub, files, tell):
     assert not hub.asked("xet")
 
 
-def test_a_proxy_is_used(hub, files, tell, monkeypatch):
+# Settings of the network
+
+
+def test_a_proxy_is_used(hub, files, tell, monkeypatch, reopened):
     """The hub itself serves as the proxy: it is asked by absolute addresses."""
     hub.add(NAME, files)
     monkeypatch.setenv("http_proxy", hub.url)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    result = tell("-q")
+    assert any(request.path.startswith("http://hub.invalid/api/models") for request in hub.requests), result.stderr
+
+
+def both(run, *words):
+    """The same error for a model that is named and for the default one: `tiny` does not answer for a setting."""
+    for command in (["pull", NAME], ["generate", "-n", 2, "x"]):
+        assert_error(run(*command, "-q"), 4, *words)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", ["ALL_PROXY is a SOCKS proxy", "pip install socksio"]),
+        ("ALL_PROXY", "socks4://127.0.0.1:9", ["ALL_PROXY is no address of a proxy", "http://HOST:PORT"]),
+        ("https_proxy", "http://127.0.0.1:80x", ["https_proxy is no address of a proxy"]),
+        ("HTTPS_PROXY", "http://me:secret@:80", ["HTTPS_PROXY is no address of a proxy: 'http://:80'"]),
+        ("HF_TOKEN", "hf_geh\xe9im", ["the token in HF_TOKEN has a character", "/settings/tokens"]),
+        ("HF_TOKEN", "hf_\x01", ["the token in HF_TOKEN has a character"]),
+        ("SSL_CERT_FILE", "nothing.pem", ["SSL_CERT_FILE cannot be used: 'nothing.pem': No such file"]),
+        ("SSL_CERT_FILE", __file__, ["SSL_CERT_FILE cannot be used", "no certificates in PEM"]),
+        ("SSL_CERT_DIR", "nothing", ["SSL_CERT_DIR names no folder: 'nothing'"]),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(hub, files, run, monkeypatch, reopened, variable, value, words):
+    if value.startswith("socks5") and importlib.util.find_spec("socksio"):
+        pytest.skip("socksio is installed")
+    hub.add(NAME, files)
+    monkeypatch.setenv(variable, value)
+    both(run, *words)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("url", ["hub.example", "", " https://hub.example", "ftp://hub.example", "https://"])
+def test_an_endpoint_that_is_no_address(machine, run, url):
+    machine(url)
+    both(run, f"HF_ENDPOINT is no address of a hub: '{url}'", "https://HOST")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_ENDPOINT", "https://me:secret@hub.example:9x")],
+)
+def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    process = spawn("pull", "-q", NAME)
+    errors = process.communicate(timeout=60)[1].decode().splitlines()
+    assert [line.split(":")[0] for line in errors] == ["error", "hint"], errors
+    assert (process.returncode, variable in errors[0], "secret" in str(errors)) == (4, True, False), errors
+
+
+def test_a_token_in_a_file(hub, files, run, tell, monkeypatch):
+    hub.add(NAME, files, private=True)
+    token = Path(constants.HF_TOKEN_PATH)
+    token.parent.mkdir()
+    token.write_bytes(b"hf_\xff\xfe")
+    both(run, f"the token in {token} has a character")
+    token.write_text(f"  {hub.token}\r\n")
+    assert tell("-q").code == 0
+    monkeypatch.setenv("HF_TOKEN", f"{hub.token}\n")
+    token.unlink()
+    token.mkdir()
+    assert run("pull", "-q", NAME).code == 0
+    monkeypatch.delenv("HF_TOKEN")
+    assert_error(run("pull", "-q", NAME), 4, f"cannot read the token in {token}", "HF_TOKEN")
+
+
+@pytest.mark.parametrize(("scheme", "variable"), [("http", "http_proxy"), ("https", "HTTPS_PROXY")])
+def test_what_a_proxy_refuses(hub, run, machine, monkeypatch, reopened, scheme, variable):
+    """The hub serves as the proxy; a name and a password that are not right are never shown."""
+    machine(f"{scheme}://hub.invalid")
+    monkeypatch.setenv(variable, hub.url.replace("//", "//me:secret@"))
+    hub.fail("", "status", status=407)
+    both(run, f"the proxy of {variable} wants a name and a password", "NAME:PASSWORD@HOST:PORT")
+    assert "secret" not in run("pull", NAME).stderr
+    monkeypatch.setenv("no_proxy", "other.invalid,hub.invalid")
+    client_of_this_test_opens_anew()
+    assert "there is no network, or no such host" in run("pull", "-q", NAME).stderr
+
+
+def client_of_this_test_opens_anew():
     from huggingface_hub import utils
 
-    getattr(utils, "close_session", lambda: None)()  # the client reads the variables when it opens
-    result = tell("-q")
-    getattr(utils, "close_session", lambda: None)()
-    assert any(request.path.startswith("http://hub.invalid/api/models") for request in hub.requests), result.stderr
+    utils.close_session()
+
+
+@pytest.mark.parametrize(("status", "code", "words"), [(403, 4, "refuses"), (502, 0, "tiny answers")])
+def test_a_proxy_that_does_not_let_through_and_one_that_finds_no_way(
+    hub, run, machine, monkeypatch, reopened, status, code, words
+):
+    machine("https://hub.invalid")
+    monkeypatch.setenv("https_proxy", hub.url)
+    hub.fail("", "status", status=status)
+    result = run("generate", "-q", "-n", 2, "x")
+    assert (result.code, words in result.stderr) == (code, True), result.stderr
+    assert "https_proxy" in result.stderr
+
+
+def test_a_proxy_that_is_away_is_no_setting(machine, run, monkeypatch, reopened):
+    machine("https://hub.invalid")
+    with nobody() as url:
+        monkeypatch.setenv("HTTPS_PROXY", url.removeprefix("http://"))
+        assert_error(run("pull", "-q", NAME), 4, "through the proxy of HTTPS_PROXY: it refuses the connection")
+        assert "tiny answers" in run("generate", "-q", "-n", 2, "x").stderr
+
+
+def test_a_certificate_that_is_not_trusted(machine, run, tmp_path, monkeypatch, reopened):
+    with unknown(tmp_path) as (url, certificate):
+        machine(url)
+        both(run, f"the certificate of {url} is not trusted", "SSL_CERT_FILE")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        both(run, "REQUESTS_CA_BUNDLE is not read", f"SSL_CERT_FILE={certificate}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client_of_this_test_opens_anew()
+        assert_error(run("pull", "-q", NAME), 4, f"the hub has no '{NAME}'")
+
+
+def test_a_hub_without_tls(hub, machine, run, reopened):
+    machine(hub.url.replace("http:", "https:"))
+    both(run, "answers without TLS", "write http:// in HF_ENDPOINT")
+
+
+def test_a_hub_that_sends_in_a_circle(hub, run):
+    hub.fail("/api", "status", status=302, headers={"Location": "/api/again"})
+    both(run, "without end", "HF_ENDPOINT", "login")
+
+
+def test_the_time_for_an_answer_begins_when_the_hub_is_asked(hub, files):
+    """Not while the client is imported, which takes seconds on a busy machine."""
+    commit = hub.add(NAME, files)
+    script = """
+import sys, time
+
+class Busy:
+    def find_spec(name, path, target=None):
+        if name == "huggingface_hub.hf_api":
+            time.sleep(4)
+
+sys.meta_path.insert(0, Busy)
+from gpt2cli import hub, hubcache
+print(hub.look(hubcache.Repository(sys.argv[1]), patience=3).commit)
+"""
+    done = subprocess.run([sys.executable, "-c", script, NAME], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == commit, done.stderr
 
 
 # Disks, and other processes
@@ -381,12 +536,95 @@ def test_too_little_space_is_noticed_before_the_download(hub, files, tell, monke
     assert not hub.asked("Signature")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_that_cannot_be_written(hub, files, tell, tmp_path):
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "GPT2_CACHE"])
+def test_a_cache_that_cannot_be_written_is_named_by_its_variable(
+    hub, files, bound, read_only, tmp_path, monkeypatch, variable
+):
     hub.add(NAME, files)
-    tmp_path.chmod(0o500)
-    assert_error(tell("-q"), 7)
-    tmp_path.chmod(0o700)
+    monkeypatch.setenv(variable, str(tmp_path / "there"))
+    (tmp_path / "there").mkdir()
+    read_only(tmp_path / "there")
+    for command in (["pull", NAME], ["generate", "-m", NAME, "x"]):
+        assert_error(bound(*command, "-q"), 7, str(tmp_path / "there"), variable)
+
+
+@pytest.mark.parametrize("place", ["", "blobs", "snapshots", "snapshots/COMMIT"])
+def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, read_only, tmp_path, place):
+    """Nor do the exports go, nor is anything said to be freed. The revision that is asked for has a neighbour."""
+    first = hub.add(NAME, files)
+    second = hub.add(NAME, files | {"config.json": files["config.json"] + b" "})
+    run("pull", "-q", f"{NAME}@{first}", f"{NAME}@{second}", NAME)
+    before = tree(tmp_path)
+    for name in (NAME, f"{NAME}@{second}") if place else (NAME,):  # of one revision nothing is in the folder itself
+        folder = hubcache.cache_folder(NAME) / place.replace("COMMIT", second)
+        read_only(folder)
+        assert_error(bound("rm", "--downloads", name), 7, "cannot delete", "writable")
+        folder.chmod(0o700)
+        assert tree(tmp_path) == before
+    assert run("rm", "--downloads", f"{NAME}@{first}").code == run("rm", "--downloads", NAME).code == 0
+    assert not hubcache.cache_folder(NAME).exists()
+
+
+def test_a_cache_in_disorder_is_not_said_to_be_removed(hub, files, run, bound):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    stray = hubcache.cache_folder(NAME) / "refs/old"
+    stray.write_text("0" * 40)
+    assert_error(run("rm", "--downloads", NAME), 7, "is in disorder", str(hubcache.cache_folder(NAME)))
+    assert exports.cached()
+    stray.unlink()
+    hidden = hubcache.cache_folder("some/body") / "snapshots"
+    hidden.mkdir(parents=True)
+    hidden.chmod(0)
+    assert_error(bound("rm", "--downloads", NAME), 7, f"cannot read '{hidden}'")
+    hidden.chmod(0o700)
+    assert run("rm", "--downloads", NAME).code == 0
+    assert not exports.cached()
+
+
+def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    sizes = sum(len(files[name]) for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    exported = sum(one.nbytes for one in exports.cached())
+    assert json.loads(run("rm", "--downloads", NAME, "--json").stdout)[0]["freed"] == sizes + exported
+
+
+def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    with exports.lock(NAME, print, NAME):
+        process = spawn("rm", "--downloads", NAME)
+        assert b"another process is preparing" in process.stderr.readline()
+        assert hubcache.downloaded()
+    assert process.wait(60) == 0
+    assert not hubcache.downloaded()
+
+
+def test_blobs_that_repositories_share_are_sound(hub, files, run, tell):
+    """The newest clients move a blob to a place for all repositories, and name it by another hash there."""
+    hub.add(NAME, files)
+    first = tell("-q")
+    blob = (hubcache.snapshot(hubcache.Repository(NAME)) / "model.safetensors").resolve()
+    shared = Path(constants.HF_HUB_CACHE) / "blobs/5a" / f"5a{'0' * 62}"
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    for one in exports.cached():
+        exports.remove(one.folder)
+    asked = len(hub.requests)
+    again = tell("-q")
+    assert (again.code, again.stdout) == (0, first.stdout), again.stderr
+    assert len(hub.requests) == asked
+    verified = run("verify", NAME)
+    assert verified.code == 0, verified.stderr
+    assert run("pull", "-q", NAME).code == 0
+    assert shared.exists()
+    shared.write_bytes(b"0" * shared.stat().st_size)
+    assert_error(run("verify", "-q", NAME), 5, "model.safetensors")
+    assert run("pull", "-q", NAME).code == 0
+    assert shared.exists()  # it is not of this repository alone
+    assert run("verify", NAME).code == 0
 
 
 def test_a_cache_that_is_a_file(hub, files, tell, tmp_path):
@@ -435,6 +673,27 @@ def test_killed_downloads_and_exports_end_as_if_nothing_had_happened(hub, files,
     assert {name for name in downloaded if "lock" not in name} == names
 
 
+@pytest.mark.skipif(os.name != "posix", reason="SIGHUP")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_download_that_is_ended_goes_on_where_it_was(hub, files, run, tmp_path, name, code):
+    hub.add(NAME, files)
+    hub.fail("CDN", "slow", block=8000, pause=0.1)
+    process = spawned("pull", NAME)
+    deadline = time.monotonic() + 20
+    while not hubcache.leftovers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert b"error" not in errors
+    assert b"Traceback" not in errors
+    assert len(hubcache.leftovers()) == 1
+    assert run("generate", "--offline", "-q", "-m", NAME, "-n", 1, "x").code == 3
+    hub.faults.clear()
+    assert run("pull", "-q", NAME).code == 0
+    assert hubcache.leftovers() == {}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="shell signals")
 def test_two_processes_one_download(hub, files, monkeypatch):
     hub.add(NAME, files)
@@ -453,9 +712,9 @@ def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     part = tmp_path / f"cache/exports/.{digest}.something-fp32-{'0' * 16}"
     part.mkdir()
     (part / "weights.safetensors").write_bytes(b"123")
-    blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{hubcache.PART}"
+    blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{paths.PART}"
     blob.write_bytes(b"12345")
-    both = exports.lock(NAME, print), exports.lock(NAME, print, hubcache.lock_path(NAME))
+    both = exports.lock(NAME, print), exports.lock(NAME, print, NAME)
     with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)

@@ -14,7 +14,7 @@ from foreign import make_foreign
 from texts import generate
 
 from gpt2cli import Sampling, graphs, load
-from gpt2cli.engine import CHUNK
+from gpt2cli.engine import CHUNK, Engine
 from gpt2cli.errors import CorruptFile, UnknownModel, UsageError
 from gpt2cli.ready import ReadyEngine
 
@@ -231,6 +231,43 @@ def test_external_data_anywhere_in_the_file_is_seen(tmp_path, hide):
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(CorruptFile, match="outside"):
         graphs.find(tmp_path, "auto")
+
+
+def aimed(model, place):
+    """An initializer of an export of ours whose data lie elsewhere."""
+    for entry in next(tensor for tensor in model.graph.initializer if tensor.external_data).external_data:
+        if entry.key == "location":
+            entry.value = place
+
+
+def aimed_attribute(model, place):
+    """A constant beside everything else, that nothing reads."""
+    tensor = evil_tensor()
+    tensor.external_data[0].value = place
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["evil"], value=tensor))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("aim", [aimed, aimed_attribute])
+@pytest.mark.parametrize("place", ["../x.bin", "../../x.bin", "absolute", "link"])
+def test_an_export_of_ours_reads_nothing_outside_its_folder(place, aim, precision, checkpoint, tmp_path, run):
+    """ONNX Runtime 1.23 does what the graph says: whoever opens one looks first."""
+    folder = tmp_path / "deep/own"
+    assert run("export", "-q", checkpoint, folder, "--precision", precision).code == 0
+    for outside in (tmp_path / "x.bin", tmp_path / "deep/x.bin"):
+        shutil.copy(folder / "weights.safetensors", outside)
+    if place == "link":
+        if os.name != "posix":
+            pytest.skip("links")
+        (folder / "link").symlink_to(tmp_path / "x.bin")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    aim(model, str(tmp_path / "x.bin") if place == "absolute" else place)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    for argv in (("generate", "-q", "-m", folder, "x"), ("verify", folder), ("export", folder, tmp_path / "out")):
+        assert_error(run(*argv), 5, "outside", str(folder))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CorruptFile, match="outside"):
+        Engine(folder)
 
 
 def field(number: int, content: bytes) -> bytes:

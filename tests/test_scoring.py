@@ -59,7 +59,7 @@ def test_scores_are_the_oracles(small, tensors, count, context, stride, start):
     assert [one.token for one in found] == ids
     logprobs = [one.logprob for one in found if one.logprob is not None]
     assert len(logprobs) == count - (not start and not context)
-    reference = expected(tensors, [small.end] * start + before, ids, scorer.stride)
+    reference = expected(tensors, [small.start] * start + before, ids, scorer.stride)
     np.testing.assert_allclose(logprobs, reference, atol=2e-5)
     again = [one.logprob for one in scorer.tokens(ids) if one.logprob is not None]  # from the shared context
     np.testing.assert_allclose(again, logprobs, atol=2e-5)
@@ -69,7 +69,7 @@ def test_a_context_beyond_the_window_is_cut_to_what_a_moved_window_keeps(small, 
     ids, before = some_ids(30), some_ids(100, seed=1)
     scorer = Scorer(small, context=before, stride=20)
     assert scorer.context == WINDOW - 20 - 1
-    reference = expected(tensors, [small.end, *before[-scorer.context :]], ids, 20)
+    reference = expected(tensors, [small.start, *before[-scorer.context :]], ids, 20)
     np.testing.assert_allclose([one.logprob for one in scorer.tokens(ids)], reference, atol=2e-5)
 
 

@@ -1,5 +1,7 @@
 """Drafts change how fast a text comes, not which text: greedy token for token, drawn in distribution."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
@@ -10,6 +12,7 @@ from gpt2cli.model import load
 from gpt2cli.parameters import Sampling
 from gpt2cli.sampling import Draft, Sampler, survivors
 from gpt2cli.speculation import DraftModel, Lookup
+from gpt2cli.tokenizer import Tokenizer
 
 PROMPT = [5, 7, 250, 7, 99, 120, 3, 44]
 GREEDY = Sampling(temperature=0)
@@ -150,7 +153,7 @@ def test_drawn_text_with_a_draft_model_has_the_distribution_of_plain_text(small,
     for pair in {text[:2] for text in texts}:
         engine.reset()
         logits = engine.feed([[*PROMPT, *pair]])
-        logits[:, small.end] = -np.inf
+        logits[:, list(small.ends)] = -np.inf
         ids, p = survivors(logits, sampling)
         expected[ids[0]] += p[0] * sum(text[:2] == pair for text in texts)
     for text in texts:
@@ -171,6 +174,15 @@ def test_lookup_repeats_what_followed():
     assert lookup.propose([*text, 4, 5, 9, 1], 8) == []  # a pause after a failure
     assert lookup.propose([1, 2, 3, 1, 2, 3], 8) == []
     assert [draft.token for draft in lookup.propose([7, 7, 7, 7], 8)] == [7, 7]
+
+
+def test_a_draft_model_may_put_a_space_before_its_texts(small, other):
+    config = other.folder / "tokenizer_config.json"
+    config.write_text('{"add_prefix_space": true}')
+    spaced = replace(other, tokenizer=Tokenizer(other.folder))
+    assert spaced.tokenizer.encode("cat") != small.tokenizer.encode("cat")
+    text = ids_of(generate(small, PROMPT, sampling=GREEDY, max_tokens=20))
+    assert ids_of(generate(small, PROMPT, sampling=GREEDY, max_tokens=20, drafter=DraftModel(spaced, small))) == text
 
 
 def test_other_vocabularies_and_several_texts_are_refused(small, tmp_path):

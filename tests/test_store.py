@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 
+import onnx
 import pytest
+from checkpoints import make_checkpoint
 from conftest import assert_error
+from foreign import make_foreign
 from hub import NAME
 from huggingface_hub import constants
 
-from gpt2cli import exports, hubcache
+from gpt2cli import exports, hubcache, model
+from gpt2cli.export import export
 
 
 def copied(name):
@@ -160,6 +164,65 @@ def test_export_follows_no_link_out_of_the_folder(run, checkpoint, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# Every file of a model's folder, and what makes it be read
+FILES = {
+    **dict.fromkeys(["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"], "checkpoint"),
+    **dict.fromkeys(["pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"], "weights"),
+    **dict.fromkeys(["model-00002-of-00003.safetensors"], "shards"),
+    **dict.fromkeys(["vocab.json", "merges.txt", "added_tokens.json"], "pair"),
+    **dict.fromkeys(["model.onnx", "weights.safetensors"], "export"),
+    **dict.fromkeys(["onnx/model.onnx", "onnx/weights.bin"], "graph"),
+}
+
+
+def a_model(folder, kind):
+    """A sound folder of a kind of FILES; of "weights" there are none."""
+    if kind == "graph":
+        make_foreign(folder, name="onnx/model.onnx", external="weights.bin")
+        return
+    make_checkpoint(folder, shards=3 if kind == "shards" else 1)
+    if kind == "weights":
+        (folder / "model.safetensors").unlink()
+    if kind == "pair":
+        model = json.loads((folder / "tokenizer.json").read_text())["model"]
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+        (folder / "merges.txt").write_text("".join(f"{' '.join(pair)}\n" for pair in model["merges"]))
+    if kind == "export":
+        target = folder.with_name("made")
+        target.mkdir()
+        for _ in export(folder, target, "fp32"):
+            pass
+        shutil.rmtree(folder)
+        target.rename(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+@pytest.mark.parametrize(("name", "kind"), FILES.items(), ids=FILES)
+def test_nobody_waits_for_a_pipe(name, kind, spawn, tmp_path):
+    a_model(tmp_path / "c", kind)
+    (tmp_path / "c" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "c" / name)
+    out, err = spawn("generate", "-q", "-m", tmp_path / "c", "-n", 1, "x").communicate(timeout=60)
+    error, hint = err.decode().splitlines()
+    assert out == b""
+    assert error == f"error: '{tmp_path / 'c' / name}' is a pipe, a device or a folder, not a file"
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize(("name", "kind"), FILES.items(), ids=FILES)
+def test_a_pointer_of_git_lfs_is_called_one_before_any_work(name, kind, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    a_model(tmp_path / "c", kind)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234567\n"
+    (tmp_path / "c" / name).write_text(pointer)
+    result = run("generate", "-m", tmp_path / "c", "-n", 1, "x")
+    assert_error(result, 5, f"'{tmp_path / 'c' / name}' is a pointer of Git LFS", "git lfs pull")
+    assert exports.cached() == []
+    assert_error(run("export", tmp_path / "c", tmp_path / "out", "--precision", "fp32"), 5 if kind != "graph" else 3)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_export_into_the_folder_where_one_stands(run, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -201,9 +264,58 @@ def test_other_architectures_leave_nothing(hub, files, run):
     assert not (hubcache.cache_folder(NAME) / "snapshots").exists()
 
 
+@pytest.mark.parametrize("configured", [True, False])
+def test_repositories_of_other_formats_are_not_downloaded(configured, hub, files, run):
+    kept = {name: files[name] for name in ("tokenizer.json", "config.json") if configured or name != "config.json"}
+    hub.add(NAME, kept | {"gpt2.Q8_0.gguf": b"GGUF"})
+    assert_error(run("pull", NAME), 3, NAME, "a GGUF file of llama.cpp (gpt2.Q8_0.gguf)")
+    assert hubcache.downloaded() == []
+
+
 def test_a_manifest_that_is_no_manifest(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
     (tmp_path / f"exports/x-int8-{'0' * 16}").mkdir(parents=True)
     for text in ("[]", "{}", '{"files": []}', "null", "x"):
         (tmp_path / f"exports/x-int8-{'0' * 16}/export.json").write_text(text)
         assert run("list", "-q").code == 0
+
+
+GENERATION = json.dumps({"eos_token_id": [0, 66]}).encode()
+
+
+def test_generation_settings_are_downloaded_and_exported(hub, files, run, tell, tmp_path):
+    hub.add(NAME, files | {"generation_config.json": GENERATION})
+    tell("-q")
+    assert (exports.cached()[0].folder / "generation_config.json").read_bytes() == GENERATION
+    assert model.load(NAME).ends == (0, 66)
+    run("export", "-q", NAME, tmp_path / "out")
+    assert model.load(str(tmp_path / "out")).ends == (0, 66)
+
+
+def test_settings_that_come_later_are_exported_anew(hub, files, run, tell):
+    """Older versions and other programs download fewer files: those are used, and what a pull adds counts."""
+    hub.add(NAME, files | {"generation_config.json": GENERATION})
+    tell("-q")
+    snapshot = hubcache.snapshot(hubcache.Repository(NAME))
+    (snapshot / "generation_config.json").unlink()
+    run("rm", "-q", NAME)
+    asked = len(hub.requests)
+    assert model.load(NAME).ends == (299,)
+    assert len(hub.requests) == asked
+    run("pull", "-q", NAME)
+    assert model.load(NAME).ends == (0, 66)
+
+
+def test_an_export_of_an_older_version_is_refused(run, checkpoint, tmp_path):
+    run("export", "-q", checkpoint, tmp_path / "out")
+    graph = onnx.load(tmp_path / "out/model.onnx", load_external_data=False)
+    graph.metadata_props[0].value = json.dumps({"version": 2, "end": 299})
+    onnx.save(graph, tmp_path / "out/model.onnx")
+    assert_error(run("generate", "-q", "-m", tmp_path / "out", "x"), 5, "another version of gpt2")
+
+
+def test_a_folder_whose_end_tokens_change_is_exported_anew(tmp_path):
+    make_checkpoint(tmp_path)
+    assert model.load(str(tmp_path)).ends == (299,)
+    (tmp_path / "generation_config.json").write_bytes(GENERATION)
+    assert model.load(str(tmp_path)).ends == (0, 66)

@@ -2,11 +2,14 @@
 
 import itertools
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 from checkpoints import END, small_tokenizer
-from hypothesis import given
+from conftest import assert_error
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2cli import paths
@@ -156,24 +159,113 @@ def test_published_prompts_have_their_published_ids(data):
     assert checked > 20
 
 
+# the ends of a long text
+
 LONG = [*TEXTS, "word " * 5000, "x" * 30000, " \n" * 9000, "The cat  sat.\n\nIt's 3 o'clock, naïve 🦜! " * 900]
+
+
+def assert_ends(tokenizer, text, first, last, *, special=False):
+    whole = tokenizer.encode(text, special=special)
+    ids, cut = tokenizer.encode_ends(text, first, last, special=special)
+    assert cut == (len(whole) > first + last)
+    assert ids == (whole[:first] + whole[len(whole) - last :] if cut else whole)
 
 
 @pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
 @pytest.mark.parametrize(("first", "last"), [(0, 10), (5, 20), (30, 1)])
 def test_the_ends_are_those_of_the_whole(tokenizer, text, first, last):
-    whole = tokenizer.encode(text)
-    ids, cut = tokenizer.encode_ends(text, first, last)
-    assert cut == (len(whole) > first + last)
-    assert ids == (whole[:first] + whole[len(whole) - last :] if cut else whole)
+    assert_ends(tokenizer, text, first, last)
 
 
-def test_the_middle_of_a_long_text_is_not_encoded(tokenizer, monkeypatch):
+@pytest.fixture(scope="module")
+def several(checkpoint, tmp_path_factory):
+    """Tokenizers: small, built in, with added tokens that overlap text and each other, and GPT-2's if it is there."""
+    folder = tmp_path_factory.mktemp("added")
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["é", "<pad>", "two words", "<a-1-b>", "aab"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    real = [Path(os.environ["GPT2CLI_TEST_DATA"]) / "reference/tokenizer"] if "GPT2CLI_TEST_DATA" in os.environ else []
+    return [Tokenizer(path) for path in (checkpoint, paths.data("models") / "tiny", folder, *real)]
+
+
+SCRIPTS = [
+    *"abc  \n\n'sred.,!12\t\r中文字。，한",
+    "日本",
+    "é",
+    "😀",
+    "e\u0301",
+    "\u3000",
+    "\xa0",
+    "\x1c",
+    "ไทย",
+    "नमस्ते",
+    "مرحبا",
+]
+PARTS = [
+    *SCRIPTS,
+    END,
+    "<|endof",
+    "text|>",
+    "<pad>",
+    "two",
+    " words",
+    "<a-1",
+    "-b>",
+    "aab",
+    "'ll",
+    "don't",
+    "----",
+    "''",
+]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_ends_of_texts_in_any_script(several, data):
+    """And their streams, also where words are long and pieces short."""
+    tokenizer = data.draw(st.sampled_from(several))
+    parts = data.draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=5))
+    rng = random.Random(data.draw(st.integers(0, 1 << 32)))
+    text = "".join(rng.choices(parts, k=data.draw(st.sampled_from([10, 1000, 4000]))))
+    first, last = data.draw(st.sampled_from([(0, 1), (0, 20), (4, 9)]))
+    special = data.draw(st.booleans())
+    assert_ends(tokenizer, text, first, last, special=special)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpt2cli.tokenizer._BLOCK", 300)
+        patch.setattr("gpt2cli.tokenizer._LONG", 20)
+        assert_ends(tokenizer, text, first, last, special=special)
+        size = data.draw(st.sampled_from([20, 500]))
+        assert encoded(tokenizer, text, size, special=special) == tokenizer.encode(text, special=special)
+
+
+@pytest.mark.parametrize(
+    "unit", ["the cat and the dog ", "今天天气很好，我们去公园。", "今天天气很好", "abcdefghij", "cat\n", "🦜"]
+)
+def test_the_middle_of_a_long_text_is_not_encoded(several, unit, monkeypatch):
     asked = []
     encode = Tokenizer.encode
     monkeypatch.setattr(Tokenizer, "encode", lambda self, text, **o: asked.append(len(text)) or encode(self, text, **o))
-    tokenizer.encode_ends("the cat and the dog " * 100_000, 10, 50)
-    assert sum(asked) < 20_000
+    for tokenizer in several:
+        tokenizer.encode_ends(unit * 50_000, 0, 50)
+    assert sum(asked) < 30_000 * len(several)
+
+
+@pytest.mark.parametrize("unit", ["a", "\n", "今天", "ACCA"])
+def test_one_long_word_is_encoded_in_pieces(several, unit, monkeypatch):
+    """Also where only all of the word says how it ends."""
+    monkeypatch.setattr("gpt2cli.tokenizer._BLOCK", 5000)
+    monkeypatch.setattr("gpt2cli.tokenizer._LONG", 200)
+    asked = []
+    encoded = Tokenizer._encoded
+    for tokenizer in several:
+        whole = tokenizer.encode(unit * 15_000)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Tokenizer, "_encoded", lambda self, text, s: asked.append(len(text)) or encoded(self, text, s)
+            )
+            assert tokenizer.encode_ends(unit * 15_000, 0, 50) == (whole[-50:], True)
+            assert tokenizer.encode_ends(unit * 15_000, 3, 50) == (whole[:3] + whole[-50:], True)
+    assert max(asked) < 20_000
 
 
 def test_added_tokens_stand_for_themselves(tmp_path):
@@ -199,6 +291,234 @@ def test_added_tokens_json_continues_the_vocabulary(tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<b>": size + 5}))
     with pytest.raises(CorruptFile, match=f"has the id {size + 5}"):
         Tokenizer(tmp_path)
+
+
+# transformers' settings: the ids are those of its own classes
+
+
+def gpt2_files(folder, form, **others):
+    """tokenizer.json or vocab.json and merges.txt, and files beside it."""
+    folder.mkdir(exist_ok=True)
+    value = json.loads(small_tokenizer().to_str())
+    if form == "json":
+        (folder / "tokenizer.json").write_text(json.dumps(value | others.pop("changes", {})))
+    else:
+        (folder / "vocab.json").write_text(json.dumps(value["model"]["vocab"] | {END: 299}))
+        merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in value["model"]["merges"]]
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    for name, content in others.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+BARE, SPACED = [66, 276], [271, 276]  # "cat" and " cat"
+
+
+@pytest.mark.parametrize("form", ["json", "vocab"])
+@pytest.mark.parametrize(
+    ("config", "ids"),
+    [
+        ({}, BARE),
+        ({"add_prefix_space": True}, SPACED),
+        ({"add_prefix_space": False}, BARE),
+        ({"add_prefix_space": True, "tokenizer_class": "GPT2Tokenizer"}, SPACED),
+        ({"add_prefix_space": True, "tokenizer_class": "GPT2TokenizerFast"}, SPACED),
+        ({"add_prefix_space": True, "tokenizer_class": "PreTrainedTokenizerFast"}, BARE),
+    ],
+)
+def test_add_prefix_space(form, config, ids, tmp_path):
+    assert Tokenizer(gpt2_files(tmp_path, form, tokenizer_config=config)).encode("cat") == ids
+
+
+@pytest.mark.parametrize(
+    ("config", "ids"),
+    [
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, SPACED),
+        ({"tokenizer_class": "GPT2Tokenizer"}, BARE),
+        ({}, BARE),
+    ],
+)
+def test_add_prefix_space_of_tokenizer_json(config, ids, tmp_path):
+    splitter = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitter}, tokenizer_config=config)
+    assert Tokenizer(folder).encode("cat") == ids
+
+
+def declared(special=True, **flags):
+    plain = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": special}
+    return plain | flags
+
+
+BOTH = {"300": declared(content="[PAD]"), "301": declared(special=False, content="<x>")}
+TEXT = "a[PAD]b <x>c"
+PAD, PLAIN_PAD = [300], [58, 47, 32, 35, 60]
+X, PLAIN_X = [301], [27, 87, 29]
+
+
+@pytest.mark.parametrize("form", ["json", "vocab"])
+@pytest.mark.parametrize(
+    ("files", "special", "plain"),
+    [
+        ({"tokenizer_config": {"added_tokens_decoder": BOTH}}, [PAD, X], [PLAIN_PAD, X]),
+        ({"added_tokens": {"[PAD]": 300, "<x>": 301}}, [PAD, X], [PAD, X]),
+        (
+            {"added_tokens": {"<x>": 301, "[PAD]": 300}, "tokenizer_config": {"pad_token": "[PAD]"}},
+            [PAD, X],
+            [PLAIN_PAD, X],
+        ),
+        (
+            {
+                "added_tokens": {"[PAD]": 300, "<x>": 301},
+                "special_tokens_map": {"pad_token": declared(content="[PAD]")},
+            },
+            [PAD, X],
+            [PLAIN_PAD, X],
+        ),
+        ({"tokenizer_config": {"pad_token": "[PAD]"}}, [PAD, PLAIN_X], [PLAIN_PAD, PLAIN_X]),
+        (
+            {"special_tokens_map": {"pad_token": "[PAD]", "additional_special_tokens": ["<x>"]}},
+            [PAD, X],
+            [PLAIN_PAD, PLAIN_X],
+        ),
+        ({"tokenizer_config": {"extra_special_tokens": {"x_token": "<x>"}}}, [PLAIN_PAD, [300]], [PLAIN_PAD, PLAIN_X]),
+    ],
+)
+def test_added_and_special_tokens_of_every_form(form, files, special, plain, tmp_path):
+    tokenizer = Tokenizer(gpt2_files(tmp_path, form, **files))
+    for ids, (pad, x) in ((tokenizer.encode(TEXT, special=True), special), (tokenizer.encode(TEXT), plain)):
+        assert ids == [64, *pad, 65, 220, *x, 66]
+    assert tokenizer.decode(tokenizer.encode(TEXT, special=True)) == TEXT
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_what_tokenizer_json_says_of_its_added_tokens(special, tmp_path):
+    """The same rule; a token that is named as padding is special whatever the file says."""
+    end = {"id": 299, "content": END} | declared()
+    pad, x = {"id": 300} | declared(special, content="[PAD]"), {"id": 301} | declared(False, content="<x>")
+    changes = {"added_tokens": [end, pad, x]}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes=changes))
+    assert tokenizer.encode(TEXT) == [64, *(PLAIN_PAD if special else PAD), 65, 220, 301, 66]
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes=changes, tokenizer_config={"pad_token": "[PAD]"}))
+    assert tokenizer.encode(TEXT) == [64, *PLAIN_PAD, 65, 220, 301, 66]
+    assert tokenizer.encode(TEXT, special=True) == [64, 300, 65, 220, 301, 66]
+
+
+def test_the_end_token_is_special_whatever_tokenizer_json_says(tmp_path):
+    changes = {"added_tokens": [{"id": 299, "content": END} | declared(False)]}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes=changes))
+    assert 299 not in tokenizer.encode(f"a{END}")
+    assert tokenizer.encode(f"a{END}", special=True) == [64, 299]
+
+
+def test_ids_are_not_drawn(tmp_path):
+    model = json.loads(small_tokenizer().to_str())["model"] | {"dropout": 0.5}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes={"model": model}))
+    assert {tuple(tokenizer.encode("the cat and the dog")) for _ in range(20)} == {
+        tuple(small_tokenizer().encode("the cat and the dog").ids)
+    }
+
+
+def test_a_token_that_takes_the_space_before_it(tmp_path):
+    added = {"300": declared(special=False, content="<x>", lstrip=True)}
+    folder = gpt2_files(tmp_path, "vocab", tokenizer_config={"added_tokens_decoder": added})
+    tokenizer = Tokenizer(folder)
+    assert tokenizer.encode("b <x>c") == [65, 300, 66]
+    text = "the cat  <x> sat " * 900
+    assert encoded(tokenizer, text, 50) == tokenizer.encode(text)
+    assert_ends(tokenizer, text, 3, 9)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config": []},
+        {"tokenizer_config": {"added_tokens_decoder": {"300": "x"}}},
+        {"tokenizer_config": {"added_tokens_decoder": {"x": declared(content="x")}}},
+        {"tokenizer_config": {"added_tokens_decoder": {"301": declared(content="<x>")}}},
+        {"tokenizer_config": {"pad_token": 3}},
+        {"special_tokens_map": {"pad_token": {"x": 1}}},
+        {"added_tokens": {"<x>": "300a"}},
+        {"added_tokens": {"<x>": [300]}},
+    ],
+)
+def test_broken_settings_are_errors_with_their_names(files, tmp_path):
+    (name,) = files
+    with pytest.raises(CorruptFile) as error:
+        Tokenizer(gpt2_files(tmp_path, "json", **files))
+    assert f"{name}.json" in error.value.message + error.value.hint
+
+
+# tokenizers from strangers
+
+
+def replacing(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def splitting(*patterns):
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    return {"type": "Sequence", "pretokenizers": [*(split | {"pattern": {"Regex": p}} for p in patterns), level]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": replacing({"String": "a"}, "a" * 100_000)},
+        {"normalizer": {"type": "Sequence", "normalizers": [replacing({"String": "a"}, "aaaaaaaaaa")] * 9}},
+        {"normalizer": {"type": "Prepend", "prepend": "a" * 1000}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 1000}},
+        {"normalizer": replacing({"Regex": "(a|aa)+$"}, "b")},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [splitting()] * 20}},
+        *(
+            {"pre_tokenizer": splitting(p)}
+            for p in ("(a+)+$", "(?:a|b?)*c", "((?:ab*)?){3,}", r"(a)\1+", "((a+)c?)+", "a*" * 4)
+        ),
+    ],
+)
+def test_what_may_take_any_memory_or_time_is_refused(changes, checkpoint, tmp_path, run):
+    folder = gpt2_files(tmp_path / "model", "json", changes=changes)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((checkpoint / name).read_bytes())
+    for command in ("generate", "tokens", "score"):
+        assert_error(run(command, "-q", "-m", folder, "a" * 40 + "b"), 5, "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+",
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\s++$|\s+",
+        r"(?:\d{3})+(?!\d)|[(\[)]+|\(+",
+    ],
+)
+def test_patterns_that_others_use_are_taken(pattern, tmp_path):
+    changes = {"pre_tokenizer": splitting(pattern), "normalizer": {"type": "NFKC"}}
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", changes=changes))
+    for text in ("It's 1234567 (o'clock)  \n", "the cat " * 3000):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert_ends(tokenizer, text, 3, 7)
+
+
+def test_a_failure_of_the_library_is_an_error_line(tmp_path, spawn):
+    """Its regular expressions panic after ten million steps, and say so on stderr by themselves."""
+    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitting("[ab]*[ab]*[ab]*$")})
+    out, err = spawn("tokens", "-q", "-m", folder, "ab" * 1000 + "c").communicate(timeout=60)
+    lines = err.decode().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
+    assert "fails on this text" in lines[0]
+    assert out == b""
+    with pytest.raises(CorruptFile):
+        Tokenizer(folder).encode_ends("ab" * 300_000 + "c", 0, 9)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_files_too_large_to_be_true_are_not_read(name, tmp_path):
+    folder = gpt2_files(tmp_path, "json" if name == "tokenizer.json" else "vocab")
+    with (folder / name).open("wb") as file:
+        file.truncate(3_000_000_000)
+    with pytest.raises(CorruptFile, match=f"{name}: 3,000,000,000 bytes"):
+        Tokenizer(folder)
 
 
 def test_held_is_what_finish_returns(tokenizer):

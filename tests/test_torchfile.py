@@ -299,6 +299,22 @@ def test_links_of_a_hub_snapshot_to_its_blobs_are_followed(tmp_path):
     (snapshot / "config.json").symlink_to("../../../models--a--other/config.json")
     with pytest.raises(CorruptFile, match="outside"):
         Checkpoint(snapshot)
+    (snapshot / "config.json").unlink()
+    (tmp_path / "models--a--b/config.json").write_text(json.dumps(SMALL))
+    (snapshot / "config.json").symlink_to("../../config.json")  # of the repository, but no blob
+    with pytest.raises(CorruptFile, match="outside"):
+        Checkpoint(snapshot)
+
+
+@pytest.mark.parametrize("place", ["snapshots/abc", "mine/snapshots/abc", "models--a--b/revisions/abc"])
+def test_folders_with_the_names_of_snapshots_are_none(place, tmp_path):
+    make_checkpoint(tmp_path / place)
+    blobs = (tmp_path / place).parent.parent / "blobs"
+    blobs.mkdir()
+    (tmp_path / place / "config.json").rename(blobs / "config.json")
+    (tmp_path / place / "config.json").symlink_to("../../blobs/config.json")
+    with pytest.raises(CorruptFile, match="outside"):
+        Checkpoint(tmp_path / place)
 
 
 def test_a_published_checkpoint_generates_what_the_oracle_computes(data):
@@ -531,6 +547,20 @@ def test_odd_zip_files(refused):
     refused(made("a/data.pkl", "b/data.pkl"), "2 records")
     refused(made("a/data.pkl", "a/data.pkl"), "two records")
     refused(made("../../data.pkl", "/data.pkl", "\x1b/x"))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_directory_of_another_length_than_it_says(wide, refused, monkeypatch):
+    if wide:
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    data = bytearray(saved({"a": NUMBERS}))
+    count = data.rindex(b"PK\6\6") + 32 if wide else len(data) - 12
+    if wide:
+        data[-10:-2] = b"\xff" * 8  # size and place of the directory are in the other record
+    assert data[count] == 4
+    for number in (3, 5):
+        data[count] = number
+        refused(bytes(data), f"4 records that says it has {number}")
 
 
 def test_missing_records_and_files(refused, tmp_path):

@@ -9,6 +9,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import CannotMeet, UsageError
 
+HELP = "Measure prompt processing and generation."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -36,7 +37,6 @@ def bench(
     as_jsonl: o.JsonLines = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Measure prompt processing and generation."""
     if as_csv + as_json + as_jsonl > 1:
         raise UsageError("several formats at once", "choose one of --csv, --json and --jsonl")
     lists = ("-p", prompts, 0), ("-n", generated, 0), ("--depth", depths, 0), ("--batch", batches, 1)

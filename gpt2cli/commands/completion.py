@@ -10,6 +10,7 @@ from gpt2cli import options as o
 from gpt2cli import paths, terminal
 from gpt2cli.errors import StorageError, UsageError
 
+HELP = "Print or install the completion of a shell."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -22,7 +23,6 @@ _NAMES = {"pwsh": "powershell"}
 
 
 def completion(shell: o.Shell = None, install: o.Install = False) -> int:
-    """Print or install the completion of a shell."""
     name = shell or _running()
     name = _NAMES.get(name, name)
     if name not in FILES:
@@ -73,7 +73,7 @@ def _running() -> str:
 
 def _install(shell: str, script: str) -> list[str]:
     """Put the script where the shell finds it; returns what was done. Raises OSError, UsageError."""
-    home = Path.home()
+    home = paths.home()
     data = _folder("XDG_DATA_HOME", home / ".local/share")
     settings = _folder("XDG_CONFIG_HOME", home / ".config")
     if shell == "fish":

@@ -12,6 +12,10 @@ from gpt2cli import options as o
 from gpt2cli.errors import UnknownModel, UsageError
 from gpt2cli.settings import Setting
 
+HELP = """Show and change settings.
+
+Without a command: each value and where it came from. A flag wins over its environment variable, that over the file,
+and the file over the default."""
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -53,12 +57,8 @@ Examples:
 app = typer.Typer(epilog=EXAMPLES)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, help=HELP)
 def config(context: typer.Context, as_json: o.Json = False) -> int:
-    """Show and change settings.
-
-    Without a command: each value and where it came from. A flag wins over its environment variable, that over the file,
-    and the file over the default."""
     if context.invoked_subcommand is None:
         return list_(context, as_json=as_json)
     if as_json:
@@ -68,9 +68,8 @@ def config(context: typer.Context, as_json: o.Json = False) -> int:
     return 0
 
 
-@app.command("list", epilog=_LIST)
+@app.command("list", help="Show each value and where it came from.", epilog=_LIST)
 def list_(context: typer.Context, as_json: o.Json = False) -> int:
-    """Show each value and where it came from."""
     current = settings.current(context)
     if as_json:
         terminal.say_json([_row(setting) for setting in current])
@@ -80,9 +79,8 @@ def list_(context: typer.Context, as_json: o.Json = False) -> int:
     return 0
 
 
-@app.command("get", epilog=_GET)
+@app.command("get", help="Print the value that commands take now.", epilog=_GET)
 def get(context: typer.Context, key: o.Key, as_json: o.Json = False) -> int:
-    """Print the value that commands take now."""
     name = settings.find(context, key).name
     setting = next(one for one in settings.current(context) if one.key == name)
     if as_json:
@@ -93,9 +91,10 @@ def get(context: typer.Context, key: o.Key, as_json: o.Json = False) -> int:
 
 
 # a value may be -1
-@app.command("set", epilog=_SET, context_settings={"ignore_unknown_options": True})
+@app.command(
+    "set", help="Write a setting into the file.", epilog=_SET, context_settings={"ignore_unknown_options": True}
+)
 def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
-    """Write a setting into the file."""
     option = settings.find(context, key)
     name = str(option.name)
     file.change(name, _model(value) if name == "model" else settings.checked(option, value))
@@ -104,26 +103,23 @@ def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
     return 0
 
 
-@app.command("unset", epilog=_UNSET)
+@app.command("unset", help="Take a setting out of the file.", epilog=_UNSET)
 def unset(context: typer.Context, key: o.Key) -> int:
-    """Take a setting out of the file."""
     name = key if key in file.read() else settings.find(context, key).name  # also a key that is no setting
     file.change(str(name), None)
     return 0
 
 
-@app.command("path", epilog=_PATH)
+@app.command("path", help="Print where the file is, or would be.", epilog=_PATH)
 def path() -> int:
-    """Print where the file is, or would be."""
     terminal.say_out(str(paths.config()))
     return 0
 
 
-@app.command("edit", epilog=_EDIT)
+@app.command("edit", help="Open the file in $VISUAL or $EDITOR.", epilog=_EDIT)
 def edit(context: typer.Context) -> int:
-    """Open the file in $VISUAL or $EDITOR."""
     where = paths.config()
-    if not where.exists():
+    if not os.access(where, os.F_OK):
         file.write(_template(context))
     editor.run(where)
     settings.current(context)  # complain now, not when a text is wanted
@@ -146,7 +142,7 @@ def _model(name: str) -> str:
     from gpt2cli import sources
 
     try:
-        source = sources.resolve(name)
+        source = sources.resolve(name, terminal.note)
     except UnknownModel as error:
         raise UsageError(error.message, error.hint) from None
     return name if source.repository or source.entry else source.model

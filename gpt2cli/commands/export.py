@@ -7,6 +7,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UsageError
 
+HELP = "Write a model as a folder of ONNX that runs anywhere."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -23,16 +24,17 @@ def export(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Write a model as a folder of ONNX that runs anywhere."""
-    from gpt2cli import exports, model, sources, store
+    from gpt2cli import exports, model, paths, sources, store
 
+    if not paths.is_text(target := folder.resolve()):
+        raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
     store.check_choices(precision, "auto")
     note = terminal.silent if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, note, terminal.note)
-        source = sources.resolve(name)
+        source = sources.resolve(name, note)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
         chosen, quality = exports.write(
             checkpoint,
@@ -40,6 +42,7 @@ def export(
             precision=precision,
             name=name,
             progress=update,
+            note=note,
             check=lambda part: model.self_test(store.Runnable(part)),
         )
     if quality and not quality.passed:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model
     from gpt2cli.parameters import Sampling
 
+HELP = "Continue a text, streaming."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -72,13 +73,13 @@ def generate(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Continue a text, streaming."""
     _refuse_contradictions(context)
     note = terminal.silent if quiet else terminal.note
-    text = None
+    text, prompt_ids = None, list[int]()
     if ids is None:
         text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note)
     else:
+        prompt_ids = inputs.token_ids(ids)
         inputs.note_unused(note)
     stops = [inputs.argument_text(one, escapes=escapes) for one in stop or []]
     # where only --max-length is given, nothing else ends the text
@@ -144,7 +145,7 @@ def generate(
                 terminal.note(f"on the CPU: {opened.why_cpu}")
         if logit_bias:
             sampling = replace(sampling, logit_bias=inputs.logit_bias(logit_bias, opened.tokenizer, escapes=escapes))
-        whole = _parsed_ids(ids or "") if text is None else text
+        whole = prompt_ids if text is None else text
         fed = generation.fit(opened, whole, special=special, keep=keep, strict=strict)
         if fed.cut:
             lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
@@ -244,13 +245,3 @@ def _refuse_contradictions(context: typer.Context) -> None:
         drawn = o.given(context, "temperature", "top_k", "top_p", "min_p", "typical", "seed")
         if drawn:
             refuse("--beams", drawn[0], "beam search draws nothing: leave one out")
-
-
-def _parsed_ids(text: str) -> list[int]:
-    try:
-        ids = [int(word) for word in text.replace(",", " ").split()]
-    except ValueError:
-        raise UsageError(f"--ids '{text}' are not numbers", "write token ids with spaces: --ids '464 3290'") from None
-    if not ids:
-        raise UsageError("--ids is empty", "write token ids with spaces: --ids '464 3290'")
-    return ids

@@ -6,11 +6,12 @@ from typing import Any
 import typer
 
 from gpt2cli import options as o
-from gpt2cli import terminal
-from gpt2cli.errors import UsageError
+from gpt2cli import paths, terminal
+from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
 
+HELP = "List the catalogue, and the models on this machine."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -28,7 +29,6 @@ def list(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """List the catalogue, and the models on this machine."""
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
     if o.given(context, "limit"):
@@ -111,8 +111,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _short(name: str) -> str:
     """A folder below the home with ~."""
     try:
-        return str(Path("~") / Path(name).relative_to(Path.home()))
-    except (ValueError, RuntimeError):  # no folder, or elsewhere; nobody's home
+        return str(Path("~") / Path(name).relative_to(paths.home()))
+    except (ValueError, Homeless):  # no folder, or elsewhere; nobody's home
         return name
 
 

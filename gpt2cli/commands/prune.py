@@ -1,10 +1,13 @@
 """gpt2 prune: clear away what nobody needs."""
 
+from pathlib import Path
 from typing import Any
 
 from gpt2cli import options as o
 from gpt2cli import terminal
+from gpt2cli.errors import UserError
 
+HELP = "Remove stale exports, and what interrupted work left."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -14,20 +17,20 @@ Examples:
 
 
 def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove stale exports, and what interrupted work left."""
     from gpt2cli import exports, hubcache
 
     rows: list[dict[str, Any]] = []
-    for path in (*exports.leftovers(), *(one.folder for one in exports.cached() if one.stale)):
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        if dry_run or exports.sweep(path):
-            rows.append({"path": str(path), "bytes": size})
-    for path, name in hubcache.leftovers().items():
-        with exports.unless_locked(hubcache.lock_path(name)) as free:
-            if free:
-                rows.append({"path": str(path), "bytes": path.stat().st_size})
-                if not dry_run:
-                    path.unlink()
+    code = 0
+    folders = (*exports.leftovers(), *(one.folder for one in exports.cached() if one.stale))
+    for path, download in (*((folder, None) for folder in folders), *hubcache.leftovers().items()):
+        files = [path] if download else path.rglob("*")
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        try:
+            if _swept(path, download, dry_run=dry_run):
+                rows.append({"path": str(path), "bytes": size})
+        except UserError as error:  # the others can still go
+            terminal.error(error.message, error.hint)
+            code = code or error.exit_code
     freed = sum(row["bytes"] for row in rows)
     if as_json:
         terminal.say_json({"dry_run": dry_run, "freed": freed, "removed": rows})
@@ -35,4 +38,19 @@ def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = F
         for row in rows:
             terminal.say_out(f"{terminal.size_text(row['bytes'])}  {row['path']}")
         terminal.say_out(f"{terminal.size_text(freed)} {'would be' if dry_run else ''} freed".replace("  ", " "))
-    return 0
+    return code
+
+
+def _swept(path: Path, download: str | None, *, dry_run: bool) -> bool:
+    """Whether a leftover is gone, or would be: of an export, or of a download of this name. Raises StorageError."""
+    from gpt2cli import exports, hubcache, paths
+
+    if download is None:
+        return dry_run or exports.sweep(path)
+    with exports.unless_locked(hubcache.lock_path(download)) as free:
+        if free and not dry_run:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise paths.undeletable(path, error) from None
+        return free

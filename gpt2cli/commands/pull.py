@@ -6,6 +6,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UserError
 
+HELP = "Download models, check and mend every byte, export them."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -23,7 +24,6 @@ def pull(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Download models, check and mend every byte, export them."""
     from gpt2cli import model, store
 
     store.check_choices(precision, source)
@@ -52,7 +52,7 @@ def _pulled(
 
     note = terminal.silent if quiet else terminal.note
     listener = store.Listener(update, note, terminal.note)
-    source = sources.resolve(name)
+    source = sources.resolve(name, note)
     store.refresh(source, precision, listener, prefer=prefer)
     for one in exports.cached():
         if one.model == source.model and exports.damaged(one.folder, one.files):

@@ -1,19 +1,20 @@
 """gpt2 repl: write a text together with a model."""
 
 import contextlib
-import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from gpt2cli import inputs, paths, terminal
 from gpt2cli import options as o
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import Homeless, UsageError
 
 if TYPE_CHECKING:
     from gpt2cli.repl.session import Session
 
+HELP = "Write a text together with a model."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -57,7 +58,6 @@ def repl(
     seed: o.Seed = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Write a text together with a model."""
     if greedy and o.given(context, "temperature") and temperature != 0:
         raise UsageError(f"--greedy contradicts --temperature {temperature}", "greedy is temperature 0: leave one out")
     at_keyboard = sys.stdin is not None and sys.stdin.isatty()
@@ -119,14 +119,20 @@ def repl(
 
     from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
 
-    if hasattr(signal, "SIGHUP"):  # a closed terminal ends it as kill does, with time to keep the text
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
-    state = None if no_history else paths.state()
+    state = None if no_history else _state()
     repl = Repl(session, open_model, state / "history" if state else None)
     if load_file and not file:
         repl.at(load_file)
-    repl.run(state / "unsaved" if state else None)
+    repl.run(state / "unsaved" if state else None, keeps=not no_history)
     return 0
+
+
+def _state() -> Path | None:
+    try:
+        return paths.state()
+    except Homeless as error:
+        terminal.note(f"no history: {error.message} ({error.hint})")
+        return None
 
 
 def _answer(session: "Session") -> int:

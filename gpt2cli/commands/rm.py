@@ -1,12 +1,14 @@
 """gpt2 rm: remove models from this machine."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
+HELP = "Remove exports of models, and with --downloads the rest."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -16,7 +18,6 @@ Examples:
 
 
 def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Remove exports of models, and with --downloads the rest."""
     note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
     for name in names:
@@ -35,11 +36,12 @@ def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, 
 
 
 def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
-    from gpt2cli import exports, hubcache, sources
+    from gpt2cli import exports, hubcache, paths, sources
 
-    source = sources.resolve(name)
-    freed, known = 0, sources.repositories(source)
-    with exports.lock(source.model, note):
+    source = sources.resolve(name, note)
+    known = sources.repositories(source)
+    with ExitStack() as locks:
+        locks.enter_context(exports.lock(source.model, note))
         mine = [one for one in exports.cached() if one.model == source.model]
         if "@" in name and source.repository:
             commit = hubcache.snapshot(source.repository)
@@ -54,10 +56,13 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
         if not mine and not (downloads and here):
             hint = f"its download is: gpt2 rm --downloads {name}" if here else "gpt2 list shows what is"
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)
+        here = here if downloads else []
+        for repository in sorted({one.name for one in here}):
+            locks.enter_context(exports.lock(source.model, note, repository))
+        for one in mine:  # all or nothing
+            paths.check_removable(one.folder)
+        freed = hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0
         for one in mine:
             exports.remove(one.folder)
             freed += one.nbytes
-        here = here if downloads else []
-        for repository in {one.name for one in here}:
-            freed += hubcache.remove(repository, [one.commit for one in here if one.name == repository])
     return {"name": name, "exports": len(mine), "downloads": len(here), "freed": freed}

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gpt2cli.scoring import Score, Scored
     from gpt2cli.tokenizer import Tokenizer
 
+HELP = """Score texts: each line, each argument, or each file as a whole.
+
+Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text. In the last two a backslash, a
+tab, a newline and other control characters are written as -e reads them."""
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -73,14 +77,10 @@ def score(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Score texts: each line, each argument, or each file as a whole.
-
-    Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text. In the last two a backslash, a
-    tab, a newline and other control characters are written as -e reads them."""
     _refuse_contradictions(context_)
     note = terminal.silent if quiet else terminal.note
     # the context first: it may be what waits on stdin
-    before = "" if context is None else inputs.read_prompt([], context, escapes=False, note=terminal.silent)
+    before = "" if context is None else inputs.read_context(context)
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
@@ -143,7 +143,7 @@ def score(
         "device": opened.device,
         "window": opened.engine.window,
         "stride": scorer.stride,
-        "start": start and opened.end is not None,
+        "start": start and opened.start is not None,
         "context_tokens": scorer.context,
     }
     with terminal.Output() as output:

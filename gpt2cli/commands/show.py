@@ -8,6 +8,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import Unreachable
 
+HELP = "Show a model: origin, shape, device, files, exports, results."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -18,7 +19,6 @@ Examples:
 
 
 def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as_json: o.Json = False) -> int:
-    """Show a model: origin, shape, device, files, exports, results."""
     facts = _facts(name, offline=offline, device=device)
     if as_json:
         terminal.say_json(facts)
@@ -56,7 +56,7 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     from gpt2cli import exports, hub, hubcache, model, sources, store
 
-    source = sources.resolve(name)
+    source = sources.resolve(name, terminal.note)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
     mine = [one for one in exports.cached() if one.model == source.model]
     files: dict[str, int | None] = {}

@@ -1,7 +1,6 @@
 """gpt2 tokens: what a model sees of a text, and back."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 # Of each text its name (None but for files), and its ids as they come.
 Stream = tuple[str | None, Iterator[list[int]]]
 
+HELP = "Split text into tokens, count them, or put ids together again. Text of any size streams."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -25,8 +25,6 @@ Examples:
   gpt2 tokens --ids "The cat" | gpt2 tokens --decode
   gpt2 tokens --jsonl "naïve 猫" | jq -c '[.id, .bytes]'
 """
-
-_ID = re.compile(r"[\s,\[\]]+")
 
 
 def tokens(
@@ -44,7 +42,6 @@ def tokens(
     as_jsonl: o.TokenLines = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Split text into tokens, count them, or put ids together again. Text of any size streams."""
     if as_jsonl and (as_json or ids or count):
         raise UsageError(
             "--jsonl contradicts " + ("--json" if as_json else "--ids" if ids else "--count"), "choose one of them"
@@ -90,14 +87,16 @@ def _texts(
 def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
     from gpt2cli import sources, store
-    from gpt2cli.tokenizer import Tokenizer, present
+    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizerfiles import present
 
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)
-        listing = None
+        listing, note = None, listener.note
         if name is None:
             name, listing = store.default("auto", listener, offline=offline)
-        source = sources.resolve(name)
+            note = terminal.silent
+        source = sources.resolve(name, note)
         if source.folder and present(source.folder):
             return name, source.revision, Tokenizer(source.folder)
         runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)
@@ -118,14 +117,11 @@ def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], decode: bool, specia
 
 
 def _parsed(tokenizer: "Tokenizer", blocks: Iterable[str]) -> Iterator[list[int]]:
-    """Numbers between white space, commas or brackets."""
-    held = ""
-    for block in itertools.chain(blocks, [" "]):
-        *words, held = _ID.split(held + block)
+    for words in inputs.id_words(blocks):
         found = []
-        for word in filter(None, words):
-            token = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
-            if not tokenizer.knows(token):
+        for word in words:
+            token = inputs.token_id(word)
+            if token is None or not tokenizer.knows(token):
                 raise UsageError(
                     f"'{word[:40]}' is not a token id of this model",
                     "--decode takes ids: gpt2 tokens --decode 464 3290",

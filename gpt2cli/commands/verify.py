@@ -1,5 +1,6 @@
 """gpt2 verify: are the models on this machine what they were?"""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from gpt2cli import options as o
 from gpt2cli import terminal
 from gpt2cli.errors import CorruptFile, UnknownModel, UserError
 
+HELP = "Check downloads and exports: hashes, and a self-test."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -21,8 +23,7 @@ _EXPORT = "make it again: gpt2 export MODEL FOLDER"
 
 
 def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    """Check downloads and exports: hashes, and a self-test."""
-    rows = _rows(names or [])
+    rows = _rows(names or [], terminal.silent if quiet else terminal.note)
     for row in rows:
         if row["problem"] and not as_json:
             terminal.error(row["problem"], row["hint"])
@@ -33,7 +34,7 @@ def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quie
     return CorruptFile.exit_code if any(row["problem"] for row in rows) else 0
 
 
-def _rows(names: list[str]) -> list[dict[str, Any]]:
+def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]:
     from gpt2cli import catalog, exports, hubcache, model, sources, store
 
     rows = []
@@ -69,7 +70,7 @@ def _rows(names: list[str]) -> list[dict[str, Any]]:
             check_folder(name, f"the {one.precision} export", one.folder, problem)
 
     for name in names:
-        source = sources.resolve(name)
+        source = sources.resolve(name, note)
         before = len(rows)
         if source.folder and (own := exports.own_precision(source.folder)):
             if source.entry:

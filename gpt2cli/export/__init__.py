@@ -1,7 +1,7 @@
 """A checkpoint becomes a folder that the engine runs, without PyTorch:
 
 model.onnx, weights.safetensors    the graph, and its weights as external data
-config.json, tokenizer files       copied from the checkpoint
+config.json, generation_config.json, tokenizer files    copied from the checkpoint
 """
 
 import json
@@ -11,13 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile, StorageError
-from gpt2cli.paths import contained
+from gpt2cli.paths import check_small
 
-# Raised whenever the same checkpoint would give another graph: older exports are then made anew.
-VERSION = 2
+# Raised whenever the same checkpoint would give another export: older ones in the cache are then made anew.
+VERSION = 3
+# Raised whenever the engine asks something else of a graph: older ones are then refused, in folders too.
+CONTRACT = 3
 PRECISIONS = ("fp32", "int8", "int4", "fp16")
 DEVICES = ("auto", "cpu", "cuda")  # that graphs run on
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
+GENERATION = "generation_config.json"
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.json", "merges.txt"),
+    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
+)
+SETTINGS = ("config.json", GENERATION, *TOKENIZER_FILES)  # all of a model but its weights
+LATER = (GENERATION, *TOKENIZER_FILES[3:])  # a model runs without them, but perhaps not as it should
 
 
 def export(
@@ -35,6 +43,9 @@ def export(
     checkpoint = Checkpoint(source)
     config = checkpoint.config
     graph.check_activation(config, checkpoint.folder)
+    copied = [source / name for name in SETTINGS if (source / name).exists()]
+    for path in copied:
+        check_small(path)
     arrays = weights.stored_weights(checkpoint, precision, weight_bits)
     head, offsets = weights.header(arrays)
     total = sum(stored.nbytes for stored in arrays)
@@ -50,7 +61,7 @@ def export(
         done += added
         yield done, total
     facts = {
-        "version": VERSION,
+        "version": CONTRACT,
         "precision": precision,
         "weight_bits": weight_bits,
         "layers": config.n_layer,
@@ -58,7 +69,8 @@ def export(
         "head_size": weights.padded_head_size(config),
         "positions": config.n_positions,
         "vocabulary": config.vocab_size,
-        "end": config.eos_token_id,
+        "ends": config.eos_token_ids,
+        "start": config.bos_token_id,
     }
     model = graph.build(
         config,
@@ -74,13 +86,19 @@ def export(
         file.write(model)
         os.fsync(file.fileno())
     graph.check(folder / "model.onnx")
-    for name in ("config.json", *TOKENIZER_FILES):
-        if (checkpoint.folder / name).exists():
-            (folder / name).write_bytes(_read(checkpoint.folder / name))
+    for path in copied:
+        (folder / path.name).write_bytes(_read(path))
+
+
+def notes(source: Path) -> list[str]:
+    """What is not in the checkpoint as its config.json says, and how it is read. Raises UnknownModel, CorruptFile."""
+    from gpt2cli.export.checkpoint import Checkpoint
+
+    return Checkpoint(source).notes
 
 
 def _read(path: Path) -> bytes:
     try:
-        return contained(path, path.parent).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CorruptFile(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None

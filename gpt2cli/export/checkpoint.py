@@ -1,28 +1,30 @@
 """A checkpoint folder in Hugging Face format -> its configuration and named float32 arrays, one at a time."""
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export import formats
+from gpt2cli.export.files import corrupt, open_tensors
 from gpt2cli.export.quantize import BLOCK, from_int4
-from gpt2cli.export.torchfile import TorchFile
-from gpt2cli.paths import contained
+from gpt2cli.paths import json_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Architectures with a language-model head, or (GPT2Model) one that is tied to the embedding anyway.
 _WITH_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
+_HEADLESS = {"GPT2ForSequenceClassification", "GPT2ForTokenClassification", "GPT2ForQuestionAnswering"}
 # [vocabulary, width]; our int8 exports store their transposes
 TABLES = ("wte.weight", "lm_head.weight")
-_TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
-_HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
+_GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Config:
     scale_attn_weights: bool
     scale_attn_by_inverse_layer_idx: bool
     tie_word_embeddings: bool
-    eos_token_id: int | None
+    eos_token_ids: tuple[int, ...]  # in the vocabulary
+    bos_token_id: int | None
 
     @property
     def head_size(self) -> int:
@@ -56,20 +59,14 @@ class Config:
 
 
 def read_config(folder: Path) -> Config:
-    """Parse and check `folder`/config.json. Raises UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
+    """Parse and check `folder`/config.json and, of `folder`/generation_config.json, what begins and ends a text. Raises
+    UnknownModel for what is not GPT-2, CorruptFile for nonsense."""
     path = folder / "config.json"
-    hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
-    try:
-        size = contained(path, folder).stat().st_size
-        if size > _HEADER or not path.is_file():  # a pipe would be waited for
-            raise ValueError(f"{size:,} bytes are no configuration")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptFile(f"cannot read {path}: {error}", "download the checkpoint again") from None
-    if not isinstance(raw, dict):
-        raise CorruptFile(f"{path} is not a JSON object", "download the checkpoint again")
+    raw = json_object(path)
+    if raw is None:
+        hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
+        formats.refuse_named(str(folder), formats.names_in(folder))
+        raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
     _refuse_others(raw, folder)
 
     def number(*keys: str, default: int | None = None) -> int:
@@ -82,9 +79,20 @@ def read_config(folder: Path) -> Config:
     epsilon = raw.get("layer_norm_epsilon", 1e-5)
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise CorruptFile(f"{path}: 'layer_norm_epsilon' is {epsilon!r}", "mend config.json")
-    eos = raw.get("eos_token_id", raw.get("bos_token_id", 50256))
-    eos = eos[0] if isinstance(eos, list) and eos else eos
     vocab_size = number("vocab_size", default=50257)
+    generation = json_object(folder / _GENERATION) or {}
+
+    def tokens(key: str) -> tuple[int, ...]:
+        """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
+        outside the vocabulary, which some published files name, are left out."""
+        name, value = _GENERATION, generation.get(key)
+        if value is None:
+            name, value = path.name, raw.get(key, 50256)
+        ids = value if isinstance(value, list) else [value] * (value is not None)
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+            raise CorruptFile(f"{folder / name}: '{key}' is {value!r}, no token id", f"mend {name}")
+        return tuple(token for token in dict.fromkeys(ids) if 0 <= token < vocab_size)
+
     config = Config(
         n_layer=number("n_layer", default=12),
         n_head=number("n_head", default=12),
@@ -97,8 +105,8 @@ def read_config(folder: Path) -> Config:
         scale_attn_weights=raw.get("scale_attn_weights") is not False,
         scale_attn_by_inverse_layer_idx=raw.get("scale_attn_by_inverse_layer_idx") is True,
         tie_word_embeddings=raw.get("tie_word_embeddings") is not False,
-        # some published configs name an end token outside the vocabulary: they have none
-        eos_token_id=eos if isinstance(eos, int) and 0 <= eos < vocab_size else None,
+        eos_token_ids=tokens("eos_token_id"),
+        bos_token_id=next(iter(tokens("bos_token_id")), None),
     )
     if width % config.n_head:
         raise CorruptFile(f"{path}: n_embd {width} cannot be divided into {config.n_head} heads", "mend config.json")
@@ -113,39 +121,82 @@ def _refuse_others(raw: dict[str, Any], folder: Path) -> None:
     if kind != "gpt2":
         raise UnknownModel(f"'{folder}' is {kind or 'of no named model type'}, not GPT-2", hint)
     if architectures and not _WITH_HEAD & set(architectures):
-        raise UnknownModel(f"'{folder}' is a {architectures[0]}: it has no language-model head", hint)
+        if architectures[0] in _HEADLESS:
+            raise UnknownModel(f"'{folder}' is a {architectures[0]}: it has no language-model head", hint)
+        raise UnknownModel(
+            f"'{folder}' is a {architectures[0]}, an architecture that gpt2 does not know",
+            'if it is plain GPT-2 all the same, name GPT2LMHeadModel under "architectures" in config.json',
+        )
     if raw.get("add_cross_attention"):
         raise UnknownModel(f"'{folder}' is a decoder with cross-attention, not a GPT-2 language model", hint)
 
 
 class Checkpoint:
-    """Named tensors of one folder. Opening it reads headers only; each `tensor` call reads one tensor.
+    """Named tensors of one folder. Opening it reads headers, and the tables where a head is stored beside a tied
+    embedding; each `tensor` call reads one tensor. `notes` are for the user: what was not as config.json says.
 
-    It takes one file or shards, of safetensors or PyTorch, names with and without `transformer.`, and the int8
-    and int4 weights of our own exports, which it dequantises."""
+    It takes one file or shards, of safetensors or PyTorch, names with and without `transformer.` and what wraps a whole
+    model, and the int8 and int4 weights of our own exports, which it dequantises."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = read_config(folder)
-        self._files: dict[str, tuple[str, Any, Path]] = {}
-        for path in _weight_files(folder):
-            file = _opened(path)
-            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
-                self._files[name.removeprefix("transformer.")] = (name, file, path)
+        self.notes: list[str] = []
+        self._files, wrapper = open_tensors(folder)
+        if wrapper:
+            self.notes.append(f"the names of its tensors are read without {wrapper}")
+        if "adapter_config.json" in formats.names_in(folder):
+            self.notes.append("the adapter beside its weights is not applied")
+        self._check_layers()
+        self._zeros = self._missing_biases()
+        self.tied = self._is_tied()
+
+    def _check_layers(self) -> None:
         layers, found = self.config.n_layer, len(self._files)
         if layers > found:  # else a number in config.json could cost any amount of memory
             raise CorruptFile(
-                f"config.json in '{folder}' says {layers} layers, the weights have {found} tensors",
+                f"config.json in '{self.folder}' says {layers} layers, the weights have {found} tensors",
                 "config.json and the weights do not belong together: download both again",
             )
-        if any(name.startswith(f"h.{self.config.n_layer}.") for name in self._files):
+        if any(name.startswith(f"h.{layers}.") for name in self._files):
             raise CorruptFile(
-                f"the weights in '{folder}' have more layers than the {self.config.n_layer} of config.json",
+                f"the weights in '{self.folder}' have more layers than the {layers} of config.json",
                 "config.json and the weights do not belong together: download both again",
             )
-        int4 = "lm_head.weight.int4" in self  # of an export, whose head is stored apart from the embedding
-        stored_head = "lm_head.weight" in self or "lm_head.weight.int8" in self
-        self.tied = not int4 and (self.config.tie_word_embeddings or not stored_head)
+
+    def _is_tied(self) -> bool:
+        """Whether the head is the embedding: as transformers has it, a head that is stored and differs is kept."""
+        if any(f"lm_head.weight.{kind}" in self for kind in ("int8", "int4")):  # of an export, which stores no copies
+            return False
+        if "lm_head.weight" not in self:
+            if not self.config.tie_word_embeddings:
+                self.notes.append(
+                    "config.json says that its head is not tied, but none is stored: the embedding serves"
+                )
+            return True
+        if not self.config.tie_word_embeddings:
+            return False
+        if "wte.weight" not in self:  # of two names for one tensor safetensors.torch.save_model keeps the first
+            self._files["wte.weight"] = self._files["lm_head.weight"]
+            return True
+        shape = self.config.vocab_size, self.config.n_embd
+        if np.array_equal(self._read("lm_head.weight", shape), self._read("wte.weight", shape)):
+            return True
+        self.notes.append("config.json ties its head to the embedding, but another is stored: that is used")
+        return False
+
+    def _missing_biases(self) -> frozenset[str]:
+        """The biases of a model without: of the norms, or of a kind of matrix, none is stored in any layer."""
+        layers = range(self.config.n_layer)
+        norms = {f"h.{layer}.{name}.bias" for layer in layers for name in ("ln_1", "ln_2")} | {"ln_f.bias"}
+        kinds = [{f"h.{layer}.{name}.bias" for layer in layers} for name in _MATRICES]
+        if len(layers) == 1:  # one that is missing would be a kind
+            kinds = [set().union(*kinds)]
+        missing = frozenset(name for kind in (norms, *kinds) if not kind & self._files.keys() for name in kind)
+        if missing:
+            places = sorted({re.sub(r"h\.\d+\.", "", name).removesuffix(".bias") for name in missing})
+            self.notes.append(f"it stores no biases of {', '.join(places)}: they are zeros")
+        return missing
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -153,6 +204,8 @@ class Checkpoint:
     def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
         """The tensor as contiguous float32. Raises CorruptFile where it is missing, of another shape, or holds
         NaN or infinity."""
+        if name in self._zeros:
+            return np.zeros(shape, np.float32)
         if name not in self and f"{name}.int8" in self:
             stored = shape[::-1] if name in TABLES else shape
             with np.errstate(all="ignore"):  # NaN is told below
@@ -185,10 +238,15 @@ class Checkpoint:
         try:
             value: Array = file.get_tensor(stored)
         except (SafetensorError, OSError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
-            raise _corrupt(path, error) from None
+            raise corrupt(path, error) from None
         except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
             raise _not_floating(name, self.folder, file.get_slice(stored).get_dtype()) from None
         if value.shape != shape:
+            if value.shape == shape[::-1] and name.startswith("h."):
+                raise CorruptFile(
+                    f"the tensor {name} in '{self.folder}' is stored as a torch.nn.Linear's, not as GPT-2's",
+                    "transpose the matrices of attn and mlp (as nanoGPT's from_pretrained does), and save them again",
+                )
             raise CorruptFile(
                 f"the tensor {name} in '{self.folder}' has shape {list(value.shape)}, config.json says {list(shape)}",
                 "config.json and the weights do not belong together: download both again",
@@ -196,64 +254,8 @@ class Checkpoint:
         return value
 
 
-def _opened(path: Path) -> Any:
-    """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same."""
-    if path.suffix == ".bin":
-        return TorchFile(path)
-    try:
-        _check_header(path)
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise _corrupt(path, error) from None
-
-
-def _check_header(path: Path) -> None:
-    """What the library lets pass: headers of 100 MB, and a name given twice. Raises OSError, ValueError."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > _HEADER:
-            raise ValueError(f"its header of {size} bytes is no checkpoint's")
-        json.loads(file.read(size), object_pairs_hook=_without_twins)
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(names := dict(pairs)) < len(pairs):
-        raise ValueError("its header gives a name twice")
-    return names
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The files with the weights: one of safetensors, our own export's, or shards; else the same of PyTorch."""
-    for name in ("model.safetensors", "weights.safetensors", "model.safetensors.index.json", *_TORCH):
-        if (folder / name).exists():
-            path = contained(folder / name, folder)
-            return _shards(path) if path.suffix == ".json" else [path]
-    raise UnknownModel(
-        f"'{folder}' is no checkpoint that can be read: it has neither model.safetensors nor pytorch_model.bin",
-        "save it with transformers: model.save_pretrained(folder)",
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    folder = index.parent
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise ValueError("a shard lies outside the folder")
-        missing = [name for name in names if not (folder / name).exists()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _corrupt(index, error) from None
-    if missing:
-        raise CorruptFile(f"the shard {missing[0]} is missing in '{folder}'", "download the checkpoint again")
-    return [contained(folder / name, folder) for name in names]
-
-
 def _not_floating(name: str, folder: Path, kind: str) -> CorruptFile:
     return CorruptFile(
         f"the tensor {name} in '{folder}' is of type {kind}, not float32, float16 or bfloat16",
         "quantised checkpoints of other tools cannot be exported; use the original",
     )
-
-
-def _corrupt(path: Path, error: Exception) -> CorruptFile:
-    return CorruptFile(f"cannot read {path}: {error}", "the file is truncated or corrupt: download it again")

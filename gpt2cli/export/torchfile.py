@@ -111,10 +111,10 @@ def _directory(data: mmap.mmap) -> dict[str, _Record]:
     end = data.rfind(b"PK\5\6", max(0, len(data) - 22 - 0xFFFF))
     if not 0 <= end <= len(data) - 22:
         raise ValueError("it is a zip file without its end")
-    size, at = struct.unpack_from("<II", data, end + 12)
-    if 0xFFFFFFFF in (size, at) and data[max(0, end - 20) : end][:4] == b"PK\6\7":
+    count, size, at = struct.unpack_from("<HII", data, end + 10)
+    if (count == 0xFFFF or 0xFFFFFFFF in (size, at)) and data[max(0, end - 20) : end][:4] == b"PK\6\7":
         (end,) = struct.unpack_from("<Q", data, end - 20 + 8)
-        size, at = _unpack("<QQ", data, end + 40)
+        count, size, at = _unpack("<QQQ", data, end + 32)
     if size > min(_DIRECTORY, len(data)):
         raise ValueError(f"it is a zip file with a directory of {size} bytes")
     directory = data[at : at + size]
@@ -133,6 +133,8 @@ def _directory(data: mmap.mmap) -> dict[str, _Record]:
             raise ValueError(f"it is a zip file with two records {shown(name)}")
         size, packed, header = _wide(directory[extra : extra + extra_size], size, packed, header)
         records[name] = _Record(header, size, method == 0 and not flags & 1 and packed == size)
+    if len(records) != count:
+        raise ValueError(f"it is a zip file with {len(records)} records that says it has {count}")
     return records
 
 
@@ -172,7 +174,7 @@ def _unpack(layout: str, data: mmap.mmap, place: int) -> tuple[Any, ...]:
 
 def _read_legacy(data: mmap.mmap) -> tuple[_Tensors, _Extents]:
     if data[:1] != b"\x80":  # as for every pickle in binary
-        raise ValueError("it is not PyTorch's (a text file of Git LFS, or a page that a server sent in its place?)")
+        raise ValueError("it is not PyTorch's (a page that a server sent in its place?)")
     stream = io.BytesIO(data[:LIMIT])
     if Machine(stream).load() != _MAGIC or Machine(stream).load() != _VERSION:
         raise ValueError("it is a pickle, but not PyTorch's")

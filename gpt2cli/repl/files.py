@@ -39,17 +39,17 @@ def state(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def keep(document: Document, folder: Path) -> Path:
+def keep(document: Document, folder: Path | None) -> Path:
     """Write a document that was not saved into a file of its own in `folder`, where the last ten stay; into the
-    system's folder for temporary files where that cannot be. Returns the path. Raises StorageError."""
+    system's folder for temporary files where there is none, or it cannot be. Returns the path. Raises StorageError."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
-    try:
+    if folder is not None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make {folder}: {error.strerror}", "make room") from None
-        save(document, folder / name)
-    except StorageError:
+            save(document, folder / name)
+        except (OSError, StorageError):
+            folder = None
+    if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="gpt2-unsaved-"))  # only its owner reads it
         save(document, folder / name)
     for old in kept(folder)[:-_KEPT]:

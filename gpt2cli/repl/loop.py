@@ -13,7 +13,7 @@ from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
 from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
-from gpt2cli.signals import once, undisturbed
+from gpt2cli.signals import HANGUP, once, undisturbed
 
 _RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
 
@@ -26,6 +26,7 @@ class Repl:
         self.session, self.open_model = session, open_model
         self.screen = Screen(lambda line: commands.complete(self, line), self._status, self.show, history)
         self.drafts: Path | None = None
+        self.keeps = True
         self.file: Path | None = None
         self._file_state: tuple[int, int] | None = None  # as it was read or written
         self._saved = (0, dict[str, int]())
@@ -49,9 +50,10 @@ class Repl:
         """Whether somebody else has written the document's file."""
         return path == self.file and files.state(path) not in (self._file_state, None)
 
-    def run(self, drafts: Path | None) -> None:
-        """Until the user leaves. What is not saved then goes to a file in the folder `drafts`."""
-        self.drafts = drafts
+    def run(self, drafts: Path | None, *, keeps: bool) -> None:
+        """Until the user leaves. What is not saved then goes to a file in the folder `drafts` (None: in the system's
+        for temporary files), unless nothing `keeps`."""
+        self.drafts, self.keeps = drafts, keeps
         self.screen.say("Write, and the model goes on. /help lists the commands, Ctrl-D leaves.")
         kept = files.kept(drafts) if drafts else []
         changed = files.state(kept[-1]) if kept else None
@@ -67,7 +69,7 @@ class Repl:
                 self._converse()
         finally:  # nobody loses a text because a terminal was closed
             with undisturbed():
-                kept_at = files.keep(self.session.document, drafts) if self.changed and drafts else None
+                kept_at = files.keep(self.session.document, drafts) if self.changed and keeps else None
                 with contextlib.suppress(OSError):  # there may be no terminal any more
                     self.screen.end()
                     if kept_at:
@@ -80,7 +82,7 @@ class Repl:
             try:
                 line = self.screen.read()
             except EOFError:
-                if warned or self.drafts or not self.changed:
+                if warned or self.keeps or not self.changed:
                     return
                 warned = True
                 self.screen.say("the text is not saved and will be lost: /save FILE; Ctrl-D again or /exit leaves")
@@ -89,7 +91,7 @@ class Repl:
                 self.screen.say("Ctrl-D or /exit leaves; /help lists the commands")
                 continue
             except OSError:  # the terminal has gone; its signal comes later, or not at all
-                raise Terminated from None
+                raise Terminated(HANGUP) from None
             try:
                 self.answer(line)
             except EOFError:

@@ -31,7 +31,7 @@ from gpt2cli import terminal
 from gpt2cli.errors import Terminated
 from gpt2cli.repl import keyboard, layout
 from gpt2cli.repl.layout import Run
-from gpt2cli.signals import LEAVING, handled, leave_undisturbed
+from gpt2cli.signals import handled, leave_undisturbed, leaving
 
 BLOCK = '"""'
 
@@ -298,29 +298,28 @@ def _history(path: Path | None) -> History:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """While a line is edited, SIGTERM and SIGHUP end the editor, which then raises Terminated: raised by a handler,
-    it would be reported by the event loop and go no further."""
+    """While a line is edited, a signal that asks to leave ends the editor, which then raises Terminated: raised by a
+    handler, it would be reported by the event loop and go no further."""
+    came = 0
 
     def leave() -> None:
         app = get_app_or_none()
         if app and app.is_running and not (app.future and app.future.done()):
-            app.exit(exception=Terminated())
-
-    leaving = False
+            app.exit(exception=Terminated(came))
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal leaving
-        leaving = True
+        nonlocal came
+        came = number
         app = get_app_or_none()
         if app is None or app.loop is None:
-            raise Terminated
+            raise Terminated(number)
         app.loop.call_soon_threadsafe(leave)
 
     try:
-        with handled(handle, *LEAVING):
+        with handled(handle, *leaving()):
             yield
     finally:
-        if leaving:
+        if came:
             leave_undisturbed()
-    if leaving:  # it came as the line was accepted
-        raise Terminated
+    if came:  # it did as the line was accepted
+        raise Terminated(came)

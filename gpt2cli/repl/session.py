@@ -91,8 +91,8 @@ class Session:
         while said and self._ours(path[said - 1]):
             said -= 1
         ids = self.model.tokenizer.encode("".join(node.text for node in path[:said]))
-        if not ids and path and self.model.end is not None:
-            ids = [self.model.end]  # what a text from nothing was begun with
+        if not ids and path and self.model.start is not None:
+            ids = [self.model.start]  # what a text from nothing was begun with
         return ids + [token for node in path[said:] for token in node.ids]
 
     def _ours(self, node: Node) -> bool:

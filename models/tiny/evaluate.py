@@ -57,7 +57,7 @@ def main() -> None:
         if name not in HELD_OUT:
             continue
         text = text.encode()[: arguments.bytes].decode(errors="ignore")
-        ids = [model.end, *model.tokenizer.encode(text)]
+        ids = [model.start, *model.tokenizer.encode(text)]
         nats = 0.0
         for start, first in windows(ids, model.engine.window):
             window = ids[start : start + model.engine.window]

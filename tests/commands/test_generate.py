@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -279,6 +280,48 @@ def test_no_prompt(run):
 
 def test_stdin_that_is_not_utf8(run):
     assert_error(run("generate", stdin=b"caf\xe9 au lait"), 6, "stdin is not UTF-8: byte 0xe9 at offset 3")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["The cat sat.\n", "naïve – 猫\n", "Старик сказал: «да, и нет».\n"])
+def test_windows_text_says_how_to_convert_it(run, tmp_path, encoding, text):
+    """The hint's iconv makes the text again; without a mark at the beginning it is mostly UTF-8 too, with NULs."""
+    data = text.encode(encoding)
+    (tmp_path / "text").write_bytes(data)
+    for argv in (
+        ("generate", "-f", tmp_path / "text"),
+        ("score", "-f", tmp_path / "text"),
+        ("score", "x", "--context", tmp_path / "text"),
+        ("tokens", "-f", tmp_path / "text"),
+        ("repl", "-f", tmp_path / "text"),
+    ):
+        result = run(*argv, stdin="unused" if argv[0] == "repl" else None)
+        assert_error(result, 6, f"is {encoding[:6].upper()}, not UTF-8", "iconv -f UTF-")
+    name = re.search(r"iconv -f (\S+) -t UTF-8", run("generate", stdin=data).stderr)[1]
+    assert data.decode(name.lower()) == text
+
+
+def test_bytes_that_are_no_windows_text(run, tmp_path):
+    for data in (b"caf\xe9\0", b"\0\0caf\xe9 au lait", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):
+        assert_error(run("generate", stdin=data), 6, "is not UTF-8: byte")
+    for data in (b"a\0", b"one\0two\0three\0", b"\0" * 20, "\ufeffThe cat".encode()):
+        assert run("generate", "-n", 1, stdin=data).code == 0
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\r\n", "\ufeff"])
+def test_an_empty_file_is_no_prompt(run, tmp_path, content):
+    (tmp_path / "prompt").write_bytes(content.encode())
+    for argv in (["-f", tmp_path / "prompt"], ["-f", "-"], [], ["-"]):
+        result = run("generate", *argv, stdin=content.encode())
+        assert_error(result, 2, "is empty", 'or "" to start from nothing')
+    assert run("generate", "-n", 1, "").code == 0
+    assert run("score", "-m", "tiny", "x", "--context", tmp_path / "prompt").code == 0
+
+
+def test_ids_as_json_prints_them(gen):
+    ids = json.loads(gen(PROMPT, "--json").stdout)["prompt_ids"]
+    for text in (str(ids), ",".join(map(str, ids)), f"\n{json.dumps(ids, indent=2)}\n"):
+        assert json.loads(gen("--ids", text, "--json").stdout)["prompt_ids"] == ids
 
 
 def test_unknown_models(run, tmp_path):

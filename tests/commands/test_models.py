@@ -13,6 +13,8 @@ import oracle
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
+from hub import NAME
+from huggingface_hub import constants
 
 from gpt2cli import catalog, exports, model, paths, sources, store
 from gpt2cli.export import reference
@@ -151,6 +153,67 @@ def test_rm(run, checkpoint):
     assert_error(run("rm", "tiny"), 2, "built in")
 
 
+def test_what_cannot_be_deleted_stays_whole_and_is_told(run, bound, read_only, checkpoint, tmp_path):
+    run("pull", "-q", checkpoint)
+    (export,) = exports.cached()
+    for folder in (export.folder, export.folder.parent):
+        read_only(folder)
+        assert_error(bound("rm", checkpoint), 7, "cannot delete", str(export.folder), "writable")
+        folder.chmod(0o700)
+        assert exports.cached() == [export]
+        assert [path.name for path in export.folder.parent.iterdir()] == [export.folder.name]
+
+
+NO_TEXT = "\udcff"  # how a path that is not UTF-8 arrives
+
+
+def test_a_cache_whose_path_is_not_utf_8(run, tmp_path, monkeypatch):
+    for variable, commands in (
+        ("GPT2_CACHE", [("pull", "-q", "tiny", "--precision", "fp32"), ("generate", "-m", "gpt2", "x"), ("prune",)]),
+        ("HF_HOME", [("generate", "-m", "gpt2", "x"), ("list",), ("rm", "--downloads", "gpt2")]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, str(tmp_path / NO_TEXT))
+            if variable == "HF_HOME":
+                patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / NO_TEXT / "hub"))
+            for command in commands:
+                assert_error(run(*command), 7, "is not UTF-8 text", f"set {variable}")
+            assert run("generate", "-m", "tiny", "-n", 2, "x").code == 0  # which needs neither
+    assert not (tmp_path / NO_TEXT).exists()
+
+
+def test_an_export_target_whose_path_is_not_utf_8(run, tmp_path):
+    assert_error(run("export", "tiny", tmp_path / NO_TEXT), 2, "is not UTF-8 text", "another name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_file_may_have_any_name(run, odd_name):
+    assert run("generate", "-q", "-n", 2, "--seed", 1, "-o", odd_name, "x").code == 0
+    assert odd_name.read_text() == run("generate", "-q", "-n", 2, "--seed", 1, "x").stdout
+
+
+def test_prune_goes_on_after_a_failure(run, bound, read_only, tmp_path):
+    broken = [tmp_path / f"cache/exports/{name}-int8-{'0' * 16}" for name in "abc"]
+    for folder in broken:
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"12345")
+    read_only(broken[1])
+    result = bound("prune", "--json")
+    assert result.code == 7
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert str(broken[1]) in result.stderr
+    assert [row["path"] for row in json.loads(result.stdout)["removed"]] == [str(broken[0]), str(broken[2])]
+    assert (broken[1] / "model.onnx").exists()
+
+
+def test_an_export_into_a_folder_that_cannot_be_written(bound, read_only, tmp_path):
+    (tmp_path / "there").mkdir()
+    read_only(tmp_path / "there")
+    for target in (tmp_path / "there", tmp_path / "there/new"):
+        assert_error(bound("export", "-q", "tiny", target), 7, f"cannot write to {tmp_path / 'there'}:")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_exports_of_the_built_in_model_have_its_name(run):
     run("pull", "-q", "tiny", "--precision", "int4")
     assert [row["exports"][0]["precision"] for row in json.loads(run("list", "--json").stdout) if row["exports"]] == [
@@ -244,9 +307,44 @@ def test_the_manifests_are_true():
 
     for entry in map(catalog.find, catalog.names()):
         shape = (entry.layers, entry.heads, entry.width, 4 * entry.width, entry.positions, entry.vocabulary)
-        config = Config(*shape, "gelu_new", 1e-5, True, False, True, None)
+        config = Config(*shape, "gelu_new", 1e-5, True, False, True, (), None)
         assert config.parameters == entry.parameters, entry.name
         assert (entry.repository is None) == (entry.name == "tiny")
         if entry.folder:
             assert read_config(entry.folder).parameters == entry.parameters
     assert catalog.find("gpt2").files["model.safetensors"].size == 548_105_171
+
+
+def test_a_folder_with_the_name_of_a_model(run, checkpoint, tmp_path, monkeypatch):
+    """The catalogue's names mean the same everywhere, and a note says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPT2_CONFIG", str(tmp_path / "config.toml"))
+    shutil.copytree(checkpoint, "tiny")
+    note = "note: tiny is the model of the catalogue; the folder of this name is ./tiny\n"
+    for argv in (["generate", "-n", 1, "-m", "tiny", "x"], ["tokens", "-m", "tiny", "x"], ["verify", "tiny"]):
+        assert run(*argv).stderr == note
+    assert run("show", "tiny").stderr == note
+    assert run("config", "set", "model", "tiny").stderr.startswith(note)
+    assert run("verify", "-q", "tiny").stderr == ""
+    value = json.loads(run("tokens", "-m", "./tiny", "x", "--json").stdout)
+    assert value["model"] == "./tiny"
+    # nobody named it
+    monkeypatch.delenv("GPT2_MODEL")
+    assert run("config", "unset", "model").code == 0
+    shutil.copytree(checkpoint, "gpt2")
+    assert "catalogue" not in run("tokens", "x").stderr
+
+
+def test_a_folder_with_the_name_of_a_repository(hub, files, run, checkpoint, tmp_path, monkeypatch):
+    """The folder answers; a note says so where the other is downloaded too."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, NAME)
+    assert run("tokens", "-m", NAME, "x").stderr == ""
+    hub.add(NAME, files)
+    assert run("pull", "-q", f"{NAME}@main").code == 0
+    asked = len(hub.requests)
+    assert run("tokens", "-m", NAME, "x").stderr == (
+        f"note: {NAME} is the folder; the model of this name from the hub is {NAME}@main\n"
+    )
+    assert run("tokens", "-m", f"{NAME}@main", "x").stderr == ""
+    assert len(hub.requests) == asked

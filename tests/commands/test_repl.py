@@ -426,13 +426,13 @@ def test_no_history_leaves_nothing(repl, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number, code):
     terminal = repl("-n", 2)
     terminal.type(f"The king{ENTER}")
     terminal.wait(seed(1))
     terminal.process.send_signal(number)
-    assert terminal.exit_code() == 143
+    assert terminal.exit_code() == code
     assert kept(tmp_path).text.startswith("The king")
 
 
@@ -443,7 +443,7 @@ def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term):
     terminal.wait(lambda t: t.lines and (tokens(r"[3-9]")(t) or [line for line in t.lines if line][-1] == ">"), "it")
     os.close(terminal.main)  # as a terminal emulator does whose window is closed
     terminal.main = os.open(os.devnull, os.O_RDWR)
-    assert terminal.process.wait(timeout=30) == 143
+    assert terminal.process.wait(timeout=30) == 129
     assert kept(tmp_path).text.startswith("The king")
 
 

@@ -76,7 +76,7 @@ def test_an_empty_document_starts_from_the_end_token(session, tiny):
     first = session.document.text
     assert first == generated(tiny, "", sampling=Sampling(seed=1))
     go_on(session)
-    assert session.ids() == [tiny.end, *session.document.nodes[1].ids, *session.document.nodes[2].ids]
+    assert session.ids() == [tiny.start, *session.document.nodes[1].ids, *session.document.nodes[2].ids]
 
 
 def test_a_node_knows_where_it_came_from(session):
