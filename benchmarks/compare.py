@@ -20,7 +20,7 @@ from typing import Any
 
 from worker import Worker
 
-from gpt2cli import benchmark
+from gpt2cli.analysis import benchmark
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {

@@ -13,11 +13,11 @@ from time import perf_counter
 
 import numpy as np
 
-from gpt2cli.generation import generate
+from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.sampling import Sampler
+from gpt2cli.generation.speculation import DraftModel
+from gpt2cli.generation.texts import generate
 from gpt2cli.model import load
-from gpt2cli.parameters import Sampling
-from gpt2cli.sampling import Sampler
-from gpt2cli.speculation import DraftModel
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 60

@@ -10,23 +10,23 @@ for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_to
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpt2cli.decoding import Piece
     from gpt2cli.errors import UserError
-    from gpt2cli.generation import complete, generate
+    from gpt2cli.generation.decoding import Piece
+    from gpt2cli.generation.parameters import Limits, Sampling
+    from gpt2cli.generation.texts import complete, generate
     from gpt2cli.model import load
-    from gpt2cli.parameters import Limits, Sampling
 
 __all__ = ["Limits", "Piece", "Sampling", "UserError", "__version__", "complete", "generate", "load"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Limits": "gpt2cli.limits",
-    "Piece": "gpt2cli.decoding",
-    "Sampling": "gpt2cli.parameters",
+    "Limits": "gpt2cli.generation.parameters",
+    "Piece": "gpt2cli.generation.decoding",
+    "Sampling": "gpt2cli.generation.parameters",
     "UserError": "gpt2cli.errors",
-    "complete": "gpt2cli.generation",
-    "generate": "gpt2cli.generation",
+    "complete": "gpt2cli.generation.texts",
+    "generate": "gpt2cli.generation.texts",
     "load": "gpt2cli.model",
 }
 

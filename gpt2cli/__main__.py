@@ -11,7 +11,7 @@ def main() -> int:
     """Run the command line on sys.argv; returns the exit code, or leaves with it."""
     _hold_streams()
     try:
-        from gpt2cli import signals  # a signal during the imports is no traceback either
+        from gpt2cli.console import signals  # a signal during the imports is no traceback either
 
         signals.listen()
         from gpt2cli import cli, paths

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 import gpt2cli
-from gpt2cli import inputs, settings, terminal
 from gpt2cli.commands import (
     bench,
     completion,
@@ -26,6 +25,7 @@ from gpt2cli.commands import (
     verify,
 )
 from gpt2cli.commands import list as list_
+from gpt2cli.console import inputs, settings, terminal
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,

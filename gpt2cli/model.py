@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2cli import sources, store, tokenizerfiles
-from gpt2cli.engine import Engine
+from gpt2cli.engine.engine import Engine
+from gpt2cli.engine.runtime import check_cuda
+from gpt2cli.engine.scheduler import Scheduler
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.export import DEVICES
-from gpt2cli.hub import Listing
-from gpt2cli.scheduler import Scheduler
-from gpt2cli.sessions import check_cuda
-from gpt2cli.tokenizer import IdsAsText, Tokenizer
+from gpt2cli.export.names import DEVICES
+from gpt2cli.store import sources, store
+from gpt2cli.store.hub import Listing
+from gpt2cli.tokenizer import files
+from gpt2cli.tokenizer.tokenizer import IdsAsText, Tokenizer
 
 READY_MADE = "ready-made graphs run on the CPU"
 
@@ -147,9 +148,9 @@ def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
     folder = runnable.folder
-    if runnable.graph and not tokenizerfiles.present(folder):
+    if runnable.graph and not files.present(folder):
         folder = runnable.graph.parent
-    return Tokenizer(folder) if text or tokenizerfiles.present(folder) else IdsAsText()
+    return Tokenizer(folder) if text or files.present(folder) else IdsAsText()
 
 
 # Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.
@@ -186,6 +187,8 @@ def self_test(runnable: store.Runnable, device: str = "cpu") -> str:
 def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu", alternating: bool = False) -> Engine:
     if runnable.graph is None:
         return Engine(runnable.folder, threads=threads, device=device, alternating=alternating)
-    from gpt2cli.ready import ReadyEngine  # with the readers of checkpoints: 14 ms that an export does not pay
+    from gpt2cli.engine.readymade import (
+        ReadyEngine,  # with the readers of checkpoints: 14 ms that an export does not pay
+    )
 
     return ReadyEngine(runnable.graph, runnable.folder, threads=threads, alternating=alternating)

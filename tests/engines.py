@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2cli.cache import DeviceCache
-from gpt2cli.engine import Engine
-from gpt2cli.export import export
+from gpt2cli.engine.engine import Engine
+from gpt2cli.engine.kvcache import DeviceCache
+from gpt2cli.export.export import export
 
 
 @dataclass(frozen=True)

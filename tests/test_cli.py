@@ -181,8 +181,8 @@ def test_the_built_in_model_in_fp32_says_nearly_the_same(run):
 
 
 def test_the_manifest_is_true():
-    from gpt2cli import catalog
     from gpt2cli.export.checkpoint import Checkpoint
+    from gpt2cli.store import catalog
 
     entry = catalog.find("tiny")
     config = Checkpoint(entry.folder).config

@@ -117,7 +117,7 @@ def test_commands_options_and_subcommands(answers):
 
 
 def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, run, checkpoint):
-    from gpt2cli import catalog
+    from gpt2cli.store import catalog
 
     assert run("generate", "-m", checkpoint, "x", "-n", 1).code == 0
     assert run("generate", "-m", "tiny", "--precision", "fp32", "x", "-n", 1).code == 0

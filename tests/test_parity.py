@@ -4,8 +4,8 @@ import pytest
 from texts import generate
 
 from gpt2cli import Sampling, load
-from gpt2cli.engine import Engine
-from gpt2cli.export import export
+from gpt2cli.engine.engine import Engine
+from gpt2cli.export.export import export
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
 

@@ -69,7 +69,7 @@ def test_published_outputs(case, opened):
 
 def test_the_published_facts_fit_the_real_tokenizer(data):
     """What can be checked without the hub: prompts and texts are the ids that are compared."""
-    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(data / "reference/tokenizer")
     assert len(CASES) > 25

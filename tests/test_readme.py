@@ -54,12 +54,12 @@ def test_the_python_example_runs(capsys):
     assert capsys.readouterr().out.strip()
 
 
-def test_the_tree_names_every_file():
+def test_the_tree_names_every_room():
     tree = next(block for kind, block in BLOCKS if not kind or "pyproject.toml" in block)
-    for path in (ROOT / "gpt2cli").glob("*.py"):
-        assert path.name in tree, path
-    for name in re.findall(r"^ {2}(\w+\.py)", tree, re.MULTILINE):
-        assert (ROOT / "gpt2cli" / name).exists(), name
+    package = ROOT / "gpt2cli"
+    rooms = [path.parent.name + "/" for path in package.glob("*/__init__.py")]
+    names = [*rooms, *(path.name for path in package.glob("*.py"))]
+    assert sorted(re.findall(r"^ {2}([\w.]+/?)", tree, re.MULTILINE)) == sorted(names)
 
 
 def test_every_variable_of_the_program_is_named():

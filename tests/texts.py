@@ -1,7 +1,7 @@
 """`generate` with the limits as keywords, and what comes of its pieces."""
 
-from gpt2cli import generation
-from gpt2cli.parameters import Limits
+from gpt2cli.generation import texts
+from gpt2cli.generation.parameters import Limits
 
 OTHERS = ("sampling", "samples", "beams", "logprobs", "drafter")
 
@@ -9,7 +9,7 @@ OTHERS = ("sampling", "samples", "beams", "logprobs", "drafter")
 def generate(model, prompt, **options):
     """As the library's, but Limits(...) is spelt out: generate(model, prompt, max_tokens=5)."""
     others = {name: options.pop(name) for name in OTHERS if name in options}
-    return generation.generate(model, prompt, limits=Limits(**options), **others)
+    return texts.generate(model, prompt, limits=Limits(**options), **others)
 
 
 def collect(pieces):

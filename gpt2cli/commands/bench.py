@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import CannotMeet, UsageError
 
 HELP = "Measure prompt processing and generation."
@@ -41,9 +41,9 @@ def bench(
         raise UsageError("several formats at once", "choose one of --csv, --json and --jsonl")
     lists = ("-p", prompts, 0), ("-n", generated, 0), ("--depth", depths, 0), ("--batch", batches, 1)
     numbers = [_numbers(flag, text, least) for flag, text, least in lists]
-    from gpt2cli import benchmark
+    from gpt2cli.analysis import benchmark
     from gpt2cli.model import load
-    from gpt2cli.store import Listener
+    from gpt2cli.store.store import Listener
 
     tests = benchmark.plan(*numbers)
     if not tests:

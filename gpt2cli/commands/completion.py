@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import paths, terminal
+from gpt2cli import paths
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import StorageError, UsageError
 
 HELP = "Print or install the completion of a shell."

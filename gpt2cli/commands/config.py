@@ -6,11 +6,12 @@ from typing import Any
 
 import typer
 
-from gpt2cli import config as file
-from gpt2cli import editor, paths, settings, terminal
-from gpt2cli import options as o
+from gpt2cli import paths
+from gpt2cli.console import configfile as file
+from gpt2cli.console import editor, settings, terminal
+from gpt2cli.console import options as o
+from gpt2cli.console.settings import Setting
 from gpt2cli.errors import UnknownModel, UsageError
-from gpt2cli.settings import Setting
 
 HELP = """Show and change settings.
 
@@ -139,7 +140,7 @@ def _shown(context: typer.Context, setting: Setting) -> str:
 
 def _model(name: str) -> str:
     """The model's name, as it has to be in the file: a folder from the root. Raises UsageError."""
-    from gpt2cli import sources
+    from gpt2cli.store import sources
 
     try:
         source = sources.resolve(name, terminal.note)

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import UsageError
 
 HELP = "Write a model as a folder of ONNX that runs anywhere."
@@ -24,7 +24,8 @@ def export(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    from gpt2cli import exports, model, paths, sources, store
+    from gpt2cli import model, paths
+    from gpt2cli.store import builds, sources, store
 
     if not paths.is_text(target := folder.resolve()):
         raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
@@ -36,7 +37,7 @@ def export(
         listener = store.Listener(update, note, terminal.note)
         source = sources.resolve(name, note)
         checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
-        chosen, quality = exports.write(
+        chosen, quality = builds.write(
             checkpoint,
             folder,
             precision=precision,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpt2cli import inputs, terminal
-from gpt2cli import options as o
+from gpt2cli.console import inputs, terminal
+from gpt2cli.console import options as o
 from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.generation.parameters import Sampling
     from gpt2cli.model import Model
-    from gpt2cli.parameters import Sampling
 
 HELP = "Continue a text, streaming."
 # \b keeps the lines as they are
@@ -87,11 +87,11 @@ def generate(
 
     started = time.monotonic()
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-    from gpt2cli import generation, speculation
+    from gpt2cli.console.record import Record
+    from gpt2cli.generation import speculation, texts
+    from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.model import load
-    from gpt2cli.parameters import Limits, Sampling
-    from gpt2cli.record import Record
-    from gpt2cli.store import Listener
+    from gpt2cli.store.store import Listener
 
     sampling = Sampling(
         temperature=0.0 if greedy else temperature,
@@ -146,7 +146,7 @@ def generate(
         if logit_bias:
             sampling = replace(sampling, logit_bias=inputs.logit_bias(logit_bias, opened.tokenizer, escapes=escapes))
         whole = prompt_ids if text is None else text
-        fed = generation.fit(opened, whole, special=special, keep=keep, strict=strict)
+        fed = texts.fit(opened, whole, special=special, keep=keep, strict=strict)
         if fed.cut:
             lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
             note(f"the prompt is longer than the model's window of {len(fed.ids)} tokens: {lost} was cut off")
@@ -164,7 +164,7 @@ def generate(
             drafter=drafter,
         )
         pieces = record.watch(
-            generation.generate(
+            texts.generate(
                 opened,
                 fed.ids,
                 sampling,
@@ -177,22 +177,22 @@ def generate(
         )
         if echo is None:
             echo = terminal.is_stdout(output_file) and terminal.stdout_is_terminal()
-        texts = None
+        printed = None
         if not structured:
-            texts = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
+            printed = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
         cut_short: BaseException | None = None
         try:
             for piece in pieces:
-                if texts:
-                    texts.push(piece.row, piece.text, done=piece.finish is not None)
+                if printed:
+                    printed.push(piece.row, piece.text, done=piece.finish is not None)
         except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile) as reason:
             cut_short = reason
         # what there is belongs to the user, however it came to an end
-        if texts:
+        if printed:
             for row, held in enumerate(record.held):
                 if held:
-                    texts.push(row, held, done=True)
-            texts.finish()
+                    printed.push(row, held, done=True)
+            printed.finish()
         elif record.tokens or not isinstance(cut_short, UserError):
             output.write(record.json_object() if as_json else record.json_lines())
         if record.tokens or cut_short is None:

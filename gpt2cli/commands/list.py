@@ -5,8 +5,9 @@ from typing import Any
 
 import typer
 
-from gpt2cli import options as o
-from gpt2cli import paths, terminal
+from gpt2cli import paths
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
@@ -49,7 +50,7 @@ def list(
 
 
 def _rows() -> Rows:
-    from gpt2cli import catalog, exports, hubcache, sources
+    from gpt2cli.store import builds, catalog, hubcache, sources
 
     rows: dict[str, dict[str, Any]] = {}
     entries = [catalog.find(name) for name in catalog.names()]
@@ -74,7 +75,7 @@ def _rows() -> Rows:
             "downloads": [],
             "exports": [],
         }
-        repository = None if exports.is_folder(model) else model
+        repository = None if builds.is_folder(model) else model
         return rows.setdefault(model, {"name": model, "repository": repository} | empty)
 
     for one in hubcache.downloaded():
@@ -86,7 +87,7 @@ def _rows() -> Rows:
                 "complete": sources.whole(one.folder),
             }
         )
-    for export in exports.cached():
+    for export in builds.cached():
         row(export.model)["exports"].append(
             {
                 "precision": export.precision,
@@ -117,7 +118,7 @@ def _short(name: str) -> str:
 
 
 def _search(words: str, limit: int, *, as_json: bool, quiet: bool) -> int:
-    from gpt2cli import hub
+    from gpt2cli.store import hub
 
     found = hub.search(words, limit)
     if as_json:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import UserError
 
 HELP = "Remove stale exports, and what interrupted work left."
@@ -17,11 +17,11 @@ Examples:
 
 
 def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
-    from gpt2cli import exports, hubcache
+    from gpt2cli.store import builds, hubcache
 
     rows: list[dict[str, Any]] = []
     code = 0
-    folders = (*exports.leftovers(), *(one.folder for one in exports.cached() if one.stale))
+    folders = (*builds.leftovers(), *(one.folder for one in builds.cached() if one.stale))
     for path, download in (*((folder, None) for folder in folders), *hubcache.leftovers().items()):
         files = [path] if download else path.rglob("*")
         size = sum(file.stat().st_size for file in files if file.is_file())
@@ -43,11 +43,12 @@ def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = F
 
 def _swept(path: Path, download: str | None, *, dry_run: bool) -> bool:
     """Whether a leftover is gone, or would be: of an export, or of a download of this name. Raises StorageError."""
-    from gpt2cli import exports, hubcache, paths
+    from gpt2cli import paths
+    from gpt2cli.store import builds, hubcache
 
     if download is None:
-        return dry_run or exports.sweep(path)
-    with exports.unless_locked(hubcache.lock_path(download)) as free:
+        return dry_run or builds.sweep(path)
+    with builds.unless_locked(hubcache.lock_path(download)) as free:
         if free and not dry_run:
             try:
                 path.unlink()

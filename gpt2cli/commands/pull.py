@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import UserError
 
 HELP = "Download models, check and mend every byte, export them."
@@ -24,7 +24,8 @@ def pull(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    from gpt2cli import model, store
+    from gpt2cli import model
+    from gpt2cli.store import store
 
     store.check_choices(precision, source)
     model.why_not_cuda(device, precision, source)  # a choice that cannot be is told before anything is downloaded
@@ -48,15 +49,16 @@ def pull(
 def _pulled(
     name: str, precision: str, prefer: str, device: str, update: terminal.Update, *, quiet: bool
 ) -> dict[str, Any]:
-    from gpt2cli import exports, model, sources, store
+    from gpt2cli import model
+    from gpt2cli.store import builds, sources, store
 
     note = terminal.silent if quiet else terminal.note
     listener = store.Listener(update, note, terminal.note)
     source = sources.resolve(name, note)
     store.refresh(source, precision, listener, prefer=prefer)
-    for one in exports.cached():
-        if one.model == source.model and exports.damaged(one.folder, one.files):
-            exports.remove(one.folder)
+    for one in builds.cached():
+        if one.model == source.model and builds.damaged(one.folder, one.files):
+            builds.remove(one.folder)
     runnable, why_cpu = model.prepare(source, precision, listener, prefer=prefer, device=device)
     chosen = model.self_test(runnable, "cpu" if why_cpu else "cuda")
     return {

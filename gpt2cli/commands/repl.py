@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpt2cli import inputs, paths, terminal
-from gpt2cli import options as o
+from gpt2cli import paths
+from gpt2cli.console import inputs, terminal
+from gpt2cli.console import options as o
 from gpt2cli.errors import Homeless, UsageError
 
 if TYPE_CHECKING:
@@ -65,13 +66,13 @@ def repl(
         raise UsageError("stdout is not a terminal", "to write to a file: gpt2 generate -o FILE PROMPT")
     note = terminal.silent if quiet else terminal.note
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    from gpt2cli.generation.parameters import Sampling
     from gpt2cli.model import Model, load
-    from gpt2cli.parameters import Sampling
     from gpt2cli.repl import files
     from gpt2cli.repl.document import Document
+    from gpt2cli.repl.knobs import Settings
     from gpt2cli.repl.session import Session
-    from gpt2cli.repl.settings import Settings
-    from gpt2cli.store import Listener
+    from gpt2cli.store.store import Listener
 
     settings = Settings(
         Sampling(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
 HELP = "Remove exports of models, and with --downloads the rest."
@@ -36,13 +36,14 @@ def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, 
 
 
 def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
-    from gpt2cli import exports, hubcache, paths, sources
+    from gpt2cli import paths
+    from gpt2cli.store import builds, hubcache, sources
 
     source = sources.resolve(name, note)
     known = sources.repositories(source)
     with ExitStack() as locks:
-        locks.enter_context(exports.lock(source.model, note))
-        mine = [one for one in exports.cached() if one.model == source.model]
+        locks.enter_context(builds.lock(source.model, note))
+        mine = [one for one in builds.cached() if one.model == source.model]
         if "@" in name and source.repository:
             commit = hubcache.snapshot(source.repository)
             mine = [one for one in mine if one.revision == (commit.name if commit else source.repository.revision)]
@@ -58,11 +59,11 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)
         here = here if downloads else []
         for repository in sorted({one.name for one in here}):
-            locks.enter_context(exports.lock(source.model, note, repository))
+            locks.enter_context(builds.lock(source.model, note, repository))
         for one in mine:  # all or nothing
             paths.check_removable(one.folder)
         freed = hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0
         for one in mine:
-            exports.remove(one.folder)
+            builds.remove(one.folder)
             freed += one.nbytes
     return {"name": name, "exports": len(mine), "downloads": len(here), "freed": freed}

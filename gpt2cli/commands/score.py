@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gpt2cli import inputs, terminal
-from gpt2cli import options as o
+from gpt2cli.console import inputs, terminal
+from gpt2cli.console import options as o
 from gpt2cli.errors import EXIT_ABOVE, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.scoring import Score, Scored
-    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.analysis.scoring import Score, Scored
+    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 HELP = """Score texts: each line, each argument, or each file as a whole.
 
@@ -84,9 +84,9 @@ def score(
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    from gpt2cli.analysis.scoring import Score, Scorer
     from gpt2cli.model import load
-    from gpt2cli.scoring import Score, Scorer
-    from gpt2cli.store import Listener
+    from gpt2cli.store.store import Listener
 
     with terminal.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
@@ -191,7 +191,7 @@ def _refuse_contradictions(context: typer.Context) -> None:
 
 
 def _ids(tokenizer: "Tokenizer", blocks: Iterable[str], *, special: bool) -> Iterator[int]:
-    from gpt2cli.tokenizer import IdStream
+    from gpt2cli.tokenizer.tokenizer import IdStream
 
     stream = IdStream(tokenizer, special=special)
     for block in blocks:

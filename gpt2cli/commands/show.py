@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import Unreachable
 
 HELP = "Show a model: origin, shape, device, files, exports, results."
@@ -54,11 +54,12 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 
 
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
-    from gpt2cli import exports, hub, hubcache, model, sources, store
+    from gpt2cli import model
+    from gpt2cli.store import builds, hub, hubcache, sources, store
 
     source = sources.resolve(name, terminal.note)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
-    mine = [one for one in exports.cached() if one.model == source.model]
+    mine = [one for one in builds.cached() if one.model == source.model]
     files: dict[str, int | None] = {}
     download_bytes = entry.download if source.repository and entry and folder is None else None
     revision = source.repository.revision if source.repository else source.revision

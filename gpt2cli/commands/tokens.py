@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2cli import inputs, terminal
-from gpt2cli import options as o
+from gpt2cli.console import inputs, terminal
+from gpt2cli.console import options as o
 from gpt2cli.errors import Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 # Of each text its name (None but for files), and its ids as they come.
 Stream = tuple[str | None, Iterator[list[int]]]
@@ -86,9 +86,9 @@ def _texts(
 
 def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
-    from gpt2cli import sources, store
-    from gpt2cli.tokenizer import Tokenizer
-    from gpt2cli.tokenizerfiles import present
+    from gpt2cli.store import sources, store
+    from gpt2cli.tokenizer.files import present
+    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
     with terminal.progress(quiet=quiet) as update:
         listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)
@@ -105,7 +105,7 @@ def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | 
 
 
 def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], decode: bool, special: bool) -> Iterator[list[int]]:
-    from gpt2cli.tokenizer import IdStream
+    from gpt2cli.tokenizer.tokenizer import IdStream
 
     if decode:
         yield from _parsed(tokenizer, blocks)
@@ -164,7 +164,7 @@ def _ids(output: terminal.Output, streams: list[Stream]) -> None:
 
 def _text(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
     """Whole characters: `limit` leaves out one that it would cut in two."""
-    from gpt2cli.tokenizer import TextStream
+    from gpt2cli.tokenizer.tokenizer import TextStream
 
     writer = terminal.Texts(output, 1, prompt="", null=False)
     for _, blocks in streams:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gpt2cli import options as o
-from gpt2cli import terminal
+from gpt2cli.console import options as o
+from gpt2cli.console import terminal
 from gpt2cli.errors import CorruptFile, UnknownModel, UserError
 
 HELP = "Check downloads and exports: hashes, and a self-test."
@@ -35,7 +35,8 @@ def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quie
 
 
 def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]:
-    from gpt2cli import catalog, exports, hubcache, model, sources, store
+    from gpt2cli import model
+    from gpt2cli.store import builds, catalog, hubcache, sources, store
 
     rows = []
 
@@ -59,11 +60,11 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
 
     def check_built_in(entry: catalog.Entry) -> None:
         assert entry.folder is not None
-        wrong = exports.damaged(entry.folder, {name: asdict(facts) for name, facts in entry.files.items()})
+        wrong = builds.damaged(entry.folder, {name: asdict(facts) for name, facts in entry.files.items()})
         check_folder(entry.name, "the built-in model", entry.folder, _damage(entry.folder, wrong), _REINSTALL)
 
-    def check_export(name: str, one: exports.Export) -> None:
-        problem = _damage(one.folder, exports.damaged(one.folder, one.files))
+    def check_export(name: str, one: builds.Export) -> None:
+        problem = _damage(one.folder, builds.damaged(one.folder, one.files))
         if one.stale:  # nobody will run it
             checked(name, f"the outdated {one.precision} export", one.folder, problem)
         else:
@@ -72,7 +73,7 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
     for name in names:
         source = sources.resolve(name, note)
         before = len(rows)
-        if source.folder and (own := exports.own_precision(source.folder)):
+        if source.folder and (own := builds.own_precision(source.folder)):
             if source.entry:
                 check_built_in(source.entry)
             else:
@@ -82,7 +83,7 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
             for one in hubcache.downloaded():
                 if one.name == repository and ("@" not in name or one.folder == asked):
                     check_download(name, one)
-        for export in exports.cached():
+        for export in builds.cached():
             of_revision = "@" not in name or not source.repository or source.repository.revision == export.branch
             if export.model == source.model and of_revision:
                 check_export(name, export)
@@ -91,7 +92,7 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
     if not names:
         for one in hubcache.downloaded():
             check_download(one.name, one)
-        for export in exports.cached():
+        for export in builds.cached():
             check_export(export.model, export)
         check_built_in(catalog.find(catalog.BUILT_IN))
     return rows

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
 from gpt2cli.export.files import corrupt, open_tensors
+from gpt2cli.export.names import GENERATION
 from gpt2cli.export.quantize import BLOCK, from_int4
 from gpt2cli.paths import json_object
 
@@ -24,7 +25,6 @@ TABLES = ("wte.weight", "lm_head.weight")
 _MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
-_GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def read_config(folder: Path) -> Config:
     if not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
         raise CorruptFile(f"{path}: 'layer_norm_epsilon' is {epsilon!r}", "mend config.json")
     vocab_size = number("vocab_size", default=50257)
-    generation = json_object(folder / _GENERATION) or {}
+    generation = json_object(folder / GENERATION) or {}
 
     def tokens(key: str) -> tuple[int, ...]:
         """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
         outside the vocabulary, which some published files name, are left out."""
-        name, value = _GENERATION, generation.get(key)
+        name, value = GENERATION, generation.get(key)
         if value is None:
             name, value = path.name, raw.get(key, 50256)
         ids = value if isinstance(value, list) else [value] * (value is not None)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2cli import editor, inputs, paths
+from gpt2cli import paths
+from gpt2cli.console import editor, inputs
 from gpt2cli.errors import StorageError, UsageError, UserError
 from gpt2cli.repl import files, layout
 from gpt2cli.repl.document import whole_number

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt2cli import catalog
 from gpt2cli.errors import UsageError
 from gpt2cli.repl import actions, files
-from gpt2cli.repl.settings import KEYS
+from gpt2cli.repl.knobs import KEYS
+from gpt2cli.store import catalog
 
 if TYPE_CHECKING:
     from gpt2cli.repl.loop import Repl

@@ -6,10 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from gpt2cli import inputs, paths
+from gpt2cli import paths
+from gpt2cli.console import inputs
+from gpt2cli.console.terminal import Output
 from gpt2cli.errors import StorageError
 from gpt2cli.repl.document import Document
-from gpt2cli.terminal import Output
 
 _KEPT = 10
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from gpt2cli.signals import handled
+from gpt2cli.console.signals import handled
 
 
 @contextlib.contextmanager

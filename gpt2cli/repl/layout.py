@@ -5,8 +5,8 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from gpt2cli.decoding import Logprob
-from gpt2cli.tokenizer import Tokenizer
+from gpt2cli.generation.decoding import Logprob
+from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 Run = tuple[bool, str]  # whether it is yours, and its text
 

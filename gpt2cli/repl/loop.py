@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpt2cli import terminal
+from gpt2cli.console import terminal
+from gpt2cli.console.signals import HANGUP, once, undisturbed
 from gpt2cli.errors import Terminated, UserError
 from gpt2cli.model import Model
 from gpt2cli.repl import commands, files, layout
 from gpt2cli.repl.screen import BLOCK, Screen, is_closed
 from gpt2cli.repl.session import Session
-from gpt2cli.signals import HANGUP, once, undisturbed
 
 _RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
 

@@ -27,11 +27,11 @@ from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import create_output
 from prompt_toolkit.utils import is_dumb_terminal
 
-from gpt2cli import terminal
+from gpt2cli.console import terminal
+from gpt2cli.console.signals import handled, leave_undisturbed, leaving
 from gpt2cli.errors import Terminated
 from gpt2cli.repl import keyboard, layout
 from gpt2cli.repl.layout import Run
-from gpt2cli.signals import handled, leave_undisturbed, leaving
 
 BLOCK = '"""'
 

@@ -10,17 +10,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gpt2cli import generation, inputs
-from gpt2cli.decoding import Logprob, Piece, Request
-from gpt2cli.engine import Logits
+from gpt2cli.console import inputs
+from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.scheduler import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.generation import texts
+from gpt2cli.generation.decoding import Logprob, Piece, Request
+from gpt2cli.generation.parameters import Limits
+from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
-from gpt2cli.parameters import Limits
 from gpt2cli.repl.document import Document, Node
-from gpt2cli.repl.settings import Settings
-from gpt2cli.sampling import log_softmax
-from gpt2cli.scheduler import Feed, Task
-from gpt2cli.tokenizer import Tokenizer
+from gpt2cli.repl.knobs import Settings
+from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Session:
 
         The text of a piece with `finish` may hold half a character, which its node does not. Raises UserError."""
         settings, model = self.settings, self.model
-        ids = generation.fit(model, self.context()).ids
+        ids = texts.fit(model, self.context()).ids
         sampling = replace(settings.sampling, logit_bias=self._biases)
         limits = Limits(
             max_tokens=settings.max_tokens,
@@ -139,7 +140,7 @@ class Session:
             ignore_eos=settings.ignore_eos,
             keep=self._keep(),
         )
-        pieces = generation.stream(model, Request(ids, sampling, limits, samples, resumes=True))
+        pieces = texts.stream(model, Request(ids, sampling, limits, samples, resumes=True))
         self.stats = stats = Stats(settings.seed, reused=model.scheduler.shared(ids))
         stats.fed = len(ids) - stats.reused
         return self._watched(pieces, [_Row() for _ in range(samples)], stats)

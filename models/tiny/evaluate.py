@@ -16,8 +16,8 @@ import numpy as np
 from corpus import HELD_OUT, books
 
 from gpt2cli import load
+from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
-from gpt2cli.sampling import log_softmax
 
 STRIDE = 512
 BANDS = (0, 32, 128, 512, 768, 1024)

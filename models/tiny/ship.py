@@ -10,8 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from gpt2cli.export import export
 from gpt2cli.export.checkpoint import read_config
+from gpt2cli.export.export import export
 
 HERE = Path(__file__).parent
 MANIFEST = """\

@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import assert_error
 
-from gpt2cli import benchmark
+from gpt2cli.analysis import benchmark
 
 
 def test_names_and_combinations():

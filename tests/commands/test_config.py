@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import assert_error
 
-from gpt2cli import cli, config, terminal
+from gpt2cli import cli
+from gpt2cli.console import configfile, terminal
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files and shells")
 PROMPT = ("generate", "Once", "-n", 1, "--json")
@@ -177,7 +178,7 @@ def test_numbers_below_zero_and_folders(run, file, checkpoint, monkeypatch):
     assert run("config", "set", "max_tokens", "-1").code == 0
     monkeypatch.chdir(checkpoint.parent)
     assert run("config", "set", "model", f"./{checkpoint.name}").code == 0
-    assert config.read() == {"max_tokens": -1, "model": str(checkpoint.resolve())}
+    assert configfile.read() == {"max_tokens": -1, "model": str(checkpoint.resolve())}
 
 
 def test_set_says_that_the_environment_wins(run, file, monkeypatch):
@@ -349,7 +350,7 @@ def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     written(file, text.replace('\n# model = ""', '\n# model = "tiny"').replace('\n# seed = ""', "\n# seed = 1"))
     lines = [line for line in file.read_text().splitlines() if " = " in line]
     written(file, "\n".join(line.removeprefix("# ") for line in lines))
-    assert set(config.read()) == set(before)
+    assert set(configfile.read()) == set(before)
     assert run("config").code == 0
 
 

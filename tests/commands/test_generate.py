@@ -375,7 +375,7 @@ def test_max_length_shorter_than_the_prompt(gen):
 @pytest.fixture
 def dying(gen, monkeypatch):
     """gen(...) whose third text has every token banned after five steps."""
-    from gpt2cli.sampling import Sampler
+    from gpt2cli.generation.sampling import Sampler
 
     choose = Sampler.choose
 
@@ -412,10 +412,10 @@ def test_an_error_in_the_middle_keeps_the_json(dying):
 
 def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
     """A stop string that began at the moment of Ctrl-C is text."""
-    from gpt2cli import generation
+    from gpt2cli.generation import texts
 
     text = json.loads(gen(PROMPT, "--json").stdout)["samples"][0]["text"]
-    whole = generation.generate
+    whole = texts.generate
 
     def interrupted(*positional, **named):
         for count, piece in enumerate(whole(*positional, **named), 1):
@@ -423,7 +423,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
             if count == 6:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "generate", interrupted)
+    monkeypatch.setattr(texts, "generate", interrupted)
     plain = gen(PROMPT)
     held = gen(PROMPT, "--stop", plain.stdout[2:-1] + "never")
     assert (plain.code, held.code) == (130, 130)
@@ -436,7 +436,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
 
 @pytest.mark.parametrize(("reason", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_what_an_interruption_breaks_is_no_bug(gen, monkeypatch, reason, code):
-    from gpt2cli import generation
+    from gpt2cli.generation import texts
 
     def interrupted(*positional, **named):
         try:
@@ -444,14 +444,14 @@ def test_what_an_interruption_breaks_is_no_bug(gen, monkeypatch, reason, code):
         finally:
             raise RuntimeError("release unlocked lock")
 
-    monkeypatch.setattr(generation, "generate", interrupted)
+    monkeypatch.setattr(texts, "generate", interrupted)
     result = gen(PROMPT)
     assert (result.code, result.stdout, result.stderr) == (code, "", "")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["-o", "out"]])
 def test_interrupted_beams_give_the_best_so_far(gen, monkeypatch, tmp_path, options):
-    from gpt2cli.engine import Engine
+    from gpt2cli.engine.engine import Engine
 
     expected = gen(PROMPT, "--beams", 3, "-n", 5, "--ignore-eos").stdout
     feed, calls = Engine.feed, []

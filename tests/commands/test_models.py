@@ -16,10 +16,11 @@ from conftest import assert_error
 from hub import NAME
 from huggingface_hub import constants
 
-from gpt2cli import catalog, exports, model, paths, sources, store
+from gpt2cli import model, paths
 from gpt2cli.export import reference
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.graph import ACTIVATIONS
+from gpt2cli.store import builds, catalog, sources, store
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
     assert "int8 export is sound" in sound.stdout
     assert "built-in" in sound.stdout
     assert_error(run("verify", "gpt2"), 3, "nothing of 'gpt2'")
-    (export,) = exports.cached()
+    (export,) = builds.cached()
     weights = export.folder / "weights.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -148,19 +149,19 @@ def test_rm(run, checkpoint):
     removed = json.loads(run("rm", checkpoint, "--json").stdout)
     assert removed[0]["exports"] == 2
     assert removed[0]["freed"] > 100_000
-    assert exports.cached() == []
+    assert builds.cached() == []
     assert (checkpoint / "model.safetensors").exists()
     assert_error(run("rm", "tiny"), 2, "built in")
 
 
 def test_what_cannot_be_deleted_stays_whole_and_is_told(run, bound, read_only, checkpoint, tmp_path):
     run("pull", "-q", checkpoint)
-    (export,) = exports.cached()
+    (export,) = builds.cached()
     for folder in (export.folder, export.folder.parent):
         read_only(folder)
         assert_error(bound("rm", checkpoint), 7, "cannot delete", str(export.folder), "writable")
         folder.chmod(0o700)
-        assert exports.cached() == [export]
+        assert builds.cached() == [export]
         assert [path.name for path in export.folder.parent.iterdir()] == [export.folder.name]
 
 
@@ -233,7 +234,7 @@ def test_prune_removes_what_is_stale(run, tmp_path):
     run("pull", "-q", tmp_path / "c")
     assert run("prune").stdout == "0 B freed\n"
     shutil.rmtree(tmp_path / "c")
-    folder = exports.cached()[0].folder
+    folder = builds.cached()[0].folder
     broken = folder.with_name(f"broken-int8-{'0' * 16}")
     broken.mkdir()
     (folder.parent / "thesis").mkdir()  # GPT2_CACHE may be a folder with other things in it
@@ -257,7 +258,7 @@ def test_the_example_of_an_exported_folder_runs_as_it_stands(run, checkpoint, tm
     facts = ("generate", "-m", target, "--greedy", "-q", "--ignore-eos", "Once upon a time", "--echo", "--json")
     value = json.loads(run(*facts).stdout)
     ids = (value["prompt_ids"] + value["samples"][0]["ids"])[:40]
-    from gpt2cli.tokenizer import Tokenizer
+    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
     spoken = Tokenizer(target).decode(ids)
     assert shown.stdout.decode().strip()[:20] == spoken.strip()[:20]

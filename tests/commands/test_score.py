@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import assert_error
 
-from gpt2cli.scoring import Scorer
+from gpt2cli.analysis.scoring import Scorer
 
 LINES = ["the cat sat down", "zzz qqq", "", "the old man", "a"]
 

@@ -9,8 +9,9 @@ import sys
 import pytest
 from conftest import assert_error
 
-from gpt2cli import paths, terminal
-from gpt2cli.tokenizer import Tokenizer
+from gpt2cli import paths
+from gpt2cli.console import terminal
+from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 TEXT = 'Once upon a time, a 猫 said:\n\t"naïve \\ 😀"\x85'
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2cli.decoding import Logprob
+from gpt2cli.generation.decoding import Logprob
 from gpt2cli.model import load
 from gpt2cli.repl import layout
 

@@ -9,11 +9,11 @@ from safetensors.numpy import load_file
 from texts import generate
 
 from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.generation.parameters import Sampling
 from gpt2cli.model import load
-from gpt2cli.parameters import Sampling
 from gpt2cli.repl.document import Document
+from gpt2cli.repl.knobs import Settings
 from gpt2cli.repl.session import Session, whole_characters
-from gpt2cli.repl.settings import Settings
 
 
 def settings(**options):

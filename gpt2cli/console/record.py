@@ -1,0 +1,165 @@
+"""What a run produced, gathered from its pieces, as plain data: for --json, --jsonl and --stats."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from math import inf
+from typing import Any
+
+from gpt2cli.generation.decoding import Logprob, Piece
+from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.speculation import Drafter
+from gpt2cli.model import Model
+from gpt2cli.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass
+class Sample:
+    """One row as far as it has come."""
+
+    text: list[str] = field(default_factory=list)
+    held: str = ""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
+    finish_reason: str = "interrupted"
+
+
+class Record:
+    """Watches the pieces of one run go by."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompt: str,
+        prompt_ids: list[int],
+        *,
+        sampling: Sampling,
+        settings: dict[str, Any],
+        samples: int,
+        logprobs: bool,
+        keep: bool,
+        started: float,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """`settings` are the options beside the sampling. With `keep` false nothing but counts is remembered, so that
+        endless text needs no memory. `started` is when loading began (time.monotonic)."""
+        self._model = model
+        self._prompt, self._prompt_ids = prompt, prompt_ids
+        self._sampling, self._settings = sampling, settings
+        self._samples = [Sample() for _ in range(samples)]
+        self._wants_logprobs, self._keep = logprobs, keep
+        self._begun = time.monotonic()
+        self._load_s = self._begun - started
+        self._first_token_s: float | None = None
+        self._drafter = drafter
+        self.tokens = 0
+
+    @property
+    def held(self) -> list[str]:
+        """What each sample's text ends with where no more of it comes."""
+        return [sample.held for sample in self._samples]
+
+    def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """The same pieces."""
+        for piece in pieces:
+            sample = self._samples[piece.row]
+            if self._first_token_s is None:
+                self._first_token_s = time.monotonic() - self._begun
+            self.tokens += piece.token is not None
+            sample.held = piece.held
+            if self._keep:
+                sample.text.append(piece.text)
+                if piece.token is not None:
+                    sample.ids.append(piece.token)
+                if piece.logprob is not None:
+                    sample.logprobs.append(piece.logprob)
+            if piece.finish is not None:
+                sample.finish_reason = piece.finish
+            yield piece
+
+    def json_object(self) -> str:
+        """One object with all samples, and a newline."""
+        return _line(self._common() | {"samples": self._rows(), "timings": self._timings()}, indent=2)
+
+    def json_lines(self) -> str:
+        """One line a sample: its fields beside the common ones."""
+        common, timings = self._common(), {"timings": self._timings()}
+        return "".join(_line(common | row | timings) for row in self._rows())
+
+    def summary(self) -> str:
+        """One line for people."""
+        timings, model = self._timings(), self._model
+        return (
+            f"seed {self._sampling.seed} · {model.name} {model.precision} {model.device} ·"
+            f" {len(self._prompt_ids)} prompt + {self.tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
+            f" load {timings['load_s']:.2f} s, first token {timings['first_token_s']:.2f} s,"
+            f" total {timings['total_s']:.2f} s"
+            + (f" · {self._drafter.accepted} of {self._drafter.drafted} drafts taken" if self._drafter else "")
+        )
+
+    def _common(self) -> dict[str, Any]:
+        model, sampling = self._model, asdict(self._sampling)
+        sampling.pop("seed")
+        sampling["logit_bias"] = {
+            str(token): "-inf" if bias == -inf else bias for token, bias in self._sampling.logit_bias.items()
+        }
+        return {
+            "model": model.name,
+            "revision": model.revision,
+            "precision": model.precision,
+            "device": model.device,
+            "prompt": self._prompt,
+            "prompt_ids": self._prompt_ids,
+            "seed": self._sampling.seed,
+            "settings": sampling | self._settings,
+        }
+
+    def _rows(self) -> list[dict[str, Any]]:
+        tokenizer = self._model.tokenizer
+        return [
+            {
+                "index": index,
+                "text": "".join(sample.text) + sample.held,
+                "ids": sample.ids,
+                "finish_reason": sample.finish_reason,
+                "logprobs": [
+                    _logprob(tokenizer, token, logprob)
+                    for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
+                ]
+                if self._wants_logprobs
+                else None,
+            }
+            for index, sample in enumerate(self._samples)
+        ]
+
+    def _timings(self) -> dict[str, float]:
+        """Seconds. first_token_s and total_s begin when the model is loaded; tokens_per_second counts the tokens of
+        all rows after the first step, over the time after it (a single step, and beams: over the whole time)."""
+        total = time.monotonic() - self._begun
+        first = total if self._first_token_s is None else self._first_token_s
+        later = self.tokens - len(self._samples)
+        streams = self._settings["beams"] == 1 and later > 0 and total > first
+        drafter = self._drafter
+        drafts = {"drafted": drafter.drafted, "accepted": drafter.accepted} if drafter else {}
+        speed = later / (total - first) if streams else self.tokens / max(total, 1e-9)
+        return {
+            "load_s": round(self._load_s, 4),
+            "first_token_s": round(first, 4),
+            "total_s": round(total, 4),
+            "tokens_per_second": round(speed, 2),
+        } | drafts
+
+
+def _logprob(tokenizer: Tokenizer, token: int, logprob: Logprob) -> dict[str, Any]:
+    return {
+        "id": token,
+        "token": tokenizer.decode([token]),
+        "bytes": list(tokenizer.bytes_of(token)),
+        "logprob": logprob.logprob,
+        "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
+    }
+
+
+def _line(value: dict[str, Any], indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n"

@@ -1,0 +1,130 @@
+"""The settings: every option with an environment variable, of any command, is also a key of the config file.
+
+Typer decides between flag, environment, file and default; this room only hands it what the file says. A key is the
+variable's name without GPT2_, in small letters, which is also the parameter's name."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from gpt2cli.console import configfile, options
+from gpt2cli.errors import UsageError
+from gpt2cli.generation.parameters import Limits, Sampling, parameters
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key with the value that commands take now. `origin` is default, environment or file; `place` is the variable
+    or FILE:LINE that says so, empty for a default."""
+
+    key: str
+    value: Any
+    origin: str
+    place: str
+
+
+class Command(TyperCommand):
+    """A command whose options fall back on the config file, which is read when the first of them does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            ctx.default_map = _File(ctx)
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        ctx.default_map = None  # help is about the program, and works when the file is broken
+        return super().get_help(ctx)
+
+
+class _File(dict[str, Any]):
+    """What Typer asks for defaults."""
+
+    def __init__(self, context: typer.Context) -> None:
+        super().__init__()
+        self._context = context
+
+    @cached_property
+    def _options(self) -> dict[str, TyperOption]:
+        return options.settings(self._context)
+
+    @cached_property
+    def _values(self) -> Mapping[str, object]:
+        values = configfile.read()
+        for key in values:
+            if key not in self._options:
+                configfile.broken(key, f"no setting '{key}'", _nearest(key, self._options))
+        return values
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key not in self._options or key not in self._values:
+            return default
+        try:
+            return checked(self._options[key], self._values[key])
+        except UsageError as error:
+            configfile.broken(key, error.message, error.hint)
+
+
+def find(context: typer.Context, key: str) -> TyperOption:
+    """The option of a key, which may be written like the flag, with dashes. Raises UsageError with the nearest key."""
+    known = options.settings(context)
+    name = key.replace("-", "_")
+    if name not in known:
+        raise UsageError(f"no setting '{key}'", _nearest(name, known) or "gpt2 config lists the settings")
+    return known[name]
+
+
+def current(context: typer.Context) -> list[Setting]:
+    """What every setting is now, and why. Raises what a command would: CorruptFile for the file, Typer's errors for the
+    environment."""
+    settings, file = [], _File(context)
+    for key, option in options.settings(context).items():
+        with typer.Context(context.command, parent=context.find_root()) as inner:
+            inner.default_map = file
+            value, _ = option.handle_parse_result(inner, {}, [])
+            source = inner.get_parameter_source(key)
+        origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
+        place = configfile.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
+        settings.append(Setting(key, value, origin, place))
+    return settings
+
+
+def checked(option: TyperOption, value: object) -> Any:
+    """The value as the option takes it. Raises UsageError, with the nearest right value where there are words."""
+    text = "a number"
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)  # not of thousands of hexadecimal digits
+        if not isinstance(value, str | int | float):
+            raise ValueError("not a text and not a number")
+        converted = option.type.convert(text, option, None)  # from text: 40.5 and true are no whole numbers
+    except (typer.BadParameter, ValueError) as error:
+        reason = getattr(error, "message", str(error)).rstrip(".")
+        raise UsageError(f"{option.name} = {text}: {reason}", option.help or "") from None
+    _check_meaning(str(option.name), converted)
+    return converted
+
+
+def _check_meaning(key: str, value: Any) -> None:
+    if key == "model" and not value:
+        raise UsageError("the model's name is empty", "gpt2 list shows the models")
+    if key in ("precision", "device"):
+        from gpt2cli.export.names import DEVICES, PRECISIONS
+
+        words = DEVICES if key == "device" else ("auto", *PRECISIONS)
+        if value not in words:
+            near = _nearest(value, words) if key == "precision" else ""  # gpu is nearer to cpu than to cuda
+            raise UsageError(f"no {key} '{value}'", near or f"choose {', '.join(words)}")
+        return
+    for kind in (Sampling, Limits):
+        known = parameters(kind)
+        if key in known and value != known[key][0].none:
+            kind(**{key: value})
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else ""

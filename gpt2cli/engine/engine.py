@@ -1,0 +1,294 @@
+"""An ONNX Runtime session and its KV cache: ids in, logits out. Knows no text.
+
+The graph's contract is written in export/graph.py. A row's length says how much of the cache (kvcache.py) counts, so
+rewinding costs nothing. On CUDA weights and cache stay on the device; ids go there, and logits come back."""
+
+import json
+import os
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2cli.engine.kvcache import Cache, DeviceCache, HostCache
+from gpt2cli.engine.runtime import OrtValue, open_session, out_of_memory, weight_bits
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.export.names import CONTRACT
+
+Ids = Sequence[int]
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+
+# Attention computes the whole square of new tokens by all tokens; chunks skip most of what the causal mask hides.
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an export says of itself (model.onnx, metadata `gpt2cli`)."""
+
+    version: int
+    precision: str
+    weight_bits: int  # of int8: 8, or 7
+    layers: int
+    heads: int
+    head_size: int
+    positions: int
+    vocabulary: int
+    ends: tuple[int, ...]  # tokens that end a text; none where the checkpoint names none in its vocabulary
+    start: int | None  # the token before a text's first
+
+
+class Engine:
+    """`feed` prefills and steps, `rewind` forgets, `select` adds, copies, drops and reorders rows.
+
+    A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
+
+    _device = "cpu"
+
+    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu", alternating: bool = False) -> None:
+        """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. `device` "cuda" needs an fp16 export;
+        `alternating` is open_session's. Raises CorruptFile and CannotMeet."""
+        path = folder / "model.onnx"
+        saturates = weight_bits(path) == 8
+        self._session = open_session(path, threads, saturates=saturates, device=device, alternating=alternating)
+        try:
+            facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
+            if facts["version"] != CONTRACT:
+                raise CorruptFile(
+                    f"{path} was exported by another version of gpt2", "export the checkpoint again, with this one"
+                )
+            self.facts = Facts(**facts | {"ends": tuple(facts["ends"])})
+        except (KeyError, TypeError, ValueError):
+            raise CorruptFile(
+                f"{path} was not exported by gpt2",
+                "give the checkpoint's own folder; it is exported on first use",
+            ) from None
+        self.reset()
+        self._device = device
+        self.chunk = CHUNK if device == "cpu" else self.window  # CUDA's attention skips the hidden part itself
+        self._cache = self._new_cache()
+        self._bindings: dict[tuple[int, int], Any] = {}
+
+    @property
+    def window(self) -> int:
+        """Positions of the model: the most tokens that a row can hold."""
+        return self.facts.positions
+
+    @property
+    def vocabulary(self) -> int:
+        return self.facts.vocabulary
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in each row."""
+        return [len(row) for row in self.said]
+
+    def _new_cache(self) -> Cache:
+        facts = self.facts
+        shape = (facts.heads, facts.positions, facts.head_size)
+        dtype = np.float16 if facts.precision == "fp16" else np.float32
+        if self._device == "cpu":
+            return HostCache(facts.layers, shape, dtype)
+        return DeviceCache(facts.layers, shape, dtype, self._device)
+
+    def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
+        """Append ids[i] (at least one token) to the row rows[i]; returns the logits after the last token of each,
+        [len(rows), vocabulary]. Without `rows` all of them, in order. With `every`, after each token: one row only,
+        [tokens, vocabulary].
+
+        Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary, CannotMeet
+        where memory runs out and ValueError where a row would outgrow the window."""
+        rows = range(len(self.said)) if rows is None else rows
+        self._check(ids, rows, every)
+        if all(len(new) == 1 for new in ids):
+            return self._step(rows, [new[0] for new in ids])
+        # ONNX Runtime's attention takes several tokens on a filled cache for a single row only
+        logits = np.empty((len(ids), self.vocabulary), np.float32)
+        pieces = []
+        for number, (row, new) in enumerate(zip(rows, ids, strict=True)):
+            for chunk in self.chunks(new):
+                last = self._run(slice(row, row + 1), np.array([chunk], np.int64), last_only=not every)
+                self._note(row, chunk)
+                pieces.append(last) if every else None
+            logits[number] = last[-1]
+        return np.concatenate(pieces) if every else logits
+
+    def chunks(self, ids: Ids) -> list[Ids]:
+        """What is fed in one call each. Attention of one token and of several are two kernels, which differ in a last
+        bit; the sum over any number from two on is the same. So no text is cut before its last token: which kernel
+        computes a token depends on nothing but whether it is fed alone."""
+        if not ids:
+            return []
+        cuts = [*range(self.chunk, len(ids), self.chunk)]
+        if cuts and len(ids) - cuts[-1] == 1 and self.chunk > 2:
+            cuts[-1] -= 1
+        return [ids[start:end] for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
+
+    def _step(self, rows: Sequence[int], tokens: Ids) -> Logits:
+        """One token for each of `rows`, in one call where no row that is full lies between them."""
+        fed = dict(zip(rows, tokens, strict=True))
+        found: dict[int, tuple[Logits, int]] = {}
+        for span in self._spans(fed):
+            # a row between them that gets none computes one that nobody will see: cheaper than another call
+            new = np.array([[fed.get(row, 0)] for row in range(span.start, span.stop)], np.int64)
+            logits = self._run(span, new, last_only=True)
+            if [*fed] == [*range(span.start, span.stop)]:
+                for row, token in fed.items():
+                    self._note(row, [token])
+                return logits
+            found |= {row: (logits, row - span.start) for row in range(span.start, span.stop)}
+        for row, token in fed.items():
+            self._note(row, [token])
+        return np.stack([found[row][0][found[row][1]] for row in rows])
+
+    def _spans(self, fed: Container[int]) -> Iterator[slice]:
+        """The rows that are fed and those between them, without those that have no room."""
+        start = stop = None
+        for row, said in enumerate(self.said):
+            if row in fed:
+                start, stop = row if start is None else start, row + 1
+            elif start is not None and len(said) == self.window:
+                yield slice(start, stop)
+                start = None
+        if start is not None:
+            yield slice(start, stop)
+
+    def each(self, ids: Sequence[Ids]) -> list[Logits]:
+        """The logits after each token of several short texts (at least one token each), as one batch: for each text
+        [tokens, vocabulary]. The rows that there are stay as they are. Raises as `feed`."""
+        before, count = range(len(self.said)), len(ids)
+        self.select([*before, *[None] * count])
+        try:
+            self._check(ids, range(len(before), len(before) + count), False)
+            longest = max(map(len, ids))
+            padded = np.array([[*row, *[0] * (longest - len(row))] for row in ids], np.int64)
+            # padding on the right of an empty cache is seen by no token before it
+            logits = self._run(slice(len(before), len(before) + count), padded, last_only=False)
+        finally:
+            self.select(before)
+        return [logits[number * longest :][: len(row)] for number, row in enumerate(ids)]
+
+    def _check(self, ids: Sequence[Ids], rows: Sequence[int], every: bool) -> None:
+        if len(ids) != len(rows):
+            raise ValueError(f"{len(ids)} rows fed to an engine of {len(rows)}")
+        if every and len(ids) != 1:
+            raise ValueError("every=True takes one row")
+        for number, new in zip(rows, ids, strict=True):
+            length = len(self.said[number])
+            if not new:
+                raise ValueError("a row without new tokens")
+            if length + len(new) > self.window:
+                raise ValueError(f"{length} + {len(new)} tokens do not fit into the window of {self.window}")
+            self.check_ids(new)
+
+    def check_ids(self, ids: Ids) -> None:
+        """Raises UsageError for an id outside the vocabulary."""
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
+                raise UsageError(
+                    f"the token id {token} lies outside the model's vocabulary",
+                    f"ids go from 0 to {self.vocabulary - 1}",
+                )
+
+    def check_room(self, rows: int, tokens: int) -> None:
+        """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each. A GPU says
+        so itself, when the rows are made."""
+        if self._device != "cpu":
+            return
+        facts, tokens = self.facts, min(tokens, self.window)
+        floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
+        needed, memory = 4 * rows * floats, _physical_memory()
+        if memory is not None and needed > memory:
+            raise CannotMeet(
+                f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
+                "ask for fewer samples, -N, or fewer tokens, -n",
+            )
+
+    def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
+        """One call of the graph: ids [B, T] after what `rows` hold. Whose they are is for the caller to note."""
+        batch, new = ids.shape
+        lengths = np.array(self.lengths[rows], np.int32)
+        binding = self._bound(rows)
+        logit_rows = np.arange(batch) * new + new - 1 if last_only else np.arange(batch * new)
+        logits = np.empty((len(logit_rows), self.vocabulary), np.float32)
+        inputs = {
+            "input_ids": ids,
+            "position_ids": lengths[:, None].astype(np.int64) + np.arange(new),
+            "logit_rows": logit_rows.astype(np.int64),
+            "seqlens_k": (lengths + new - 1).astype(np.int32),
+            "total_sequence_length": np.array(lengths.max() + new, np.int32),
+        }
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(logits))
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+            if problem := out_of_memory(error):
+                raise problem from None
+            raise
+        return checked(logits)
+
+    def _bound(self, rows: slice) -> Any:
+        """A binding whose past and present are the same memory: the cache of `rows`. Kept until rows move."""
+        key = rows.start, rows.stop
+        if key not in self._bindings:
+            self._bindings[key] = binding = self._session.io_binding()
+            self._cache.bind(binding, rows)
+        return self._bindings[key]
+
+    def reset(self) -> None:
+        """Back to one empty row."""
+        self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
+        self.together = [0]  # how many of each row's first tokens were computed in calls of several
+
+    def _note(self, row: int, ids: Ids) -> None:
+        """What a call has appended to a row."""
+        if len(ids) > 1 and self.together[row] == len(self.said[row]):
+            self.together[row] += len(ids)
+        self.said[row] += ids
+
+    def rewind(self, length: int, row: int = 0) -> None:
+        """Forget all but the first `length` tokens of a row."""
+        if not 0 <= length <= len(self.said[row]):
+            raise ValueError(f"cannot rewind a row of {len(self.said[row])} tokens to {length}")
+        del self.said[row][length:]
+        self.together[row] = min(self.together[row], length)
+
+    def select(self, rows: Sequence[int | None]) -> None:
+        """Row i becomes what row rows[i] was, or empty (None): adds, repeats, drops and reorders rows. At least one
+        must stay. Raises CannotMeet where memory runs out."""
+        if list(rows) == list(range(len(self.said))):
+            return
+        said = [[] if row is None else list(self.said[row]) for row in rows]
+        together = [0 if row is None else self.together[row] for row in rows]
+        # an interruption amid the copying leaves the rows that move empty, not wrong ones
+        stay = {number for number, row in enumerate(rows) if row == number}
+        before, self.said = self.said, [row if number in stay else [] for number, row in enumerate(self.said)]
+        self._bindings.clear()
+        try:
+            self._cache.select(rows, [len(row) for row in said])
+        except CannotMeet:
+            self.said = before
+            raise
+        self.said, self.together = said, together
+
+
+def checked(logits: Logits) -> Logits:
+    """The logits, if they are numbers. Raises CorruptFile."""
+    if not np.isfinite(logits).all():
+        raise CorruptFile(
+            "the model's logits are not finite numbers (NaN or infinity)",
+            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+        )
+    return logits
+
+
+def _physical_memory() -> int | None:
+    """In bytes; None where the system does not say (Windows, where an allocation that is too large fails at once)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,327 @@
+"""Many texts on one engine. Each is a task: a generator that says which rows it wants computed, gets their logits, and
+yields what it makes of them.
+
+    logits = yield [Feed(prompt)]                       # a new row; the logits after its last token: [1, vocabulary]
+    yield piece                                         # for whoever reads the stream
+    logits = yield [Feed([token], parent=0)] * 4        # four rows that go on from the first: [4, vocabulary]
+
+A step of the scheduler serves all tasks: one chunk of the first prompt that is long, and one token for every row that
+decodes, as one batch. So no row waits longer than a chunk, and rows come and go while others run.
+
+What a task gets does not depend on who else is there, bit for bit: prompts are cut into the same chunks, and rows of a
+batch do not see each other (tests/engine/test_scheduler.py). Whoever waits for an item drives the steps, so there is no
+thread of its own, and texts may be read from any number of threads."""
+
+import contextlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gpt2cli.engine.engine import Engine, Ids, Logits
+from gpt2cli.errors import UsageError, UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Items that wait for their reader, before a task whose reader is slow stands aside.
+_AHEAD = 16
+# Tokens of a call that costs little more than a step: drafts, not prompts.
+_SHORT = 16
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A row that a task wants next: `tokens` after the first `length` (None: all) of what its row number `parent`
+    holds, or in a new row. A row that is nobody's parent is given up.
+
+    With `every` the logits after each of the tokens. `reuse`: so many of a new row's first tokens need not be computed
+    where a row that is there begins with them; `every` does not count these. The logits are the same bit for bit,
+    but where the row `resumes` a text that was computed a token at a time: then they may differ in a last bit."""
+
+    tokens: Ids
+    parent: int | None = None
+    length: int | None = None
+    every: bool = False
+    reuse: int = 0
+    resumes: bool = False
+
+
+Task = Generator[Item | list[Feed], Logits, Result]
+
+
+@dataclass(eq=False)
+class _Row:
+    """A row of the engine that belongs to a job."""
+
+    place: int
+    held: int  # tokens that count; an interrupted call may have left more in the engine
+    chunks: deque[Ids]  # still to be fed
+    every: bool
+    logits: list[Logits] = field(default_factory=list)
+
+
+class _Job:
+    """A task under way."""
+
+    def __init__(self, task: Task[Any, Any]) -> None:
+        self.task = task
+        self.feeds: list[Feed] | None = None  # what it wants, while it has no rows for it
+        self.rows: list[_Row] = []
+        self.items: deque[Any] = deque()
+        self.begun = self.ended = False
+        self.error: BaseException | None = None
+        self.result: Any = None
+
+    def advance(self, logits: Logits | None = None, error: BaseException | None = None) -> None:
+        """Let the task go on to its next wish, or to its end."""
+        if self.ended:
+            return
+        try:
+            wish = self.task.throw(error) if error else self.task.send(logits)  # type: ignore[arg-type]
+            while not isinstance(wish, list):
+                self.items.append(wish)
+                wish = next(self.task)
+            self.feeds = wish
+        except StopIteration as end:
+            self.ended, self.result = True, end.value
+        except BaseException as failure:
+            self.ended, self.error = True, failure
+            if not isinstance(failure, Exception) and failure is not error:
+                raise  # a signal, which struck amid this task
+
+    def logits(self) -> Logits:
+        found = [logits for row in self.rows for logits in row.logits]
+        if not found:  # all was there
+            return np.empty((0, 0), np.float32)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+class Stream(Iterator[Item]):
+    """The items of a task. Closing it, or letting go of it, gives up its rows."""
+
+    def __init__(self, scheduler: "Scheduler", job: _Job) -> None:
+        self._scheduler, self._job = scheduler, job
+
+    def __next__(self) -> Item:
+        job = self._job
+        with self._scheduler.lock:
+            while not (job.items or job.ended):
+                self._scheduler.serve(job)
+            if job.items:
+                item: Item = job.items.popleft()
+                return item
+        error, job.error = job.error, None
+        raise error or StopIteration
+
+    def close(self) -> None:
+        self._job.ended = True
+        self._job.items.clear()
+
+    def __del__(self) -> None:
+        self._job.ended = True
+
+
+class Scheduler:
+    """Owns the rows of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.lock = threading.RLock()
+        self._jobs: list[_Job] = []
+        self._stepping = self._moving = False
+
+    def stream(self, task: Task[Item, Any]) -> Stream[Item]:
+        """The items of the task, computed as they are asked for."""
+        return Stream(self, _Job(task))
+
+    def run(self, task: Task[Any, Result]) -> Result:
+        """The task's result."""
+        job = _Job(task)
+        for _ in Stream[Any](self, job):
+            pass
+        result: Result = job.result
+        return result
+
+    def shared(self, ids: Ids) -> int:
+        """How many of the first tokens of `ids`, but never all, a row holds."""
+        with self.lock:
+            return max(_shared(said, ids[:-1]) for said in self.engine.said)
+
+    @contextlib.contextmanager
+    def between_steps(self) -> Iterator[Engine]:
+        """The engine, while nobody steps. The rows that are there are others': they must stay as they are."""
+        with self.lock:
+            if self._stepping:
+                raise _by_itself()
+            yield self.engine
+
+    def serve(self, job: _Job) -> None:
+        """A step for everybody, on behalf of `job`. What interrupts it ends the job."""
+        if self._stepping:
+            raise _by_itself()
+        try:
+            self._stepping = True
+            if job.begun:
+                self._step()
+            else:
+                job.begun = True
+                self._jobs.append(job)
+                job.advance()
+        except BaseException as error:
+            if job.ended and job.error is not error:
+                raise
+            job.advance(error=error)
+        finally:
+            self._stepping = False
+
+    def _step(self) -> None:
+        if self._moving:  # interrupted amid it: nobody knows any more whose row is where
+            self._moving = False
+            self.engine.reset()
+            for job in self._jobs:
+                job.advance(error=UsageError("the text was interrupted by another on this model", "begin it again"))
+        self._jobs = [job for job in self._jobs if not job.ended]
+        going = [job for job in self._jobs if len(job.items) < _AHEAD]
+        self._arrange([job for job in going if job.feeds is not None])
+        single: list[tuple[_Job, _Row]] = []
+        long = False
+        for job, row in [(one, row) for one in going for row in one.rows if row.chunks]:
+            size = len(row.chunks[0])
+            if size == 1:
+                single.append((job, row))
+            elif size <= _SHORT or not long:
+                long = long or size > _SHORT
+                self._feed([(job, row)])
+        if single:
+            self._feed(sorted(single, key=lambda pair: pair[1].place))
+        for job in going:
+            if not job.ended and not any(row.chunks for row in job.rows):
+                job.advance(job.logits())
+
+    def _feed(self, rows: list[tuple[_Job, _Row]]) -> None:
+        """The next chunk of each of the rows, in one call. A job that cannot be computed ends."""
+        engine = self.engine
+        for _, row in rows:
+            engine.rewind(row.held, row.place)
+        every = len(rows) == 1 and rows[0][1].every
+        try:
+            logits = engine.feed([row.chunks[0] for _, row in rows], rows=[row.place for _, row in rows], every=every)
+        except UserError as error:
+            if len(rows) == 1:
+                rows[0][0].advance(error=error)
+            else:  # whose it is, each alone tells
+                for pair in rows:
+                    self._feed([pair])
+            return
+        for _, row in rows:
+            row.held += len(row.chunks.popleft())
+        if len(rows) == 1:
+            row = rows[0][1]
+            if row.every or not row.chunks:
+                row.logits.append(logits)
+            return
+        first = 0
+        for job, group in itertools.groupby(rows, key=lambda pair: pair[0]):
+            mine = [row for _, row in group]
+            block = logits[first : first + len(mine)]
+            first += len(mine)
+            if mine == job.rows:  # as nearly always: no copy
+                mine[0].logits.append(block)
+            else:
+                for row, part in zip(mine, block, strict=True):
+                    row.logits.append(part[None])
+
+    def _arrange(self, jobs: list[_Job]) -> None:
+        """Give the rows that these jobs want their places: a parent's first child takes its place, others one that is
+        given up, or a new one. What nobody holds goes, so that the rows of a batch lie side by side."""
+        if not jobs:
+            return
+        owned = {row.place for job in self._jobs for row in job.rows}
+        settled = {row.place: row for job in self._jobs if job not in jobs for row in job.rows}
+        copies: list[tuple[_Row, int | None]] = []
+        wanted: list[list[_Row]] = []
+        for job in jobs:
+            wanted.append([])
+            for feed in job.feeds or ():
+                row, source = self._row(job, feed)
+                wanted[-1].append(row)
+                if source is not None and source not in settled and (feed.parent is not None or source not in owned):
+                    settled[source] = row
+                else:
+                    copies.append((row, source))
+        places = _places(len(self.engine.said), settled, copies)
+        self._moving = True
+        try:
+            self.engine.select(places)
+        except UserError as error:  # no memory for so many rows
+            self._moving = False
+            new = {id(row) for row, _ in copies}
+            for job, rows in zip(jobs, wanted, strict=True):
+                if any(id(row) in new for row in rows):
+                    job.advance(error=error)
+            self._arrange([job for job in jobs if not job.ended])
+            return
+        for place, row in settled.items():
+            row.place = place
+        for job, rows in zip(jobs, wanted, strict=True):
+            job.rows, job.feeds = rows, None
+        self._moving = False
+
+    def _row(self, job: _Job, feed: Feed) -> tuple[_Row, int | None]:
+        """The row that is wanted, and the place of the row it begins as, None for an empty one."""
+        source: int | None = None
+        held = 0
+        if feed.parent is not None:
+            parent = job.rows[feed.parent]
+            source, held = parent.place, parent.held if feed.length is None else feed.length
+        elif feed.reuse:
+            known = [self._known(place, feed) for place in range(len(self.engine.said))]
+            held = max(known)
+            source = known.index(held) if held else None
+        left = feed.tokens[held:] if feed.parent is None else feed.tokens
+        return _Row(-1, held, deque(self.engine.chunks(left)), feed.every), source
+
+    def _known(self, place: int, feed: Feed) -> int:
+        """How many of the first tokens that are to be fed the row at `place` holds."""
+        shared = _shared(self.engine.said[place], feed.tokens[: feed.reuse])
+        if feed.resumes:
+            return shared
+        shared = min(shared, self.engine.together[place])
+        # the last token alone would be computed by the other kernel (see Engine.chunks)
+        return shared - (len(feed.tokens) - shared == 1)
+
+
+def _by_itself() -> UsageError:
+    return UsageError("a text waits for another on the same model, which waits for it", "load the model twice")
+
+
+def _places(count: int, settled: dict[int, _Row], copies: list[tuple[_Row, int | None]]) -> list[int | None]:
+    """For each place of the engine the one that its row comes from. Of the `count` places that there are the settled
+    stay where they are, as far as the last do not fill the gaps. Completes `settled`."""
+    places: list[int | None] = list(range(count))
+    free = [place for place in range(count) if place not in settled]
+    for row, source in copies:
+        place = free.pop(0) if free else len(places)
+        places[place:] = [source, *places[place + 1 :]]
+        settled[place] = row
+    while free:
+        last = len(places) - 1
+        if last == free[-1]:
+            free.pop()
+        else:
+            gap = free.pop(0)
+            places[gap], settled[gap] = places[last], settled.pop(last)
+        places.pop()
+    return places or [None]
+
+
+def _shared(first: Ids, second: Ids) -> int:
+    """The length of their common beginning."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )

@@ -1,0 +1,91 @@
+"""A checkpoint becomes a folder that the engine runs, without PyTorch:
+
+model.onnx, weights.safetensors    the graph, and its weights as external data
+config.json, generation_config.json, tokenizer files    copied from the checkpoint
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt2cli.errors import CorruptFile, StorageError
+from gpt2cli.export.names import CONTRACT, SETTINGS
+from gpt2cli.paths import check_small
+
+
+def export(
+    source: Path, folder: Path, precision: str, *, weight_bits: int = 8, activation_bits: int = 8
+) -> Iterator[tuple[int, int]]:
+    """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
+
+    For int8: `weight_bits` 7 is faster on x86 without VNNI and coarser; `activation_bits` 16 is twice the work, and
+    little more than the rounding of the weights is lost.
+    Raises UnknownModel, CorruptFile, StorageError, OSError."""
+    # onnx and safetensors: 300 ms, and a cached model needs neither
+    from gpt2cli.export import graph, weights
+    from gpt2cli.export.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(source)
+    config = checkpoint.config
+    graph.check_activation(config, checkpoint.folder)
+    copied = [source / name for name in SETTINGS if (source / name).exists()]
+    for path in copied:
+        check_small(path)
+    arrays = weights.stored_weights(checkpoint, precision, weight_bits)
+    head, offsets = weights.header(arrays)
+    total = sum(stored.nbytes for stored in arrays)
+    free = shutil.disk_usage(folder).free
+    if free < total:
+        raise StorageError(
+            f"{total / 1e6:,.0f} MB are needed in {folder.parent}, {free / 1e6:,.0f} MB are free",
+            "make room, or set GPT2_CACHE to a folder on another disk",
+        )
+    yield 0, total
+    done = 0
+    for added in weights.write(arrays, head, offsets, folder / weights.FILE):
+        done += added
+        yield done, total
+    facts = {
+        "version": CONTRACT,
+        "precision": precision,
+        "weight_bits": weight_bits,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "head_size": weights.padded_head_size(config),
+        "positions": config.n_positions,
+        "vocabulary": config.vocab_size,
+        "ends": config.eos_token_ids,
+        "start": config.bos_token_id,
+    }
+    model = graph.build(
+        config,
+        arrays,
+        offsets,
+        weights.FILE,
+        precision=precision,
+        activation_bits=activation_bits,
+        tied=checkpoint.tied,
+        metadata={"gpt2cli": json.dumps(facts)},
+    )
+    with (folder / "model.onnx").open("wb") as file:
+        file.write(model)
+        os.fsync(file.fileno())
+    graph.check(folder / "model.onnx")
+    for path in copied:
+        (folder / path.name).write_bytes(_read(path))
+
+
+def notes(source: Path) -> list[str]:
+    """What is not in the checkpoint as its config.json says, and how it is read. Raises UnknownModel, CorruptFile."""
+    from gpt2cli.export.checkpoint import Checkpoint
+
+    return Checkpoint(source).notes
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from None

@@ -1,0 +1,78 @@
+"""Beam search: the likeliest continuation that a fixed number of parallel hypotheses finds.
+
+The rules are those of transformers' `generate(num_beams=B, length_penalty=1, early_stopping=False)`, so that published
+beam outputs can be compared: a hypothesis is scored by its summed log-probability over its length; the B best finished
+ones are kept; the search ends when no running beam can beat the worst of them."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.sampling import History, log_softmax
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A hypothesis: the generated ids, and the raw logits [vocabulary] each was chosen from, where wanted."""
+
+    ids: tuple[int, ...] = ()
+    score: float = 0.0  # sum of log-probabilities while running, divided by the length when finished
+    logits: tuple[Logits, ...] = field(default=(), repr=False)
+
+
+def search(
+    prompt: list[Feed],
+    *,
+    ids: Sequence[int],
+    sampling: Sampling,
+    beams: int,
+    max_tokens: int,
+    banned: Callable[[int], Sequence[int]],
+    ends: Sequence[int],
+    keep_logits: bool,
+    found: list[Beam],
+) -> Task[Any, None]:
+    """Searches on from `prompt`, a wish for one row of `ids`. `found` holds, from step to step, the `beams` best
+    hypotheses so far, best first, at the end the result: fewer where bans leave fewer. One of `ends` closes a
+    hypothesis and is its last id; `banned` are the tokens that may not follow so many."""
+    logits = yield prompt
+    running = [Beam()]
+    histories = [History(sampling, ids)]
+    finished: list[Beam] = []
+    for length in range(1, max_tokens + 1):
+        scores = log_softmax(logits)
+        for row, history in enumerate(histories):
+            history.adjust(scores[row])
+        scores[:, list(banned(length - 1))] = -inf
+        scores += np.array([beam.score for beam in running])[:, None]
+        # so many that `beams` of them go on, even where the best of every beam are its ends
+        order = np.argsort(-scores, axis=None, kind="stable")[: max(2, 1 + len(ends)) * beams]
+        candidates = []
+        for place in order:
+            row, token = divmod(int(place), logits.shape[1])
+            raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
+            beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
+            if beam.score > -inf:  # not banned
+                candidates.append((row, beam, token in ends or length == max_tokens))
+        for _, beam, done in candidates[:beams]:
+            if done:
+                finished.append(Beam(beam.ids, beam.score / length, beam.logits))
+        finished = sorted(finished, key=lambda beam: -beam.score)[:beams]
+        chosen = [(row, beam) for row, beam, done in candidates if not done][:beams]
+        if not chosen or (len(finished) == beams and chosen[0][1].score / length <= finished[-1].score):
+            break
+        so_far = [*finished, *(Beam(beam.ids, beam.score / length, beam.logits) for _, beam in chosen)]
+        found[:] = sorted(so_far, key=lambda beam: -beam.score)[:beams]
+        running = [beam for _, beam in chosen]
+        histories = [copy.deepcopy(histories[row]) for row, _ in chosen]
+        for history, beam in zip(histories, running, strict=True):
+            history.append(beam.ids[-1])
+        logits = yield [Feed([beam.ids[-1]], parent=row) for row, beam in chosen]
+    found[:] = finished

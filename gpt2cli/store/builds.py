@@ -1,0 +1,346 @@
+"""Our own cache: a folder for each exported model, complete or not there.
+
+A folder is written beside its place under a name with a leading dot, and renamed. `export.json` in it says what it is
+and the size and sha256 of every other file. Whatever is under way for a model happens under the model's lock."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2cli import paths
+from gpt2cli.engine import harmless
+from gpt2cli.errors import Homeless, StorageError, UserError
+from gpt2cli.export.export import export, notes
+from gpt2cli.export.names import LATER, SETTINGS, VERSION
+from gpt2cli.paths import contained
+from gpt2cli.store import hubcache
+from gpt2cli.store.quality import Quality, measure
+
+MANIFEST = "export.json"
+# Names of our folders: an export, one that is being written under a lock, one that is being deleted.
+_OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|fp16|int8|int4)-[0-9a-f]{16}")
+Progress = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
+
+# A download of gpt2-xl on a slow line takes hours; nobody waits for one that has hung for a day.
+_LOCK_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Export:
+    """A cached export, as its manifest says."""
+
+    folder: Path
+    model: str  # a repository of the hub, the path of a folder, or the name of the built-in model
+    revision: str | None  # a commit of the hub
+    branch: str | None  # what was asked for when it was made: a branch, a tag, a commit
+    precision: str
+    version: int
+    quality: Quality | None  # None for fp32
+    files: dict[str, dict[str, Any]]  # name -> {"size", "sha256"}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(facts["size"] for facts in self.files.values())
+
+    @property
+    def stale(self) -> bool:
+        """Made by another version of the exporter, or from a folder that is gone."""
+        return self.version != VERSION or (is_folder(self.model) and not Path(self.model).is_dir())
+
+    def lacks(self, checkpoint: Path) -> bool:
+        """Whether `checkpoint` has settings that came after it was exported: other programs, and older versions of this
+        one, download fewer files."""
+        return any((checkpoint / name).exists() and name not in self.files for name in LATER)
+
+
+def read(folder: Path) -> Export | None:
+    """The manifest of a folder; None where it is no complete export."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        quality = facts.pop("quality")
+        found = Export(folder=folder, quality=quality and Quality(**quality), **facts)
+        complete = all((folder / name).stat().st_size == facts["size"] for name, facts in found.files.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return found if complete else None
+
+
+def cached() -> list[Export]:
+    """Every complete export in the cache, sorted by folder."""
+    return [found for folder in _folders() if not folder.name.startswith(".") and (found := read(folder))]
+
+
+def leftovers() -> list[Path]:
+    """What interrupted work left, and exports that are not complete."""
+    return [folder for folder in _folders() if _OURS.fullmatch(folder.name) and not read(folder)]
+
+
+def sweep(folder: Path) -> bool:
+    """Delete a leftover, unless somebody works on it now; says whether it is gone. Raises StorageError."""
+    match = _OURS.fullmatch(folder.name)
+    if match is None or match["lock"] is None:
+        remove(folder)
+        return True
+    with unless_locked(_lock_path(match["lock"])) as free:
+        if free:
+            remove(folder)
+        return free
+
+
+def _folders() -> list[Path]:
+    try:
+        return sorted(path for path in paths.exports().iterdir() if path.is_dir())
+    except (OSError, Homeless):
+        return []
+
+
+def is_folder(model: str) -> bool:
+    """Whether the cache's name of a model is a folder's path."""
+    return Path(model).is_absolute()
+
+
+def folder_for(model: str, precision: str, key: str) -> Path:
+    """Where the export of a model lies. `key` changes when its files do; so does the name with the exporter."""
+    last = Path(model).name if is_folder(model) else model.replace("/", "--")
+    digest = hashlib.sha256(f"{VERSION}\n{model}\n{key}".encode()).hexdigest()[:16]
+    return paths.exports() / f"{last[-60:].lstrip('.-')}-{precision}-{digest}"
+
+
+def find(model: str, precision: str, key: str) -> Export | None:
+    """The export that is there, if it is."""
+    try:
+        return read(folder_for(model, precision, key))
+    except Homeless:
+        return None
+
+
+def make(
+    checkpoint: Path,
+    target: Path,
+    *,
+    model: str,
+    revision: str | None,
+    branch: str | None,
+    precision: str,
+    progress: Progress,
+    title: str,
+) -> Export:
+    """Export a checkpoint into `target`; whoever calls holds the lock. Raises as `export`, and StorageError."""
+    part = target.with_name(f".{digest_of(model)}.{target.name}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
+        part.mkdir(parents=True)
+        quality = _export(checkpoint, part, precision, progress, title)
+        files = {path.name: fingerprint(path) for path in sorted(part.iterdir())}
+        manifest = {
+            "model": model,
+            "revision": revision,
+            "branch": branch,
+            "precision": precision,
+            "version": VERSION,
+            "quality": quality and asdict(quality),
+            "files": files,
+        }
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if target.exists():  # somebody emptied it
+            shutil.rmtree(target)
+        part.rename(target)
+        made = read(target)
+        assert made is not None
+        for old in cached():  # of a folder whose files have changed since
+            if revision is None and (old.model, old.precision) == (model, precision) and old.folder != target:
+                remove(old.folder)
+        return made
+    except OSError as error:
+        raise _unwritable(target.parent, error) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
+    """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
+    returns its quality."""
+    from gpt2cli.engine import runtime  # 120 ms that reading manifests does not pay
+
+    if precision == "int4":
+        forms = [(4, 8)]
+    elif precision != "int8":
+        forms = [(8, 8)]
+    else:
+        forms = [(7, 8), (8, 8), (8, 16)] if runtime.saturates() else [(8, 8), (8, 16)]
+    quality = None
+    for weight_bits, activation_bits in forms:
+        for path in folder.iterdir():  # the form before did not pass
+            path.unlink()
+        bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+        for done, total in export(checkpoint, folder, precision, **bits):
+            progress(f"exporting {title} ({precision})", done, total)
+        if precision in ("int8", "int4"):
+            quality = measure(checkpoint, folder, **bits)
+        if quality is None or quality.passed:
+            break
+    return quality
+
+
+def own_precision(folder: Path) -> str | None:
+    """The precision of a folder that is an export of ours (from the names in its weight file's header), else None.
+    Raises CorruptFile."""
+    if not all((folder / name).exists() for name in ("model.onnx", "weights.safetensors")):
+        return None
+    with contained(folder / "weights.safetensors", folder).open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        head = file.read(min(size, 1 << 24))
+    marks = {b'.int4"': "int4", b'.int8"': "int8", b'"F16"': "fp16"}
+    return next((precision for mark, precision in marks.items() if mark in head), "fp32")
+
+
+def write(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    precision: str,
+    name: str,
+    progress: Progress,
+    note: Callable[[str], None],
+    check: Callable[[Path], object],
+) -> tuple[str, Quality | None]:
+    """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
+    raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
+    Raises as `export`, and StorageError."""
+    folder = folder.resolve()
+    part = folder.with_name(f".{folder.name}.gpt2-part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        own, quality = own_precision(checkpoint), None
+        if own and precision in ("auto", own):
+            precision = own
+            harmless.check(checkpoint / "model.onnx")
+            for file in ("model.onnx", "weights.safetensors", *SETTINGS):
+                if (checkpoint / file).exists():
+                    shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
+        else:
+            for text in notes(checkpoint):
+                note(f"{name}: {text}")
+            quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
+            if precision == "auto":
+                precision = "int8" if quality and quality.passed else "fp32"
+                if precision == "fp32":
+                    _export(checkpoint, part, precision, progress, name)
+        from gpt2cli.export.checkpoint import read_config
+        from gpt2cli.export.readme import README
+
+        config = read_config(part)
+        measured = "not measured" if precision in ("fp32", "fp16") or quality is None else str(quality)
+        half = precision == "fp16"
+        cache = {"cache_type": "float16" if half else "float32", "cache_code": "f2" if half else "f4"}
+        facts = {"name": name, "precision": precision, "quality": measured, **cache, **vars(config)}
+        (part / "README.md").write_text(README.format(**facts), encoding="utf-8")
+        check(part)
+        if folder.exists():  # it is empty, and may be where somebody's shell is
+            for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
+                path.rename(folder / path.name)
+        else:
+            part.rename(folder)
+        return precision, quality
+    except OSError as error:
+        where = folder if folder.exists() else folder.parent
+        raise StorageError(
+            f"cannot write to {where}: {error.strerror or error}", "make room, or choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """The size and sha256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The names of the files in `folder` whose fingerprints are not those of `files`. Raises OSError."""
+    return [name for name, facts in files.items() if fingerprint(folder / name) != facts]
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder of the cache; under its old name it is gone at once. Raises StorageError, and nothing is gone
+    where something in it cannot be deleted."""
+    paths.check_removable(folder)
+    try:
+        if not folder.name.startswith("."):
+            grave = folder.with_name(f".removed.{folder.name}")
+            shutil.rmtree(grave, ignore_errors=True)  # of a removal that was interrupted
+            folder = folder.rename(grave)
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise paths.undeletable(error.filename, error) from None
+
+
+@contextmanager
+def lock(model: str, note: Callable[[str], None], download: str | None = None) -> Iterator[None]:
+    """One process at a time prepares a model, or touches a `download` of the hub's cache. The others say so and wait.
+    Raises StorageError."""
+    from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
+
+    path = hubcache.lock_path(download) if download else _lock_path(digest_of(model))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(path)
+        try:
+            guard.acquire(timeout=0)
+        except Timeout:
+            note(f"another process is preparing {model}: waiting for it")
+            guard.acquire(timeout=_LOCK_SECONDS, poll_interval=0.1)
+    except Timeout:
+        raise StorageError(f"another process has held {path} for hours", "end it, and try again") from None
+    except OSError as error:
+        raise _unwritable(path.parent, error, hubcache.setting() if download else "GPT2_CACHE") from None
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+@contextmanager
+def unless_locked(path: Path) -> Iterator[bool]:
+    """Holds a lock if nobody else does; gives whether it does. Raises StorageError."""
+    from filelock import FileLock, Timeout
+
+    guard = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise StorageError(
+            f"cannot lock {path}: {error.strerror or error}", "make its folder writable, or let its owner do this"
+        ) from None
+    try:
+        yield True
+    finally:
+        guard.release()
+
+
+def digest_of(model: str) -> str:
+    """The name of a model's lock."""
+    return hashlib.sha256(model.encode()).hexdigest()[:16]
+
+
+def _lock_path(digest: str) -> Path:
+    return paths.cache() / "locks" / f"{digest}.lock"
+
+
+def _unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> UserError:
+    return StorageError(
+        f"cannot write to the cache {folder}: {error.strerror or error}",
+        f"make room, or set {setting} to a folder that can be written",
+    )

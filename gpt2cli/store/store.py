@@ -1,0 +1,285 @@
+"""From a model's name to files that an engine runs: found, downloaded and exported where they are not cached."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UsageError, UserError
+from gpt2cli.export import formats
+from gpt2cli.export.export import notes
+from gpt2cli.export.names import PRECISIONS, SETTINGS
+from gpt2cli.store import builds, hub, hubcache, readymade, sources
+from gpt2cli.store.catalog import BUILT_IN
+from gpt2cli.store.hub import Listing
+from gpt2cli.store.hubcache import Repository
+from gpt2cli.store.sources import Source
+
+DEFAULT = "gpt2"
+SOURCES = ("auto", "checkpoint", "onnx")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of slow work: `progress(title, bytes done, in all)`, notes, and warnings that are never hidden."""
+
+    progress: builds.Progress = lambda title, done, total: None
+    note: Callable[[str], None] = lambda text: None
+    warn: Callable[[str], None] = lambda text: None
+
+
+SILENT = Listener()
+
+
+class OnlyReadyMade(UnknownModel):
+    """There is no checkpoint to export, and the ready-made graphs have other precisions."""
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """An export of ours (`graph` None), or a ready-made graph; `folder` has its configuration and tokenizer."""
+
+    folder: Path
+    graph: Path | None = None
+    revision: str | None = None
+
+    def files(self) -> list[Path]:
+        """What the engine reads."""
+        if self.graph is None:
+            return [self.folder / "model.onnx", self.folder / "weights.safetensors"]
+        return [path for path in self.graph.parent.iterdir() if path.name.startswith(self.graph.name)]
+
+
+def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, Listing | None]:
+    """The model that answers where nobody named one: gpt2 where it is cached or can be downloaded, else the built-in
+    model, of which a warning tells. Raises NetworkError where the hub refuses, or a setting is wrong."""
+    source = sources.resolve(DEFAULT)
+    assert source.repository is not None
+    if _exported(source, precision) or sources.complete(source, "auto"):
+        return DEFAULT, None
+    reason, way, listing = "the hub is switched off", f"gpt2 pull {DEFAULT}, when online", None
+    if not (offline or hubcache.offline()):
+        try:
+            hubcache.check_writable()
+            listing = hub.look(source.repository)
+        except Unreachable as error:
+            reason = error.message
+        except StorageError as error:
+            reason, way = error.message, error.hint
+    if listing is None:
+        listener.warn(f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers ({way})")
+        return BUILT_IN, None
+    size = download_size(listing, precision)
+    listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; -m {BUILT_IN} is built in")
+    return DEFAULT, listing
+
+
+def download_size(listing: Listing, precision: str = "auto") -> int:
+    """The bytes of the files that are needed."""
+    return sum(listing.files[name] or 0 for name in _wanted(listing.files, "auto", precision))
+
+
+def ensure(
+    source: Source,
+    precision: str = "auto",
+    listener: Listener = SILENT,
+    *,
+    prefer: str = "auto",
+    offline: bool = False,
+    listing: Listing | None = None,
+) -> Runnable:
+    """What the engine runs for `source` in `precision`: what is cached, or else downloaded and exported now.
+
+    `auto` is the ready-made export where there is no checkpoint, else int8 where that passes the gate (quality.py),
+    else fp32; `prefer` ("onnx", "checkpoint") chooses where a model has both. A complete cache needs no network;
+    `listing` is what the hub said just now, if it was asked.
+    Raises UnknownModel, NetworkError, CorruptFile, StorageError."""
+    check_choices(precision, prefer)
+    own = builds.own_precision(source.folder) if source.folder else None
+    if source.folder and own and precision in ("auto", own):
+        return Runnable(source.folder, revision=source.revision)
+    if prefer != "onnx" and (found := _exported(source, precision)):
+        return Runnable(found.folder, revision=found.revision)
+    folder = located(source, precision, listener, prefer=prefer, offline=offline, listing=listing)
+    revision = folder.name if source.repository else None
+    if prefer == "onnx" or not sources.has_weights(file.name for file in folder.iterdir()):
+        if graph := readymade.find(folder, precision):
+            return Runnable(folder, graph, revision)
+        if readymade.find(folder, "auto"):
+            raise _other_precisions(source, precision)
+        if prefer == "onnx":
+            raise _no_graph(source)
+    made = _make(source, folder, "int8" if precision == "auto" else precision, revision, listener)
+    if precision == "auto" and not _passed(made):
+        made = _make(source, folder, "fp32", revision, listener, told=True)
+    return Runnable(made.folder, revision=revision)
+
+
+def check_choices(precision: str, prefer: str) -> None:
+    """Raises UsageError for a precision or a source that there is not."""
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(
+            f"no precision '{precision}'", f"choose auto, {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+        )
+    if prefer not in SOURCES:
+        raise UsageError(f"no source '{prefer}'", f"choose {', '.join(SOURCES[:-1])} or {SOURCES[-1]}")
+
+
+def _other_precisions(source: Source, precision: str) -> OnlyReadyMade:
+    return OnlyReadyMade(f"'{source.name}' has only graphs in other precisions than {precision}", "leave it to auto")
+
+
+def _no_graph(source: Source) -> UnknownModel:
+    return UnknownModel(f"'{source.name}' has no ready-made ONNX export", "leave out --source onnx")
+
+
+def _make(
+    source: Source, folder: Path, precision: str, revision: str | None, listener: Listener, *, told: bool = False
+) -> builds.Export:
+    """`told`: what there is to note of the checkpoint has been."""
+    target = builds.folder_for(source.model, precision, sources.key(source, folder))
+    with builds.lock(source.model, listener.note):
+        found = builds.read(target)  # another process may have made it while we waited
+        if found is None or found.lacks(folder):
+            for text in [] if told else notes(folder):
+                listener.note(f"{source.name}: {text}")
+            found = builds.make(
+                folder,
+                target,
+                model=source.model,
+                revision=revision,
+                branch=source.repository.revision if source.repository else None,
+                precision=precision,
+                progress=listener.progress,
+                title=source.name,
+            )
+            if not _passed(found):
+                listener.note(f"{source.name}: {precision} does not pass the quality gate: {found.quality}")
+    return found
+
+
+def _passed(export: builds.Export) -> bool:
+    return export.quality is None or export.quality.passed
+
+
+def located(
+    source: Source,
+    precision: str = "auto",
+    listener: Listener = SILENT,
+    *,
+    prefer: str = "auto",
+    offline: bool = False,
+    listing: Listing | None = None,
+) -> Path:
+    """The folder of the model's own files, downloaded where they are not on this machine. Raises as `ensure`."""
+    folder = source.folder or sources.complete(source, prefer, precision)
+    if folder is None:
+        folder = _download(source, precision, listener, prefer=prefer, offline=offline, listing=listing)
+    return folder
+
+
+def refresh(source: Source, precision: str, listener: Listener, *, prefer: str = "auto") -> None:
+    """Bring a model of the hub up to what its branch points at now. Raises as `ensure`."""
+    if source.repository is not None:
+        _download(source, precision, listener, prefer=prefer, offline=False, listing=None, mend=True)
+
+
+def _download(
+    source: Source,
+    precision: str,
+    listener: Listener,
+    *,
+    prefer: str,
+    offline: bool,
+    listing: Listing | None,
+    mend: bool = False,
+) -> Path:
+    """`mend`: files that are there are read again, and fetched anew where they are damaged."""
+    repository = source.repository
+    assert repository is not None
+    if listing is None:
+        if offline or hubcache.offline():
+            raise UnknownModel(
+                f"'{source.name}' is not downloaded, and the hub is switched off",
+                f"once with a network: gpt2 pull {source.name}; or use the built-in model: -m {BUILT_IN}",
+            )
+        hubcache.check_writable()
+        listing = hub.look(repository)
+    wanted = _wanted(listing.files, prefer, precision)
+    if "config.json" not in listing.files or not wanted:
+        if "config.json" in listing.files and readymade.choose(listing.files, "auto"):
+            raise _other_precisions(source, precision)
+        if "config.json" in listing.files and prefer == "onnx":
+            raise _no_graph(source)
+        formats.refuse_named(str(repository), listing.files)
+        what = "config.json" if "config.json" not in listing.files else "weights that can be read"
+        raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
+    pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
+    with builds.lock(source.model, listener.note, repository.name):
+        folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
+        known = folder.is_dir()
+        if known and mend:
+            hub.drop_damaged(folder)
+        # what it is comes first: megabytes of another architecture are not downloaded
+        hub.fetch(listing, ["config.json"], pinned=pinned, progress=lambda done, total: None)
+        try:
+            _check_architecture(folder)
+        except UserError as error:
+            if not known:
+                with contextlib.suppress(StorageError):  # that it stays is no reason to hide what it is
+                    hubcache.remove([Repository(repository.name, listing.commit)])
+            raise type(error)(error.message.replace(str(folder), source.name), error.hint) from None
+
+        def told(done: int, total: int) -> None:
+            listener.progress(f"downloading {source.name}", done, total)
+
+        folder = hub.fetch(listing, wanted, pinned=pinned, progress=told)
+        hub.settle(listing)
+    return folder
+
+
+def _check_architecture(folder: Path) -> None:
+    from gpt2cli.export.checkpoint import read_config
+
+    read_config(folder)
+
+
+def _wanted(names: Iterable[str], prefer: str, precision: str) -> list[str]:
+    """Of a repository's files those that are needed: configuration, one set of weights, tokenizer."""
+    names = list(names)
+    if prefer == "onnx" or not sources.has_weights(names):
+        return readymade.files(names, precision)
+    weights = next(
+        found for pattern in sources.WEIGHTS if (found := [name for name in names if pattern.fullmatch(name)])
+    )
+    settings = [name for name in SETTINGS if name in names]
+    if "tokenizer.json" in names:  # which says the same as these, in a third of the time
+        settings = [name for name in settings if name not in ("vocab.json", "merges.txt")]
+    return [*settings, *weights]
+
+
+def _exported(source: Source, precision: str) -> builds.Export | None:
+    """The cached export, found without looking at the checkpoint where that is of the hub; no HTTP."""
+    if precision == "auto":
+        int8 = _exported(source, "int8")
+        if int8 and _passed(int8):
+            return int8
+        # without int8 it is not known whether that would pass: only a checkpoint that is gone makes fp32 the answer
+        return _exported(source, "fp32") if int8 or not sources.complete(source, "checkpoint") else None
+    if source.repository is None:
+        return builds.find(source.model, precision, sources.key(source, source.folder))
+    snapshot, revision = hubcache.snapshot(source.repository), source.repository.revision
+    commit = snapshot.name if snapshot else revision
+    found = builds.find(source.model, precision, commit)
+    if found and snapshot and found.lacks(snapshot) and sources.whole(snapshot, "checkpoint"):
+        return None
+    if found or snapshot or re.fullmatch("[0-9a-f]{40}", revision):
+        return found
+    # the download was removed, and with it what the branch points at
+    mine = [
+        one
+        for one in builds.cached()
+        if (one.model, one.precision, one.branch) == (source.model, precision, revision) and not one.stale
+    ]
+    return max(mine, key=lambda one: one.folder.stat().st_mtime, default=None)

@@ -1,0 +1,120 @@
+"""What the drawing room writes: several texts on one output, files that appear whole, progress."""
+
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2cli.console import terminal
+from gpt2cli.errors import StorageError
+
+
+class Memory:
+    """An output that remembers."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text, *, dim=False):
+        self.text += text
+
+
+def written(count, pushes, *, prompt="", null=False):
+    memory = Memory()
+    texts = terminal.Texts(memory, count, prompt=prompt, null=null)
+    for row, text, done in pushes:
+        texts.push(row, text, done=done)
+    texts.finish()
+    return memory.text
+
+
+def test_finish_keeps_every_text_that_has_begun():
+    """Samples 1 and 3 of 5 got text before the interruption; 0 and 2 got none yet, 4 had ended."""
+    pushes = [(1, "one", False), (3, "three\n", False), (4, "", True)]
+    assert written(5, pushes) == "one\n---\nthree\n---\n\n"
+    assert written(5, pushes, null=True) == "one\0three\n\0\0"
+
+
+def test_a_prompt_on_the_screen_gets_its_newline():
+    assert written(3, [], prompt="Once") == "Once\n"
+    assert written(2, [(1, " upon", False)], prompt="Once") == "Once\n---\nOnce upon\n"
+    assert written(1, []) == ""
+
+
+@given(
+    st.lists(st.lists(st.text("ab\n", max_size=3), max_size=4), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_texts_come_in_order_however_they_interleave(rows, random):
+    places = [row for row, parts in enumerate(rows) for _ in range(len(parts) + 1)]
+    random.shuffle(places)
+    remaining = {row: [*((part, False) for part in parts), ("", True)] for row, parts in enumerate(rows)}
+    pushes = [(row, *remaining[row].pop(0)) for row in places]
+    texts = ["".join(parts) for parts in rows]
+    assert written(len(rows), pushes) == "---\n".join(text if text.endswith("\n") else text + "\n" for text in texts)
+    assert written(len(rows), pushes, null=True) == "".join(f"{text}\0" for text in texts)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_protected_file_is_not_replaced(tmp_path):
+    target = tmp_path / "text"
+    target.write_text("precious")
+    target.chmod(0o444)
+    with pytest.raises(StorageError, match="Permission denied"):
+        terminal.Output(target)
+
+
+def test_a_file_with_the_longest_name_can_be_written(tmp_path):
+    target = tmp_path / ("n" * 250)
+    with terminal.Output(target) as output:
+        output.write("text")
+    assert target.read_text() == "text"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_file_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    """Each flush fails, that of closing too."""
+    opened = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *_: opened(os.open("/dev/full", os.O_WRONLY), "wb"))
+    with (
+        pytest.raises(StorageError, match=r"text.txt': No space left"),
+        terminal.Output(tmp_path / "text.txt") as output,
+    ):
+        output.write("text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_text_is_written_in_linear_time(tmp_path):
+    begun = time.monotonic()
+    with terminal.Output(tmp_path / "text") as output:
+        output.write("text" * (10 << 20))
+    assert time.monotonic() - begun < 15  # 152 s where each piece copies what follows it
+    assert (tmp_path / "text").stat().st_size == 40 << 20
+
+
+def test_a_note_drives_no_terminal(monkeypatch):
+    stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    terminal.note("from ./\x1b[31mred\udce9")
+    assert stderr.buffer.getvalue() == b"note: from ./\\x1b[31mred\\udce9\n"
+
+
+@pytest.mark.parametrize("terminal_like", [True, False])
+def test_a_title_is_no_markup(terminal_like, monkeypatch):
+    stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    stderr.isatty = lambda: terminal_like
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with terminal.progress(quiet=False) as update:
+        update("exporting ./v[/b]x", 0, 10)
+        update("exporting ./v[/b]x", 10, 10)
+        update("nothing to do", 10, 10)
+    stderr.flush()
+    assert b"exporting ./v[/b]x" in stderr.buffer.getvalue()
+    assert b"nothing to do" not in stderr.buffer.getvalue()

@@ -1,0 +1,405 @@
+"""Many texts on one engine: each is what it is alone, bit for bit, whoever comes and goes beside it."""
+
+import gc
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from texts import collect, generate
+
+from gpt2cli.analysis import scoring
+from gpt2cli.engine.scheduler import Feed
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.generation.parameters import Limits, Sampling
+from gpt2cli.generation.speculation import DraftModel, Lookup
+from gpt2cli.model import load
+
+PROMPT = [5, 7, 250, 7, 99, 120, 3, 44]
+GREEDY = Sampling(temperature=0)
+CHUNK = 17  # of the window's 64, so that prompts have several
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def pair(request, checkpoint):
+    """The same model twice: for many texts at a time, and for one."""
+    models = [load(str(checkpoint), precision=request.param) for _ in range(2)]
+    for model in models:
+        model.engine.chunk = CHUNK
+    return models
+
+
+@pytest.fixture
+def many(small):
+    small.engine.chunk = CHUNK
+    return small
+
+
+requests = st.fixed_dictionaries(
+    {
+        "prompt": st.lists(st.integers(0, 298), min_size=1, max_size=64),
+        "samples": st.sampled_from([1, 1, 1, 2, 5]),
+        "max_tokens": st.integers(1, 90),
+        "ignore_eos": st.booleans(),
+        "stop": st.sampled_from([(), ("a",), ("th", "e ")]),
+        "keep": st.integers(0, 20),
+        "sampling": st.builds(
+            Sampling,
+            temperature=st.sampled_from([0.0, 0.8, 1.5]),
+            top_k=st.sampled_from([0, 40]),
+            repeat_penalty=st.sampled_from([1.0, 1.3]),
+            seed=st.integers(0, 1000),
+        ),
+    }
+)
+# when a request comes, how many pieces are read at a time, and after how many its reader has enough
+arrivals = st.tuples(requests, st.integers(0, 40), st.integers(1, 5), st.integers(1, 300))
+
+
+def started(model, request):
+    options = dict(request)
+    return generate(model, options.pop("prompt"), logprobs=2, **options)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(arrivals, min_size=2, max_size=7))
+def test_scheduled_among_others_is_alone(pair, found):
+    many, one = pair
+    waiting = sorted(enumerate(found), key=lambda pair: pair[1][1])
+    streams, pieces, tick = {}, {number: [] for number in range(len(found))}, 0
+    while waiting or streams:
+        while waiting and waiting[0][1][1] <= tick:
+            number, (request, *_) = waiting.pop(0)
+            streams[number] = started(many, request)
+        for number, stream in list(streams.items()):
+            _, _, share, enough = found[number]
+            for _ in range(share):
+                piece = next(stream, None)
+                if piece is not None:
+                    pieces[number].append(piece)
+                if piece is None or len(pieces[number]) == enough:
+                    stream.close()
+                    del streams[number]
+                    break
+        tick += 1
+    for number, (request, _, _, enough) in enumerate(found):
+        assert pieces[number] == [piece for piece, _ in zip(started(one, request), range(enough), strict=False)]
+
+
+def test_drafts_beams_and_scores_among_others_are_alone(pair, checkpoint):
+    many, one = pair
+    small = load(str(checkpoint), precision="fp32")
+
+    def begun(model):
+        text = {"sampling": GREEDY, "max_tokens": 70, "ignore_eos": True}
+        return [
+            generate(model, PROMPT, drafter=Lookup(), **text),
+            generate(model, PROMPT * 4, drafter=DraftModel(small, model), **text),
+            generate(model, PROMPT, beams=4, samples=2, max_tokens=40),
+            scoring.Scorer(model, context=PROMPT, top=2).tokens(PROMPT * 12),
+            generate(model, PROMPT * 3, sampling=Sampling(seed=1), samples=3, max_tokens=50),
+            scoring.Scorer(model).texts([PROMPT, PROMPT[:3], PROMPT * 2]),
+        ]
+
+    streams = begun(many)
+    results = [[] for _ in streams]
+    while any(stream is not None for stream in streams):
+        for number, stream in enumerate(streams):
+            item = None if stream is None else next(stream, None)
+            if item is None:
+                streams[number] = None
+            else:
+                results[number].append(item)
+    assert results == [list(stream) for stream in begun(one)]
+
+
+def calls(model, monkeypatch):
+    """The tokens that each call of the engine gives to each row."""
+    found, feed = [], model.engine.feed
+
+    def watched(ids, **options):
+        found.append([len(row) for row in ids])
+        return feed(ids, **options)
+
+    monkeypatch.setattr(model.engine, "feed", watched)
+    return found
+
+
+def test_a_running_row_waits_for_one_chunk_at_most(many, monkeypatch):
+    running = generate(many, PROMPT, sampling=GREEDY, samples=3, max_tokens=None, ignore_eos=True)
+    for _ in range(6):
+        next(running)
+    found = calls(many, monkeypatch)
+    long = [generate(many, list(range(60)), sampling=GREEDY, max_tokens=4) for _ in range(2)]
+    next(long[0])
+    assert found == [[17], [1, 1, 1], [17], [1, 1, 1], [17], [1, 1, 1], [9], [1, 1, 1]]
+    found.clear()
+    next(long[1])
+    # the first prompt's text decodes beside the three rows, until these have run far enough ahead of their reader
+    assert found == [[17], [1, 1, 1, 1], [17], [1, 1, 1, 1], [17], [1], [9]]
+
+
+def test_rows_are_one_batch_and_are_given_up(many, monkeypatch):
+    streams = [generate(many, PROMPT, sampling=Sampling(seed=seed), max_tokens=200) for seed in range(4)]
+    for stream in streams:
+        next(stream)
+    for stream in streams:
+        next(stream)
+    assert len(many.engine.said) == 4
+    found = calls(many, monkeypatch)
+    streams.pop(0).close()
+    for _ in range(40):  # what was computed ahead is read first
+        next(streams[0])
+    del streams[1]  # nobody reads it any more
+    gc.collect()
+    for _ in range(40):
+        next(streams[0])
+    assert found[0] == [1, 1, 1]
+    assert found[-1] in ([1, 1], [1])
+    assert len(many.engine.said) == 2
+
+
+def test_a_slow_reader_holds_nobody_up_and_is_not_run_away_from(many, monkeypatch):
+    slow = generate(many, PROMPT, sampling=GREEDY, max_tokens=None, ignore_eos=True)
+    next(slow)
+    found = calls(many, monkeypatch)
+    assert len(list(generate(many, PROMPT, sampling=GREEDY, max_tokens=60, ignore_eos=True))) == 60
+    together = sum(call == [1, 1] for call in found)
+    assert 10 < together < 20
+    assert found[-1] == [1]
+    assert [next(slow).token for _ in range(59)][-1] == collect(
+        generate(many, PROMPT, sampling=GREEDY, max_tokens=60, ignore_eos=True)
+    )[0][1][-1]
+
+
+def test_an_error_of_one_text_is_not_anothers(many):
+    fine = generate(many, PROMPT, sampling=GREEDY, max_tokens=20)
+    expected = list(generate(many, PROMPT, sampling=GREEDY, max_tokens=20))
+    next(fine)
+    banned = Sampling(logit_bias=dict.fromkeys(range(300), -np.inf))
+    with pytest.raises(CannotMeet, match="every token is banned"):
+        next(generate(many, PROMPT, sampling=banned))
+    assert list(fine) == expected[1:]
+
+
+def test_a_row_that_cannot_be_computed_ends_alone(many, monkeypatch):
+    """Logits that are no numbers, in a batch: found out row by row."""
+    streams = [generate(many, prompt, sampling=GREEDY, max_tokens=9) for prompt in (PROMPT, [9, 8, 7], [1, 2, 3])]
+    expected = [list(generate(many, prompt, sampling=GREEDY, max_tokens=9)) for prompt in (PROMPT, [9, 8, 7])]
+    for stream in streams:
+        next(stream)
+    feed = many.engine.feed
+
+    def overflowing(ids, *, rows=None, every=False):
+        if any(many.engine.said[row][:3] == [1, 2, 3] for row in rows):
+            raise CorruptFile("the model's logits are not finite numbers", "")
+        return feed(ids, rows=rows, every=every)
+
+    monkeypatch.setattr(many.engine, "feed", overflowing)
+    assert [list(stream) for stream in streams[:2]] == [pieces[1:] for pieces in expected]
+    with pytest.raises(CorruptFile, match="not finite"):
+        list(streams[2])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interruption_ends_the_text_that_is_waited_for_and_no_other(many, monkeypatch, late):
+    """Ctrl-C before the engine has computed, or after it."""
+    prompts = (PROMPT, [9, 8, 7])
+    expected = [list(generate(many, prompt, sampling=GREEDY, max_tokens=30)) for prompt in prompts]
+    streams = [generate(many, prompt, sampling=GREEDY, max_tokens=30) for prompt in prompts]
+    pieces = [[next(stream)] for stream in streams]
+    feed = many.engine.feed
+
+    def interrupted(ids, **options):
+        monkeypatch.setattr(many.engine, "feed", feed)
+        if late:
+            feed(ids, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many.engine, "feed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pieces[0] += streams[0]
+    assert pieces[0] == expected[0][: len(pieces[0])]
+    assert pieces[1] + list(streams[1]) == expected[1]
+    assert list(generate(many, PROMPT, sampling=GREEDY, max_tokens=30)) == expected[0]
+
+
+def test_an_interruption_while_rows_move_is_told(many, monkeypatch):
+    other = generate(many, [9, 8, 7], sampling=GREEDY, max_tokens=30)
+    next(other)
+    select = many.engine.select
+
+    def interrupted(rows):
+        monkeypatch.setattr(many.engine, "select", select)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many.engine, "select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(generate(many, PROMPT, sampling=GREEDY, max_tokens=30))
+    with pytest.raises(UsageError, match="interrupted by another"):
+        list(other)
+    assert len(list(generate(many, PROMPT, sampling=GREEDY, max_tokens=5))) == 5
+
+
+def test_a_model_does_not_draft_for_itself(many):
+    with pytest.raises(UsageError, match="draft for itself"):
+        DraftModel(many, many)
+
+    def waits():
+        many.scheduler.run(waits())
+        yield []
+
+    with pytest.raises(UsageError, match="waits for another"):
+        many.scheduler.run(waits())
+
+
+# What the cache still holds
+
+
+def logits_of(model, ids, **options):
+    def task():
+        found = yield [Feed(ids, **options)]
+        return found
+
+    return model.scheduler.run(task())
+
+
+def decoded(model, ids, tokens):
+    """`ids` and what follows, in the cache a token at a time."""
+    for _ in generate(model, ids, sampling=GREEDY, max_tokens=tokens, ignore_eos=True):
+        pass
+    return list(model.engine.said[0])
+
+
+def test_a_beginning_that_is_there_is_not_computed_again(many, monkeypatch):
+    fresh = logits_of(many, [*PROMPT * 4, 1, 2, 3])
+    logits_of(many, PROMPT * 4)
+    found = calls(many, monkeypatch)
+    again = logits_of(many, [*PROMPT * 4, 1, 2, 3], reuse=99)
+    assert found == [[3]]
+    assert np.array_equal(fresh, again)
+    assert logits_of(many, [*PROMPT * 4, 1, 2, 3], reuse=99).shape == (0, 0)  # all is there
+
+
+def test_what_was_computed_otherwise_is_computed_again(many, monkeypatch):
+    """A token that was fed alone differs in a last bit from one that is fed among others."""
+    said = decoded(many, PROMPT, 20)
+    assert len(said) > 20
+    found = calls(many, monkeypatch)
+    reused = logits_of(many, [*said, 5], reuse=len(said))
+    assert found[0] == [17]
+    assert sum(map(sum, found)) == len(said) + 1 - len(PROMPT)
+    many.engine.reset()
+    assert np.array_equal(logits_of(many, [*said, 5]), reused)
+    found.clear()
+    assert logits_of(many, [*said, 5, 6], reuse=len(said) + 1).shape == (1, 300)
+    assert found == [[2]]  # never the last token alone
+
+
+def test_resuming_takes_all_that_is_there(many, monkeypatch):
+    said = decoded(many, PROMPT, 20)
+    found = calls(many, monkeypatch)
+    resumed = logits_of(many, [*said, 5], reuse=len(said), resumes=True)
+    assert found == [[1]]
+    many.engine.reset()
+    assert np.abs(logits_of(many, [*said, 5]) - resumed).max() < 1e-4
+    assert many.scheduler.shared([*said, 5]) == len(said)
+    assert many.scheduler.shared([*said[:4], 299]) == 4
+
+
+def test_the_row_that_shares_most_is_resumed(many):
+    for _ in generate(
+        many, PROMPT, sampling=Sampling(temperature=2, seed=1), samples=4, max_tokens=12, ignore_eos=True
+    ):
+        pass
+    rows = [list(row) for row in many.engine.said]
+    assert len({tuple(row) for row in rows}) == 4
+    for row in rows[2], rows[2][:10]:
+        assert many.scheduler.shared([*row, 7]) == len(row)
+        logits_of(many, [*row, 7], reuse=len(row), resumes=True)
+        assert many.engine.said == [[*row, 7]]
+
+
+# Threads
+
+
+def in_threads(count, work):
+    results, barrier = [None] * count, threading.Barrier(count)
+
+    def run(number):
+        barrier.wait()
+        try:
+            results[number] = work(number)
+        except BaseException as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return results
+
+
+def test_eight_threads_on_one_model(pair):
+    many, one = pair
+
+    def work(model, number):
+        kind, text = number % 4, {"sampling": Sampling(seed=number), "max_tokens": 40}
+        if kind == 0:
+            return [collect(generate(model, PROMPT[:seed], samples=2, **text)) for seed in range(1, 8)]
+        if kind == 1:
+            return [collect(generate(model, PROMPT * seed, **text)) for seed in range(1, 8)]
+        if kind == 2:
+            return [list(scoring.Scorer(model, top=1).tokens(PROMPT * seed)) for seed in range(1, 12)]
+        return [list(scoring.Scorer(model).texts([PROMPT * 2, PROMPT, [number]])) for _ in range(5)]
+
+    assert in_threads(8, lambda number: work(many, number)) == [work(one, number) for number in range(8)]
+
+
+def test_a_server_of_threads(tiny_pair):
+    """ThreadingHTTPServer around the public API: 8 clients, 200 texts, each equal to the same text alone."""
+    from gpt2cli import complete
+
+    served, one = tiny_pair
+
+    def text(model, number):
+        return complete(model, f"The {number}. king said", Sampling(seed=number), Limits(max_tokens=1 + number % 30))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = text(served, int(self.path[1:])).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def client(number):
+            found = []
+            for text in range(number, 200, 8):
+                with urlopen(f"{address}/{text}", timeout=60) as answer:
+                    found.append(answer.read().decode())
+            return found
+
+        results = in_threads(8, client)
+    finally:
+        server.shutdown()
+        server.server_close()
+    expected = [text(one, number) for number in range(200)]
+    assert results == [expected[number::8] for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def tiny_pair():
+    return load("tiny"), load("tiny")

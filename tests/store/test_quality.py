@@ -1,0 +1,193 @@
+"""The gate, the schemes that it chooses from, and what `auto` makes of it."""
+
+import json
+
+import numpy as np
+import oracle
+import pytest
+from checkpoints import SMALL, make_checkpoint, random_tensors
+
+from gpt2cli.engine import runtime
+from gpt2cli.engine.engine import Engine
+from gpt2cli.export.export import export
+from gpt2cli.export.quantize import BLOCK, from_int4, to_int4
+from gpt2cli.store import builds, quality, sources, store
+
+IDS = [5, 7, 250, 7, 99, 120, 3, 44]
+
+
+def exported(source, folder, precision, **bits):
+    folder.mkdir()
+    for _ in export(source, folder, precision, **bits):
+        pass
+    return Engine(folder)
+
+
+def outliers(tensors):
+    """What trained GPT-2s have and random ones lack: a few channels of the residual stream that are enormous at the
+    first position and large elsewhere (Dettmers et al. 2022, LLM.int8)."""
+    tensors["wpe.weight"][0, [3, 17]] = (900, -600)
+    tensors["wte.weight"][:, [3, 17]] += (8, -6)
+    return tensors
+
+
+@pytest.mark.parametrize("shape", [(32, 5), (96, 40), (20, 7), (33, 3), (1, 1)])
+def test_int4_is_the_nearest_of_its_grid(shape):
+    weight = np.random.default_rng(0).standard_normal(shape, np.float32)
+    weight[:, 0] = 0
+    packed, scales = to_int4(weight)
+    blocks = -(-shape[0] // BLOCK)
+    assert (packed.shape, scales.shape) == ((shape[1], blocks, BLOCK // 2), (shape[1], blocks))
+    back = from_int4(packed, scales, shape[0])
+    assert back.shape == shape
+    assert (back[:, 0] == 0).all()
+    step = np.abs(np.repeat(scales.T, BLOCK, axis=0)[: shape[0]])
+    inside = np.abs(weight) <= 7 * step
+    assert (np.abs(back - weight) <= step / 2 + 1e-6)[inside].all()
+    assert np.abs(back - weight).max() <= np.abs(weight).max() / 4
+
+
+@pytest.mark.parametrize(
+    ("precision", "bits", "error"),
+    [("int8", (8, 8), 0.08), ("int8", (7, 8), 0.12), ("int8", (8, 16), 0.08), ("int4", (8, 8), 0.8)],
+)
+@pytest.mark.parametrize("change", [lambda tensors: tensors, outliers])
+def test_every_scheme_is_near_the_oracle(tmp_path, precision, bits, error, change):
+    """Also with outliers, by which a scale for all rows together would be ruined: the error of the other rows then is
+    of the order of the logits themselves."""
+    config, tensors = make_checkpoint(tmp_path / "c", tensors=change(random_tensors(SMALL)))
+    expected = oracle.forward(tensors, config, IDS)
+    found = exported(tmp_path / "c", tmp_path / "e", precision, weight_bits=bits[0], activation_bits=bits[1])
+    got = found.feed([IDS], every=True)
+    spread = expected.std(axis=1)
+    assert (np.sqrt(((got - expected) ** 2).mean(axis=1)) < error * spread).all()
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_rows_and_chunks_of_quantised_graphs_agree(tmp_path, precision):
+    """int8 rows do not see each other: bit for bit. MatMulNBits adds in another order for several rows."""
+    make_checkpoint(tmp_path / "c")
+    one = exported(tmp_path / "c", tmp_path / "e", precision, weight_bits=7)
+    whole = one.feed([IDS], every=True)
+    one.reset()
+    steps = np.concatenate([one.feed([[token]]) for token in IDS])
+    np.testing.assert_allclose(steps, whole, atol=0.05)
+    one.reset()
+    one.select([0, 0, 0])
+    batch = one.feed([[5], [7], [9]])
+    one.reset()
+    single = one.feed([[7]])
+    np.testing.assert_allclose(batch[1], single[0], atol=0 if precision == "int8" else 1e-5)
+
+
+def test_seven_bits_never_saturate(tmp_path):
+    """The largest products there are, on whichever kernels this processor has."""
+    tensors = random_tensors(SMALL)
+    for name, value in tensors.items():
+        if name.endswith("c_fc.weight"):
+            value[:] = np.sign(value) * 0.02
+    config, tensors = make_checkpoint(tmp_path / "c", tensors=tensors)
+    expected = oracle.forward(tensors, config, IDS)
+    got = exported(tmp_path / "c", tmp_path / "e", "int8", weight_bits=7).feed([IDS], every=True)
+    assert (np.sqrt(((got - expected) ** 2).mean(axis=1)) < 0.06 * expected.std(axis=1)).all()
+    assert isinstance(runtime.saturates(), bool)
+
+
+def test_kl_and_perplexity_by_hand():
+    expected = np.log(np.array([[0.5, 0.5], [0.9, 0.1]], np.float32)) + 3
+    got = np.log(np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)) - 5
+    found = quality.compare(expected, got, [0, 1], weight_bits=8, activation_bits=8)
+    assert found.perplexity_fp32 == pytest.approx((0.5 * 0.1) ** -0.5, rel=1e-5)
+    assert found.perplexity == pytest.approx((0.25 * 0.1) ** -0.5, rel=1e-5)
+    assert found.kl == pytest.approx((0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75)) / 2, rel=1e-5)
+    assert found.top1 == 0.5
+    assert not found.passed
+
+
+def test_auto_is_int8_where_that_passes(checkpoint, tmp_path, monkeypatch, run):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
+    source = sources.resolve(str(checkpoint))
+    found = builds.read(store.ensure(source).folder)
+    assert (found.precision, found.quality.passed, found.quality.tokens) == ("int8", True, 63)
+    assert store.ensure(source).folder == found.folder
+    shown = run("show", checkpoint).stdout
+    assert "passes the gate: perplexity" in shown
+    facts = json.loads(run("show", checkpoint, "--json").stdout)["exports"][0]["quality"]
+    assert facts["kl"] == found.quality.kl
+    assert facts["passed"]
+
+
+def test_auto_is_fp32_where_nothing_passes(checkpoint, tmp_path, monkeypatch, run):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
+    monkeypatch.setattr(quality, "MOST_KL", 0.0)
+    result = run("generate", "-m", checkpoint, "-n", 1, "x", "--json")
+    assert json.loads(result.stdout)["precision"] == "fp32"
+    assert "int8 does not pass the quality gate" in result.stderr
+    (int8,) = [one for one in builds.cached() if one.precision == "int8"]
+    assert (int8.quality.weight_bits, int8.quality.activation_bits) == (8, 16)  # the best form was tried
+    again = run("generate", "-m", checkpoint, "-n", 1, "x", "--json")  # nothing is made again
+    assert json.loads(again.stdout)["precision"] == "fp32"
+    assert again.stderr == ""
+    explicit = run("generate", "-m", checkpoint, "-n", 1, "x", "--json", "--precision", "int8")
+    assert json.loads(explicit.stdout)["precision"] == "int8"
+
+
+def test_int4_is_used_only_when_it_is_asked_for(checkpoint, tmp_path, monkeypatch, run):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
+    result = run("generate", "-m", checkpoint, "-n", 1, "x", "--json", "--precision", "int4")
+    assert json.loads(result.stdout)["precision"] == "int4"
+    assert "int4 does not pass" in result.stderr
+    assert json.loads(run("generate", "-m", checkpoint, "-n", 1, "x", "--json").stdout)["precision"] == "int8"
+
+
+def test_an_int4_export_can_be_read_back(checkpoint, tmp_path):
+    exported(checkpoint, tmp_path / "e", "int4")
+    four = exported(tmp_path / "e", tmp_path / "f", "fp32").feed([IDS], every=True)
+    rounded = Engine(tmp_path / "e").feed([IDS], every=True)
+    assert np.sqrt(((four - rounded) ** 2).mean()) < 0.05 * four.std()
+
+
+def overflowing(folder):
+    """Finite, and so are its logits; but the span of a row of activations is not, which rounding needs."""
+    tensors = random_tensors(SMALL)
+    for layer in range(SMALL["n_layer"]):
+        tensors[f"h.{layer}.mlp.c_fc.bias"][:2] = 2.5e38, -2.5e38
+        tensors[f"h.{layer}.mlp.c_proj.weight"][:2] = 0
+    make_checkpoint(folder, tensors=tensors, activation_function="linear")
+
+
+def test_a_form_that_overflows_does_not_pass(tmp_path, monkeypatch, run):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    overflowing(tmp_path / "c")
+    result = run("generate", "-m", tmp_path / "c", "-n", 3, "x", "--json")
+    assert result.code == 0, result.stderr
+    assert json.loads(result.stdout)["precision"] == "fp32"
+    assert "int8 does not pass the quality gate: its logits are not finite" in result.stderr
+    shown = [one for one in json.loads(run("show", tmp_path / "c", "--json").stdout)["exports"] if one["quality"]]
+    assert shown[0]["quality"]["kl"] is None
+    assert run("generate", "-q", "-m", tmp_path / "c", "-n", 3, "x", "--precision", "int8").code == 5
+    assert run("export", "-q", tmp_path / "c", tmp_path / "out").code == 0
+
+
+def test_losses_of_any_size_are_told(checkpoint):
+    expected = np.array([[0.0, 5000.0]], np.float32)
+    found = quality.compare(expected, expected, [0], weight_bits=8, activation_bits=8)
+    assert found.passed
+    assert json.loads(json.dumps(found.perplexity)) > 1e300
+
+
+def test_columns_of_the_smallest_numbers(recwarn):
+    from gpt2cli.export.quantize import column_scales, to_int8
+
+    weight = np.full((32, 2), 1e-44, np.float32)
+    assert (to_int8(weight, column_scales(weight)) == 0).all()
+    packed, scales = to_int4(weight)
+    assert np.abs(from_int4(packed, scales, 32)).max() < 1e-40
+    assert not recwarn.list
+
+
+def test_an_exported_folder_says_what_it_costs(run, checkpoint, tmp_path):
+    result = run("export", checkpoint, tmp_path / "four", "--precision", "int4", "--json")
+    assert json.loads(result.stdout)["quality"]["kl"] > 0
+    assert "int4 does not pass the quality gate" in result.stderr
+    assert "KL 0." in (tmp_path / "four/README.md").read_text()
