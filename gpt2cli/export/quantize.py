@@ -1,6 +1,6 @@
 """int8 weights: symmetric, one scale per output column, no zero point. int4 weights: one scale per block.
 
-8 bits need ONNX Runtime's exact kernels, which the session asks for (engine/engine.py), where unsigned x signed products
+8 bits need ONNX Runtime's exact kernels, which the session asks for, where unsigned x signed products
 saturate in 16 bits (x86 without VNNI). 7 bits never do, 2 * 255 * 63 being less than 2^15, and are faster there."""
 
 from typing import Any

@@ -30,7 +30,7 @@ class Parameter:
     above: bool = False  # `least` itself is not allowed
     named: Mapping[float, str] = field(default_factory=dict)  # what special values mean
     none: int | None = None  # what stands for None where a number must be written
-    variable: bool = False  # GPT2_THE_NAME, and a key of the config file
+    variable: bool = False  # it has an environment variable, and is a key of the config file
 
     @property
     def range(self) -> str:
