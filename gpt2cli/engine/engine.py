@@ -116,9 +116,9 @@ class Engine:
         return np.concatenate(pieces) if every else logits
 
     def chunks(self, ids: Ids) -> list[Ids]:
-        """What is fed in one call each. Attention of one token and of several are two kernels, which differ in a last
-        bit; the sum over any number from two on is the same. So no text is cut before its last token: which kernel
-        computes a token depends on nothing but whether it is fed alone."""
+        """What is fed in one call each. Kernels differ in a last bit: attention's of one token and of several, and now
+        and then those of so many rows and of others. So a text is always cut in the same way, whatever else is there,
+        and never before its last token."""
         if not ids:
             return []
         cuts = [*range(self.chunk, len(ids), self.chunk)]
@@ -242,20 +242,22 @@ class Engine:
     def reset(self) -> None:
         """Back to one empty row."""
         self.said: list[list[int]] = [[]]  # the tokens that each row's cache holds
-        self.together = [0]  # how many of each row's first tokens were computed in calls of several
+        self.calls: list[list[int]] = [[]]  # how many of them its first calls took: a prompt's, not a text's
 
     def _note(self, row: int, ids: Ids) -> None:
         """What a call has appended to a row."""
-        if len(ids) > 1 and self.together[row] == len(self.said[row]):
-            self.together[row] += len(ids)
-        self.said[row] += ids
+        said, calls = self.said[row], self.calls[row]
+        if not said or (len(ids) > 1 and sum(calls) == len(said)):
+            calls.append(len(ids))
+        said += ids
 
     def rewind(self, length: int, row: int = 0) -> None:
         """Forget all but the first `length` tokens of a row."""
         if not 0 <= length <= len(self.said[row]):
             raise ValueError(f"cannot rewind a row of {len(self.said[row])} tokens to {length}")
         del self.said[row][length:]
-        self.together[row] = min(self.together[row], length)
+        while sum(self.calls[row]) > length:
+            self.calls[row].pop()
 
     def select(self, rows: Sequence[int | None]) -> None:
         """Row i becomes what row rows[i] was, or empty (None): adds, repeats, drops and reorders rows. At least one
@@ -263,7 +265,7 @@ class Engine:
         if list(rows) == list(range(len(self.said))):
             return
         said = [[] if row is None else list(self.said[row]) for row in rows]
-        together = [0 if row is None else self.together[row] for row in rows]
+        calls = [[] if row is None else list(self.calls[row]) for row in rows]
         # an interruption amid the copying leaves the rows that move empty, not wrong ones
         stay = {number for number, row in enumerate(rows) if row == number}
         before, self.said = self.said, [row if number in stay else [] for number, row in enumerate(self.said)]
@@ -273,7 +275,7 @@ class Engine:
         except CannotMeet:
             self.said = before
             raise
-        self.said, self.together = said, together
+        self.said, self.calls = said, calls
 
 
 def checked(logits: Logits) -> Logits:

@@ -174,9 +174,9 @@ class ReadyEngine(Engine):
 
     def select(self, rows: Sequence[int | None]) -> None:
         if list(rows) != list(range(len(self.said))):
-            self.said, self.together, self._rows = (
+            self.said, self.calls, self._rows = (
                 [[] if row is None else list(self.said[row]) for row in rows],
-                [0 if row is None else self.together[row] for row in rows],
+                [[] if row is None else list(self.calls[row]) for row in rows],
                 [self._empty(1, 0) if row is None else self._rows[row] for row in rows],
             )
             self._batch = None

@@ -40,8 +40,8 @@ class Feed:
     holds, or in a new row. A row that is nobody's parent is given up.
 
     With `every` the logits after each of the tokens. `reuse`: so many of a new row's first tokens need not be computed
-    where a row that is there begins with them; `every` does not count these. The logits are the same bit for bit,
-    but where the row `resumes` a text that was computed a token at a time: then they may differ in a last bit."""
+    where a row that is there begins with them, computed in the same calls; `every` does not count these. With
+    `resumes` whatever calls they came from: the logits may then differ in a last bit from what they are afresh."""
 
     tokens: Ids
     parent: int | None = None
@@ -291,9 +291,12 @@ class Scheduler:
         shared = _shared(self.engine.said[place], feed.tokens[: feed.reuse])
         if feed.resumes:
             return shared
-        shared = min(shared, self.engine.together[place])
-        # the last token alone would be computed by the other kernel (see Engine.chunks)
-        return shared - (len(feed.tokens) - shared == 1)
+        held = 0  # as far as the same calls would be made
+        for call, chunk in zip(self.engine.calls[place], self.engine.chunks(feed.tokens), strict=False):
+            if call != len(chunk) or held + call > shared:
+                break
+            held += call
+        return held
 
 
 def _by_itself() -> UsageError:

@@ -10,8 +10,8 @@ import time
 
 import pytest
 from conftest import assert_error
+from texts import generate
 
-from gpt2cli.generation import texts
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
@@ -30,7 +30,7 @@ def says():
     model = load("tiny")
 
     def text(prompt, seed, tokens=12):
-        pieces = texts.generate(model, prompt, sampling=Sampling(seed=seed), max_tokens=tokens)
+        pieces = generate(model, prompt, sampling=Sampling(seed=seed), max_tokens=tokens)
         return "".join(piece.text for piece in pieces)
 
     return text

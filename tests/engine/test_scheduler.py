@@ -275,28 +275,34 @@ def decoded(model, ids, tokens):
 
 
 def test_a_beginning_that_is_there_is_not_computed_again(many, monkeypatch):
-    fresh = logits_of(many, [*PROMPT * 4, 1, 2, 3])
-    logits_of(many, PROMPT * 4)
+    fresh = logits_of(many, [*PROMPT * 5, 1, 2, 3])
+    logits_of(many, PROMPT * 5)
     found = calls(many, monkeypatch)
-    again = logits_of(many, [*PROMPT * 4, 1, 2, 3], reuse=99)
-    assert found == [[3]]
-    assert np.array_equal(fresh, again)
-    assert logits_of(many, [*PROMPT * 4, 1, 2, 3], reuse=99).shape == (0, 0)  # all is there
+    assert np.array_equal(logits_of(many, [*PROMPT * 5, 1, 2, 3], reuse=99), fresh)
+    assert found == [[9]]  # after two chunks of 17; the third was another
+    assert logits_of(many, [*PROMPT * 5, 1, 2, 3], reuse=99).shape == (0, 0)  # all is there
 
 
-def test_what_was_computed_otherwise_is_computed_again(many, monkeypatch):
-    """A token that was fed alone differs in a last bit from one that is fed among others."""
+def test_what_was_computed_in_other_calls_is_computed_again(many, monkeypatch):
+    """A token that was fed alone, or in a chunk of another size, may differ in a last bit."""
     said = decoded(many, PROMPT, 20)
-    assert len(said) > 20
     found = calls(many, monkeypatch)
     reused = logits_of(many, [*said, 5], reuse=len(said))
-    assert found[0] == [17]
-    assert sum(map(sum, found)) == len(said) + 1 - len(PROMPT)
+    assert found == [[17], [11]]
     many.engine.reset()
     assert np.array_equal(logits_of(many, [*said, 5]), reused)
     found.clear()
-    assert logits_of(many, [*said, 5, 6], reuse=len(said) + 1).shape == (1, 300)
-    assert found == [[2]]  # never the last token alone
+    logits_of(many, [*said[:17], *said], reuse=99)
+    assert sum(map(sum, found)) == len(said)  # the first chunk is the same
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=50), st.lists(st.integers(0, 3), min_size=2, max_size=60))
+def test_whatever_is_reused_the_logits_are_those_of_a_fresh_row(pair, first, second):
+    many, one = pair
+    logits_of(many, first)
+    again = logits_of(many, second, reuse=len(second) - 1, every=True)
+    one.engine.reset()
+    assert np.array_equal(logits_of(one, second, every=True)[-len(again) :], again)
 
 
 def test_resuming_takes_all_that_is_there(many, monkeypatch):
