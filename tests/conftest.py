@@ -24,8 +24,28 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's back
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """The whole suite runs on every core; a part of it that is named, on one, which begins sooner. -n decides."""
-    if config.args == config.getini("testpaths") and config.getoption("numprocesses", 0) is None:
+    whole, worker = config.args == config.getini("testpaths"), hasattr(config, "workerinput")
+    if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses, config.option.dist = "auto", "worksteal"
+
+
+# What a test starts beside this process, told by its fixtures; other tests carry the marker themselves.
+STARTS = {
+    "process": {"spawn", "bound", "foreign", "bash", "wheel", "environment"},
+    "terminal": {"repl", "wide"},
+    "hub": {"hub", "machine"},
+}
+NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for marker, fixtures in STARTS.items():
+            if fixtures.intersection(item.fixturenames):
+                item.add_marker(marker)
+        if not any(item.get_closest_marker(marker) for marker in NOT_FAST):
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session", autouse=True)

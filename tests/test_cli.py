@@ -159,6 +159,7 @@ def test_nothing_is_left_in_the_home_and_nobody_is_told(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_built_in_model_writes_english(run):
     """Words of a children's book, and no loops at the default settings."""
     common = {"the", "and", "a", "to", "of", "he", "she", "was", "in", "it", "that", "his", "her", "said", "had", "you"}

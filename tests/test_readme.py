@@ -19,6 +19,7 @@ COMMANDS = [
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell")
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.process
 def test_commands_run(command, tmp_path):
     if "jq" in command and not shutil.which("jq"):
         pytest.skip("jq is not installed")

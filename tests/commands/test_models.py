@@ -52,6 +52,7 @@ def test_list_without_a_match(run):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal")
+@pytest.mark.long
 def test_the_table_fits_a_terminal_and_is_whole_in_a_pipe(run, tmp_path, monkeypatch):
     from terminals import Terminal
 
@@ -110,6 +111,7 @@ def test_show(run, checkpoint):
     assert_error(run("show", "gpt2-xxl"), 3, "did you mean gpt2-xl?")
 
 
+@pytest.mark.long
 def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
     run("pull", "-q", checkpoint)
     sound = run("verify")
@@ -215,6 +217,7 @@ def test_an_export_into_a_folder_that_cannot_be_written(bound, read_only, tmp_pa
     assert list((tmp_path / "there").iterdir()) == []
 
 
+@pytest.mark.long
 def test_exports_of_the_built_in_model_have_its_name(run):
     run("pull", "-q", "tiny", "--precision", "int4")
     assert [row["exports"][0]["precision"] for row in json.loads(run("list", "--json").stdout) if row["exports"]] == [
@@ -316,6 +319,7 @@ def test_the_manifests_are_true():
     assert catalog.find("gpt2").files["model.safetensors"].size == 548_105_171
 
 
+@pytest.mark.long
 def test_a_folder_with_the_name_of_a_model(run, checkpoint, tmp_path, monkeypatch):
     """The catalogue's names mean the same everywhere, and a note says so."""
     monkeypatch.chdir(tmp_path)

@@ -66,6 +66,7 @@ def started(model, request):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(arrivals, min_size=2, max_size=7))
+@pytest.mark.long
 def test_scheduled_among_others_is_alone(pair, found):
     many, one = pair
     waiting = sorted(enumerate(found), key=lambda pair: pair[1][1])
@@ -350,6 +351,7 @@ def in_threads(count, work):
     return results
 
 
+@pytest.mark.long
 def test_eight_threads_on_one_model(pair):
     many, one = pair
 
@@ -366,6 +368,7 @@ def test_eight_threads_on_one_model(pair):
     assert in_threads(8, lambda number: work(many, number)) == [work(one, number) for number in range(8)]
 
 
+@pytest.mark.long
 def test_a_server_of_threads(tiny_pair):
     """ThreadingHTTPServer around the public API: 8 clients, 200 texts, each equal to the same text alone."""
     from gpt2cli import complete

@@ -317,6 +317,7 @@ def test_folders_with_the_names_of_snapshots_are_none(place, tmp_path):
         Checkpoint(tmp_path / place)
 
 
+@pytest.mark.long
 def test_a_published_checkpoint_generates_what_the_oracle_computes(data):
     folder = data / "checkpoints/tarotble"
     file = TorchFile(folder / "pytorch_model.bin")
@@ -415,6 +416,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("pickled", BOMBS.values(), ids=BOMBS)
+@pytest.mark.long
 def test_bombs_cost_little(pickled, refused):
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     refused(zipped(b"\x80\x02" + pickled + b".", {}))
@@ -705,6 +707,7 @@ values = st.recursive(
 
 @given(values, st.booleans())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
 def test_any_structured_pickle_works_or_is_refused(tmp_path, value, old):
     path, numbers = tmp_path / "pytorch_model.bin", NUMBERS.tobytes()
     data = legacy(dumps({"a": value}), {"0": (24, numbers)}) if old else zipped(dumps({"a": value}), {"0": numbers})
@@ -714,6 +717,7 @@ def test_any_structured_pickle_works_or_is_refused(tmp_path, value, old):
         assert np.array_equal(TorchFile(path).get_tensor("a"), NUMBERS)
 
 
+@pytest.mark.long
 def test_mutated_files_work_or_are_refused(tmp_path):
     """The short version of fuzz_readers.py."""
     assert sum(fuzz(tmp_path, 2000, seed=1).values()) == 2000

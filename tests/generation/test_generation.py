@@ -139,6 +139,7 @@ def slow_greedy(weights, prompt, count, keep, window=64):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5, 32])
+@pytest.mark.long
 def test_window_slide_equals_fresh_prefill(small, weights, keep):
     expected = slow_greedy(weights, PROMPT, 200, keep)
     assert 299 not in expected
@@ -159,6 +160,7 @@ def test_several_rows_slide_together(small):
     assert all(len(ids) == 150 for _, ids, _ in four.values())
 
 
+@pytest.mark.long
 def test_endless_text_needs_constant_memory(small):
     import tracemalloc
 

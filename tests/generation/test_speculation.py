@@ -72,6 +72,7 @@ def test_greedy_text_is_the_same_with_right_and_wrong_drafts(small, sampling, le
 
 @pytest.mark.parametrize("keep", [0, 5, -1])
 @pytest.mark.parametrize("kind", ["lookup", "model", "itself"])
+@pytest.mark.long
 def test_greedy_text_is_the_same_beyond_the_window(small, other, checkpoint, keep, kind):
     plain = ids_of(generate(small, PROMPT, sampling=GREEDY, max_tokens=200, keep=keep, ignore_eos=True))
     twin = load(str(checkpoint), precision="fp32")
@@ -112,6 +113,7 @@ def chi_square(counts, expected):
 
 @pytest.mark.parametrize("certain", [True, False])
 @pytest.mark.parametrize("sampling", [Sampling(seed=3), Sampling(temperature=1.3, top_k=0, top_p=0.9, seed=4)])
+@pytest.mark.long
 def test_judged_tokens_have_the_distribution_of_chosen_ones(sampling, certain):
     """6,000 tokens of rejection sampling against the exact distribution: chi-square within four deviations."""
     rng = np.random.default_rng(0)
@@ -139,6 +141,7 @@ def test_judged_tokens_have_the_distribution_of_chosen_ones(sampling, certain):
     assert taken / count == pytest.approx(overlap, abs=0.025)
 
 
+@pytest.mark.long
 def test_drawn_text_with_a_draft_model_has_the_distribution_of_plain_text(small, other):
     """Whole texts: the third token of 400 drawn with drafts against its exact distribution given the first two,
     which is summed over the pairs that came up."""

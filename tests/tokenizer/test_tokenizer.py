@@ -221,6 +221,7 @@ PARTS = [
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_the_ends_of_texts_in_any_script(several, data):
     """And their streams, also where words are long and pieces short."""
     tokenizer = data.draw(st.sampled_from(several))
@@ -241,6 +242,7 @@ def test_the_ends_of_texts_in_any_script(several, data):
 @pytest.mark.parametrize(
     "unit", ["the cat and the dog ", "今天天气很好，我们去公园。", "今天天气很好", "abcdefghij", "cat\n", "🦜"]
 )
+@pytest.mark.long
 def test_the_middle_of_a_long_text_is_not_encoded(several, unit, monkeypatch):
     asked = []
     encode = Tokenizer.encode
@@ -251,6 +253,7 @@ def test_the_middle_of_a_long_text_is_not_encoded(several, unit, monkeypatch):
 
 
 @pytest.mark.parametrize("unit", ["a", "\n", "今天", "ACCA"])
+@pytest.mark.long
 def test_one_long_word_is_encoded_in_pieces(several, unit, monkeypatch):
     """Also where only all of the word says how it ends."""
     monkeypatch.setattr("gpt2cli.tokenizer.tokenizer._BLOCK", 5000)
@@ -543,6 +546,7 @@ def encoded(tokenizer, text, size, *, special=False):
 
 
 @pytest.mark.parametrize("special", [True, False])
+@pytest.mark.long
 def test_streamed_ids_are_those_of_the_whole_text(monkeypatch, checkpoint, special):
     monkeypatch.setattr("gpt2cli.tokenizer.tokenizer._BLOCK", 150)
     rng = random.Random(1)
