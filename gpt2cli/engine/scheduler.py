@@ -94,6 +94,20 @@ class _Job:
             if not isinstance(failure, Exception) and failure is not error:
                 raise  # a signal, which struck amid this task
 
+    def goes_on(self) -> bool:
+        """Whether all that is wanted is more of each row; if so, it is taken up."""
+        feeds = self.feeds or []
+        if len(feeds) != len(self.rows):
+            return False
+        for place, feed in enumerate(feeds):
+            if feed.parent != place or feed.length is not None or len(feed.tokens) != 1:
+                return False
+        for row, feed in zip(self.rows, feeds, strict=True):
+            row.chunks.append(feed.tokens)
+            row.logits, row.every = [], feed.every
+        self.feeds = None
+        return True
+
     def logits(self) -> Logits:
         found = [logits for row in self.rows for logits in row.logits]
         if not found:  # all was there
@@ -185,9 +199,11 @@ class Scheduler:
             self.engine.reset()
             for job in self._jobs:
                 job.advance(error=UsageError("the text was interrupted by another on this model", "begin it again"))
+        count = len(self._jobs)
         self._jobs = [job for job in self._jobs if not job.ended]
         going = [job for job in self._jobs if len(job.items) < _AHEAD]
-        self._arrange([job for job in going if job.feeds is not None])
+        steady = len(self._jobs) == count  # else rows were given up, and the others close ranks
+        self._arrange([job for job in going if job.feeds is not None and not (steady and job.goes_on())])
         single: list[tuple[_Job, _Row]] = []
         long = False
         for job, row in [(one, row) for one in going for row in one.rows if row.chunks]:
