@@ -420,7 +420,10 @@ def test_an_endpoint_that_is_no_address(machine, run, url):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_ENDPOINT", "https://me:secret@hub.example:9x")],
+    [
+        *(("HF_HUB_DOWNLOAD_TIMEOUT", value) for value in ("soon", "")),
+        *(("HF_ENDPOINT", url) for url in ("https://me:secret@hub.example:9x", "https://[::1")),
+    ],
 )
 def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
