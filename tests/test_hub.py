@@ -568,6 +568,15 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
     assert not hubcache.cache_folder(NAME).exists()
 
 
+def test_downloads_in_a_cache_that_cannot_be_written(hub, files, run, bound, read_only):
+    """Another HF_HOME removes nothing."""
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    shutil.rmtree(hubcache.root() / ".locks")
+    read_only(hubcache.root())
+    assert_error(bound("rm", "--downloads", NAME), 7, "cannot write", "make it writable")
+
+
 def test_a_cache_in_disorder_is_not_said_to_be_removed(hub, files, run, bound):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
