@@ -260,6 +260,16 @@ def test_install_changes_two_files_once_and_works(name, rc, environment, tmp_pat
 
 
 @POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_install_in_a_home_whose_name_is_no_text(run, tmp_path, monkeypatch):
+    home = tmp_path / "caf\udce9"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert run("completion", "bash", "--install").code == 0
+    assert os.fsencode(home / ".local/share/bash-completion/completions/gpt2") in (home / ".bashrc").read_bytes()
+
+
+@POSIX
 def test_install_for_fish(environment, tmp_path):
     said = shell("fish", "gpt2 completion --install; true", environment).splitlines()
     target = tmp_path / "home/.config/fish/completions/gpt2.fish"

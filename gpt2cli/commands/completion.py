@@ -118,11 +118,12 @@ def _written(path: Path, text: str) -> str:
 def _with_line(path: Path, line: str) -> str:
     """Append a line to a shell's start-up file, unless it is there."""
     present = path.read_bytes() if path.exists() else b""
-    if line.encode() in present:
+    octets = os.fsencode(line)  # a home's name may be any bytes
+    if octets in present:
         return ""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        file.write(b"\n" * (not present.endswith(b"\n") and present != b"") + line.encode() + b"\n")
+        file.write(b"\n" * (not present.endswith(b"\n") and present != b"") + octets + b"\n")
     return f"added to {path}: {line}"
 
 

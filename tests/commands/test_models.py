@@ -349,3 +349,23 @@ def test_a_folder_with_the_name_of_a_repository(hub, files, run, checkpoint, tmp
     )
     assert run("tokens", "-m", f"{NAME}@main", "x").stderr == ""
     assert len(hub.requests) == asked
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_list_waits_for_no_pipe(spawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / f"models--someone--tales/snapshots/{'a' * 40}"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "config.json")
+    process = spawn("list")
+    assert b"someone/tales" not in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+
+
+def test_a_folder_needs_nothing_of_the_hub(spawn, checkpoint, tmp_path, monkeypatch):
+    """Neither settings that its client can read, nor the time that its import takes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, NAME)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    process = spawn("tokens", "-m", NAME, "x")
+    assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)

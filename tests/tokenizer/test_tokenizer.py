@@ -336,11 +336,13 @@ def test_add_prefix_space(form, config, ids, tmp_path):
         ({"tokenizer_class": "PreTrainedTokenizerFast"}, SPACED),
         ({"tokenizer_class": "GPT2Tokenizer"}, BARE),
         ({}, BARE),
+        (None, BARE),
     ],
 )
 def test_add_prefix_space_of_tokenizer_json(config, ids, tmp_path):
     splitter = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitter}, tokenizer_config=config)
+    settings = {} if config is None else {"tokenizer_config": config}
+    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitter}, **settings)
     assert Tokenizer(folder).encode("cat") == ids
 
 
@@ -555,12 +557,9 @@ def test_streamed_ids_are_those_of_the_whole_text(monkeypatch, checkpoint, speci
             )
 
 
-def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, checkpoint, tmp_path):
+def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, tmp_path):
     monkeypatch.setattr("gpt2cli.tokenizer.tokenizer._BLOCK", 150)
-    value = json.loads((checkpoint / "tokenizer.json").read_text())
-    value["pre_tokenizer"]["add_prefix_space"] = True
-    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    tokenizer = Tokenizer(tmp_path)
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", tokenizer_config={"add_prefix_space": True}))
     assert tokenizer.encode("ab") == tokenizer.encode(" ab")
     for text in ("the cat, 'tis said;\nand the dog " * 60, "cat\n" * 300, "the-cat-and " + "cat-" * 200 + " dog" * 200):
         assert encoded(tokenizer, text, 40) == tokenizer.encode(text)
