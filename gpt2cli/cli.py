@@ -25,7 +25,8 @@ from gpt2cli.commands import (
     verify,
 )
 from gpt2cli.commands import list as list_
-from gpt2cli.console import inputs, settings, terminal
+from gpt2cli.console import help, inputs, settings, terminal
+from gpt2cli.console.groups import spread
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
@@ -39,12 +40,13 @@ COMMANDS = (generate, repl, tokens, score, pull, list_, show, verify, rm, prune,
 
 app = typer.Typer(
     name="gpt2",
-    help="The command line for GPT-2. Each command's --help has examples.",
+    cls=help.Group,
+    help="The command line for GPT-2. `gpt2 help COMMAND` shows examples.",
     rich_markup_mode=None,
     add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": help.WIDTH},
 )
 
 
@@ -69,7 +71,8 @@ for _name, _module in zip(_NAMES, COMMANDS, strict=True):
     if _group := getattr(_module, "app", None):
         app.add_typer(_group, name=_name)
     else:
-        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(getattr(_module, _name))
+        _verb = spread(getattr(_module, _name))
+        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(_verb)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,13 +1,15 @@
 """gpt2 list: the models there are."""
 
+import builtins
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from gpt2cli import paths
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
+from gpt2cli.console.groups import given
 from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
@@ -24,15 +26,18 @@ Examples:
 
 def list(
     context: typer.Context,
-    words: o.Words = None,
-    remote: o.Remote = False,
-    limit: o.Limit = 20,
+    words: Annotated[
+        builtins.list[str] | None,
+        typer.Argument(metavar="[WORD]...", help="Only models with these words.", show_default=False),
+    ] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Search the hub for GPT-2 models.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="With --remote: at most N models.")] = 20,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
-    if o.given(context, "limit"):
+    if given(context, "limit"):
         raise UsageError("--limit is for a search on the hub", "add --remote, or leave it out")
     asked = [word.lower() for word in words or []]
     rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}".lower() for word in asked)]

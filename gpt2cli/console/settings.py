@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
-from gpt2cli.console import configfile, options
+from gpt2cli.console import configfile, help
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import Limits, Sampling, parameters
 
@@ -28,7 +28,17 @@ class Setting:
     place: str
 
 
-class Command(TyperCommand):
+def known(context: typer.Context) -> dict[str, TyperOption]:
+    """Every option with an environment variable, of any command, by its parameter's name; in the order of the help."""
+    found: dict[str, TyperOption] = {}
+    for command in getattr(context.find_root().command, "commands", {}).values():
+        for option in command.params:
+            if option.name and str(option.envvar).startswith("GPT2_"):
+                found.setdefault(option.name, option)
+    return found
+
+
+class Command(help.Command):
     """A command whose options fall back on the config file, which is read when the first of them does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -50,7 +60,7 @@ class _File(dict[str, Any]):
 
     @cached_property
     def _options(self) -> dict[str, TyperOption]:
-        return options.settings(self._context)
+        return known(self._context)
 
     @cached_property
     def _values(self) -> Mapping[str, object]:
@@ -71,18 +81,18 @@ class _File(dict[str, Any]):
 
 def find(context: typer.Context, key: str) -> TyperOption:
     """The option of a key, which may be written like the flag, with dashes. Raises UsageError with the nearest key."""
-    known = options.settings(context)
+    options = known(context)
     name = key.replace("-", "_")
-    if name not in known:
-        raise UsageError(f"no setting '{key}'", _nearest(name, known) or "gpt2 config lists the settings")
-    return known[name]
+    if name not in options:
+        raise UsageError(f"no setting '{key}'", _nearest(name, options) or "gpt2 config lists the settings")
+    return options[name]
 
 
 def current(context: typer.Context) -> list[Setting]:
     """What every setting is now, and why. Raises what a command would: CorruptFile for the file, Typer's errors for the
     environment."""
     settings, file = [], _File(context)
-    for key, option in options.settings(context).items():
+    for key, option in known(context).items():
         with typer.Context(context.command, parent=context.find_root()) as inner:
             inner.default_map = file
             value, _ = option.handle_parse_result(inner, {}, [])
@@ -120,11 +130,11 @@ def _check_meaning(key: str, value: Any) -> None:
             raise UsageError(f"no {key} '{value}'", near or f"choose {', '.join(words)}")
         return
     for kind in (Sampling, Limits):
-        known = parameters(kind)
-        if key in known and value != known[key][0].none:
+        found = parameters(kind)
+        if key in found and value != found[key][0].none:
             kind(**{key: value})
 
 
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else ""

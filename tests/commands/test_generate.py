@@ -237,7 +237,7 @@ def test_precisions(gen, run, checkpoint):
         (["--top-p", "1.01"], ["--top-p is 1.01"]),
         (["--top-k", "-1"], ["--top-k"]),
         (["--seed", "-2"], ["--seed"]),
-        (["-n", "-2"], ["-n", "-2"]),
+        (["-n", "-2"], ["--max-tokens is -2", "0 or more, or -1"]),
         (["-n", "many"], ["many"]),
         (["-N", "0"], ["-N"]),
         (["--greedy", "-t", "1"], ["--greedy contradicts --temperature 1.0"]),
@@ -415,7 +415,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
     from gpt2cli.generation import texts
 
     text = json.loads(gen(PROMPT, "--json").stdout)["samples"][0]["text"]
-    whole = texts.generate
+    whole = texts.stream
 
     def interrupted(*positional, **named):
         for count, piece in enumerate(whole(*positional, **named), 1):
@@ -423,7 +423,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
             if count == 6:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(texts, "generate", interrupted)
+    monkeypatch.setattr(texts, "stream", interrupted)
     plain = gen(PROMPT)
     held = gen(PROMPT, "--stop", plain.stdout[2:-1] + "never")
     assert (plain.code, held.code) == (130, 130)
@@ -444,7 +444,7 @@ def test_what_an_interruption_breaks_is_no_bug(gen, monkeypatch, reason, code):
         finally:
             raise RuntimeError("release unlocked lock")
 
-    monkeypatch.setattr(texts, "generate", interrupted)
+    monkeypatch.setattr(texts, "stream", interrupted)
     result = gen(PROMPT)
     assert (result.code, result.stdout, result.stderr) == (code, "", "")
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from texts import generate
 
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
 from gpt2cli.repl.knobs import Settings
@@ -18,7 +18,8 @@ from gpt2cli.repl.session import Session, whole_characters
 
 def settings(**options):
     sampling = {key: options.pop(key) for key in list(options) if hasattr(Sampling, key) or key == "seed"}
-    return Settings(Sampling(**{"seed": 1} | sampling), **{"max_tokens": 10} | options)
+    biases = options.pop("logit_bias", ())
+    return Settings(Sampling(**{"seed": 1} | sampling), Limits(**{"max_tokens": 10} | options), biases)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_keep_stays_at_the_beginning(small):
     assert session.context()[:5] == session.ids()[:5]
     with pytest.raises(CannotMeet, match="keep 1000"):
         session.change(session.settings.changed("keep", "1000"))
-    assert session.settings.keep == 5
+    assert session.settings.limits.keep == 5
 
 
 def test_keep_minus_one_is_the_first_text(small):
@@ -310,11 +311,11 @@ def test_biases_are_the_model_s_own_ids(small, tiny):
 def test_settings_are_checked_and_named():
     base = settings()
     assert base.changed("temperature", "0.5").sampling.temperature == 0.5
-    assert base.changed("n", "-1").max_tokens is None
+    assert base.changed("n", "-1").limits.max_tokens is None
     assert base.changed("--top-k", " 7").sampling.top_k == 7
-    assert base.changed("stop", "\\n").stop == ("\n",)
-    assert base.changed("stop", "off").stop == ()
-    assert base.changed("ignore-eos", "on").ignore_eos is True
+    assert base.changed("stop", "\\n").limits.stop == ("\n",)
+    assert base.changed("stop", "off").limits.stop == ()
+    assert base.changed("ignore-eos", "on").limits.ignore_eos is True
     assert base.changed("seed", "random").seed != base.changed("seed", "random").seed
     for key, value, word in [
         ("temprature", "1", "temprature"),
