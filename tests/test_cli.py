@@ -240,7 +240,7 @@ def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, an
 @POSIX
 def test_only_the_first_sigterm_is_heard():
     code = (
-        "import os, signal\nfrom gpt2cli import signals\nsignals.listen()\n"
+        "import os, signal\nfrom gpt2cli.console import signals\nsignals.listen()\n"
         "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "except BaseException as reason:\n"
         "    for number in (signal.SIGTERM, signal.SIGHUP):\n        os.kill(os.getpid(), number)\n"

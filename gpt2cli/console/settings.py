@@ -3,6 +3,7 @@
 Typer decides between flag, environment, file and default; this room only hands it what the file says. A key is the
 variable's name without GPT2_, in small letters, which is also the parameter's name."""
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import typer
 from typer.core import TyperOption
 
 from gpt2cli.console import configfile, help
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import UsageError, UserError
 from gpt2cli.generation.parameters import Limits, Sampling, parameters
 
 
@@ -91,16 +92,27 @@ def find(context: typer.Context, key: str) -> TyperOption:
 def current(context: typer.Context) -> list[Setting]:
     """What every setting is now, and why. Raises what a command would: CorruptFile for the file, Typer's errors for the
     environment."""
-    settings, file = [], _File(context)
-    for key, option in known(context).items():
-        with typer.Context(context.command, parent=context.find_root()) as inner:
-            inner.default_map = file
-            value, _ = option.handle_parse_result(inner, {}, [])
-            source = inner.get_parameter_source(key)
-        origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
-        place = configfile.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
-        settings.append(Setting(key, value, origin, place))
-    return settings
+    file = _File(context)
+    return [_setting(context, file, key) for key in known(context)]
+
+
+def model(context: typer.Context) -> str | None:
+    """The model that commands take now; None where nobody named one, or what names it is wrong."""
+    with contextlib.suppress(UserError, typer.BadParameter):
+        value = _setting(context, _File(context), "model").value
+        return None if value is None else str(value)
+    return None
+
+
+def _setting(context: typer.Context, file: "_File", key: str) -> Setting:
+    option = known(context)[key]
+    with typer.Context(context.command, parent=context.find_root()) as inner:
+        inner.default_map = file
+        value, _ = option.handle_parse_result(inner, {}, [])
+        source = inner.get_parameter_source(key)
+    origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
+    place = configfile.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
+    return Setting(key, value, origin, place)
 
 
 def checked(option: TyperOption, value: object) -> Any:
