@@ -120,10 +120,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     downloaded = ", ".join(
         f"{terminal.size_text(one['bytes'])}{'' if one['complete'] else ' (incomplete)'}" for one in row["downloads"]
     )
-    exported = ", ".join(
-        f"{one['precision']} {terminal.size_text(one['bytes'])}{' (stale)' if one['stale'] else ''}"
-        for one in row["exports"]
-    )
+    exported = ", ".join(f"{one['precision']}{' (stale)' if one['stale'] else ''}" for one in row["exports"])
+    if exported:
+        exported += f": {terminal.size_text(sum(one['bytes'] for one in row['exports']))}"
     size = terminal.size_text(row["bytes"]) if row["bytes"] else ""
     if not downloaded and size:
         downloaded = f"built in, {size}" if row["built_in"] else f"no ({size})"

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from texts import generate
 
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation.parameters import Limits, Sampling
+from gpt2cli.generation.parameters import Limits, Sampling, parameters
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
 from gpt2cli.repl.knobs import Settings
@@ -308,8 +308,21 @@ def test_biases_are_the_model_s_own_ids(small, tiny):
     assert beyond.model is tiny
 
 
+def test_max_length_counts_what_was_there(session):
+    session.change(session.settings.changed("max-length", "12").changed("max-tokens", "-1"))
+    go_on(session, "Once upon a time")
+    assert len(session.ids()) <= 12
+    assert session.document.nodes[session.document.current].settings["max_length"] == 12
+    session.change(session.settings.changed("max-length", "3"))
+    with pytest.raises(CannotMeet, match="`max_length` is 3"):
+        go_on(session)
+
+
 def test_settings_are_checked_and_named():
     base = settings()
+    assert base.changed("max-length", "50").limits.max_length == 50
+    assert base.changed("max-length", "50").changed("max-length", "off").limits.max_length is None
+    assert set(base.shown()) == {name.replace("_", "-") for name in {**parameters(Sampling), **parameters(Limits)}}
     assert base.changed("temperature", "0.5").sampling.temperature == 0.5
     assert base.changed("n", "-1").limits.max_tokens is None
     assert base.changed("--top-k", " 7").sampling.top_k == 7
@@ -323,6 +336,7 @@ def test_settings_are_checked_and_named():
         ("temperature", "-1", "-1"),
         ("top-p", "2", "2"),
         ("max-tokens", "-5", "-5"),
+        ("max-length", "0", "0"),
         ("keep", "-2", "-2"),
         ("ignore-eos", "maybe", "'maybe'"),
         ("min-tokens", "11", "11"),
