@@ -39,7 +39,7 @@ class TestOptions(Options):
     depths: Annotated[str, typer.Option("-d", "--depth", metavar="N", help=f"Tokens in the cache before{_LIST}")] = "0"
     batches: Annotated[str, typer.Option("-b", "--batch", metavar="N", help=f"Rows generated at once{_LIST}")] = "1"
     repetitions: Annotated[
-        int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="Of each test.")
+        int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="How often each test is run.")
     ] = 5
     first_token: Annotated[
         bool, typer.Option("--first-token/--no-first-token", help="Time to the first token too, cold and warm.")

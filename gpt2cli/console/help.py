@@ -7,7 +7,6 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 WIDTH = 100  # columns at most; what is read in longer lines is read less well
 _NAMES = 28  # columns for the names of an option
-
 _WHOLE = "\0"  # a blank at which no line ends
 
 Row = tuple[str, str]
@@ -44,7 +43,7 @@ def _write_options(command: Any, context: Any, formatter: Any) -> None:
     *parameters, page = command.get_params(context)
     for parameter in parameters:
         sections.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
-    (list(sections.values()) or [sections.setdefault("Options", [])])[-1].append(page)
+    sections.setdefault(list(sections)[-1] if sections else "Options", []).append(page)
     rows = {
         heading: [_row(one, context) for one in sorted(found, key=lambda one: 3 if one is page else _rank(one))]
         for heading, found in sections.items()

@@ -124,7 +124,13 @@ class Sampling:
     top-k; typical; top-p; min-p; draw. See sampling.py."""
 
     temperature: float = _parameter(
-        0.8, "0 is greedy.", "-t", "--temperature", "--temp", metavar="X", least=0, named={0: "greedy"}, variable=True
+        0.8,
+        "Below 1 safer, above 1 bolder; 0: greedy.",
+        *("-t", "--temperature", "--temp"),
+        metavar="X",
+        least=0,
+        named={0: "greedy"},
+        variable=True,
     )
     top_k: int = _parameter(40, "Draw from the N best; 0: off.", least=0, named={0: "off"}, variable=True)
     top_p: float = _parameter(0.95, "Draw from the best that reach mass X; 1: off.", **_MASS)
@@ -179,7 +185,7 @@ class Limits:
 
     max_tokens: int | None = _parameter(128, "Tokens to generate; -1: until interrupted.", *_LENGTH, **_ENDLESS)
     min_tokens: int = _parameter(0, "Do not end the text before N tokens.", least=0)
-    max_length: int | None = _parameter(None, "Tokens of prompt and text together.", least=1)
+    max_length: int | None = _parameter(None, "Tokens of prompt and text together, at most.", least=1)
     stop: str | Sequence[str] = _parameter((), "End before TEXT; may be repeated.", *_STOP, metavar="TEXT")
     ignore_eos: bool = _parameter(False, "Never choose an end token.")
     keep: int = _parameter(
