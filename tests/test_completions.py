@@ -114,6 +114,7 @@ def test_commands_options_and_subcommands(answers):
     assert set(answers("generate", "--temp")) == {"--temperature", "--temp"}
     assert set(answers("config", "")) == {"list", "get", "set", "unset", "path", "edit"}
     assert answers("no-such-command", "--no-such") == {}
+    assert set(answers("help", "sc")) == {"score"}
 
 
 def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, run, checkpoint):

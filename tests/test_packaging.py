@@ -1,5 +1,6 @@
 """What travels in the wheel, and what an editable install finds."""
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -41,6 +42,22 @@ def test_an_unpacked_wheel_finds_its_own_data_and_runs(wheel, tmp_path):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[0] == str(tmp_path / "gpt2cli/models")
+
+
+# Functions of more than eight parameters: options of the library that stand by themselves; and a search that has its
+# whole state as arguments.
+MANY = {("model.py", "load"), ("beams.py", "search")}
+
+
+def test_no_function_takes_more_than_eight_parameters():
+    many = set()
+    for path in (ROOT / "gpt2cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len(set(names) - {"self", "cls"}) > 8:
+                    many.add((path.name, node.name))
+    assert many <= MANY
 
 
 def test_an_editable_install_finds_the_repository(wheel):

@@ -4,13 +4,15 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console import options as o
+from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import EXIT_ABOVE, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +33,100 @@ Examples:
   git log -1 --format=%s | gpt2 score -q --fail-above 5000
 """
 HEADER = ("perplexity", "tokens", "logprob", "bits/byte", "line", "text")
+_KEYS = ("perplexity", "bits_per_byte", "logprob", "tokens")
 _WIDTHS = (12, 7, 11, 9, 6, 0)
+
+
+@dataclass(frozen=True)
+class TextOptions(Options):
+    heading = "Texts"
+
+    text: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[TEXT]...", help="A text each; - is stdin's lines. Default: stdin.", show_default=False
+        ),
+    ] = field(default_factory=list)
+    file: o.Files = field(default_factory=list)
+    whole: Annotated[bool, typer.Option("--whole", help="Score each file, or stdin, as one text, not by lines.")] = (
+        False
+    )
+    escapes: o.Escapes = False
+    special: o.Special = False
+
+    def __post_init__(self) -> None:
+        if self.whole and self.text:
+            raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
+
+
+@dataclass(frozen=True)
+class ScoringOptions(Options):
+    heading = "Scoring"
+
+    context: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Text that precedes each and is not scored.", show_default=False),
+    ] = None
+    start: Annotated[
+        bool,
+        typer.Option(
+            "--start/--no-start", help="Score the first token, given the start token where the model has one."
+        ),
+    ] = True
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Tokens by which the window moves on in a longer text. Default: half of it.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    heading = "Output"
+
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Highest first, by perplexity, bits_per_byte, logprob or tokens.",
+            autocompletion=lambda incomplete: [key for key in _KEYS if key.startswith(incomplete)],
+            show_default=False,
+        ),
+    ] = None
+    reverse: Annotated[bool, typer.Option("--reverse", help="With --sort or --top: lowest first.")] = False
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Only the first N, by perplexity unless --sort.", show_default=False),
+    ] = None
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Each token: log-probability, rank, and what was likelier.")
+    ] = False
+    alternatives: Annotated[
+        int, typer.Option(metavar="N", min=0, help="With --tokens: the N most probable tokens.")
+    ] = 3
+    fail_above: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Exit with code 8 where a perplexity is above X.", show_default=False),
+    ] = None
+    as_json: o.Json = False
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a text, each on a line.")] = False
+    tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated and without header, on a terminal too.")] = False
+    stats: Annotated[bool, typer.Option("--stats", help="Print totals and speed to stderr.")] = False
+
+    def __post_init__(self) -> None:
+        formats = ["--json"] * self.as_json + ["--jsonl"] * self.as_jsonl + ["--tsv"] * self.tsv
+        if len(formats) > 1:
+            raise UsageError(f"{formats[0]} contradicts {formats[1]}", "choose one of them")
+        if self.sort is not None and self.sort not in _KEYS:
+            raise UsageError(f"--sort '{self.sort}' is no column", f"choose {', '.join(_KEYS)}")
+        if self.reverse and self.sort is None and self.top is None:
+            raise UsageError("--reverse without an order", "add --sort KEY or --top N")
+        if self.fail_above is not None and not self.fail_above >= 0:
+            raise UsageError(f"--fail-above {self.fail_above} is no perplexity", "give a number such as 1000")
 
 
 @dataclass
@@ -50,60 +145,27 @@ class Row:
 
 def score(
     context_: typer.Context,
-    text: o.Texts = None,
-    file: o.Files = None,
-    whole: o.Whole = False,
-    context: o.Context = None,
-    start: o.Start = True,
-    escapes: o.Escapes = False,
-    special: o.SpecialText = False,
-    stride: o.Stride = None,
-    model: o.ModelName = None,
-    precision: o.Precision = "auto",
-    source: o.ModelSource = "auto",
-    offline: o.Offline = False,
-    device: o.Device = "auto",
-    threads: o.Threads = 0,
-    tokens: o.EachToken = False,
-    alternatives: o.Alternatives = 3,
-    sort: o.Sort = None,
-    reverse: o.Reverse = False,
-    top: o.Top = None,
-    fail_above: o.FailAbove = None,
-    as_json: o.Json = False,
-    as_jsonl: o.TextLines = False,
-    tsv: o.Tsv = False,
-    stats: o.Totals = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    texts: TextOptions,
+    scoring: ScoringOptions,
+    shown: OutputOptions,
+    model: o.ModelOptions,
+    talk: o.TalkOptions,
 ) -> int:
-    _refuse_contradictions(context_)
-    note = terminal.silent if quiet else terminal.note
+    _refuse_contradictions(texts, scoring, shown, alternatives=given(context_, "alternatives"))
+    note, special, whole, tokens = talk.note, texts.special, texts.whole, shown.tokens
     # the context first: it may be what waits on stdin
-    before = "" if context is None else inputs.read_context(context)
-    texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
+    before = "" if scoring.context is None else inputs.read_context(scoring.context)
+    groups = inputs.read_texts(texts.text, texts.file, whole=whole, escapes=texts.escapes, note=note)
 
-    # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.scoring import Score, Scorer
-    from gpt2cli.model import load
-    from gpt2cli.store.store import Listener
 
-    with terminal.progress(quiet=quiet) as update:
-        listener = Listener(update, note, terminal.note)
-        opened = load(
-            model,
-            precision=precision,
-            source=source,
-            device=device,
-            threads=threads,
-            offline=offline,
-            listener=listener,
-        )
+    opened = model.open(talk)
     tokenizer = opened.tokenizer
-    if verbose:
-        terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
     ids = tokenizer.encode(before, special=special)
-    scorer = Scorer(opened, context=ids, start=start, stride=stride, top=alternatives if tokens else None)
+    scorer = Scorer(
+        opened, context=ids, start=scoring.start, stride=scoring.stride, top=shown.alternatives if tokens else None
+    )
     if scorer.context < len(ids):
         note(f"of the context's {len(ids)} tokens the last {scorer.context} count")
 
@@ -118,7 +180,7 @@ def score(
 
     def rows() -> Iterator[Row]:
         nonlocal count, above
-        for group in texts:
+        for group in groups:
             if whole:
                 streams: Iterable[Iterable[Scored]] = (
                     scorer.tokens(_ids(tokenizer, one.blocks, special=special)) for one in group
@@ -131,11 +193,11 @@ def score(
                 yield row if tokens else row.finish()
                 row.finish()  # whatever the reader left
                 count += 1
-                above += fail_above is not None and (result.perplexity or 0) > fail_above
+                above += (result.perplexity or 0) > (math.inf if shown.fail_above is None else shown.fail_above)
 
     found = rows()
-    if sort is not None or top is not None:
-        found = _arranged(found, sort or "perplexity", reverse=reverse, top=top)
+    if shown.sort is not None or shown.top is not None:
+        found = _arranged(found, shown.sort or "perplexity", reverse=shown.reverse, top=shown.top)
     common = {
         "model": opened.name,
         "revision": opened.revision,
@@ -143,18 +205,18 @@ def score(
         "device": opened.device,
         "window": opened.engine.window,
         "stride": scorer.stride,
-        "start": start and opened.start is not None,
+        "start": scoring.start and opened.start is not None,
         "context_tokens": scorer.context,
     }
     with terminal.Output() as output:
-        if as_json:
+        if shown.as_json:
             _json(output, common, found, total, tokenizer, tokens=tokens)
-        elif as_jsonl:
+        elif shown.as_jsonl:
             for row in found:
                 output.write(_line(common | _plain(row, tokenizer, tokens=tokens)))
         else:
-            _columns(output, found, tokenizer, tokens=tokens, aligned=terminal.stdout_is_terminal() and not tsv)
-    if stats:
+            _columns(output, found, tokenizer, tokens=tokens, aligned=terminal.stdout_is_terminal() and not shown.tsv)
+    if shown.stats:
         seconds = time.monotonic() - begun
         perplexity, _, logprob, _ = _cells(total)
         terminal.say(
@@ -162,32 +224,20 @@ def score(
             f" · {total.tokens / max(seconds, 1e-9):.0f} tokens/s"
         )
     if above:
-        note(f"{above} of {count} texts have a perplexity above {fail_above:g}")
+        note(f"{above} of {count} texts have a perplexity above {shown.fail_above:g}")
         return EXIT_ABOVE
     return 0
 
 
-def _refuse_contradictions(context: typer.Context) -> None:
-    values = context.params
-    formats = [flag for flag in ("json", "jsonl") if values[f"as_{flag}"]] + ["tsv"] * values["tsv"]
-    if len(formats) > 1:
-        raise UsageError(f"--{formats[0]} contradicts --{formats[1]}", "choose one of them")
-    if values["quiet"] and values["verbose"]:
-        raise UsageError("--quiet contradicts --verbose", "choose one of them")
-    if values["sort"] is not None and values["sort"] not in o.SORT_KEYS:
-        raise UsageError(f"--sort '{values['sort']}' is no column", f"choose {', '.join(o.SORT_KEYS)}")
-    if values["reverse"] and values["sort"] is None and values["top"] is None:
-        raise UsageError("--reverse without an order", "add --sort KEY or --top N")
-    if o.given(context, "alternatives") and not values["tokens"]:
+def _refuse_contradictions(
+    texts: TextOptions, scoring: ScoringOptions, shown: OutputOptions, *, alternatives: bool
+) -> None:
+    """Between the groups; `alternatives` says whether that option was given."""
+    if alternatives and not shown.tokens:
         raise UsageError("--alternatives has nowhere to go", "add --tokens")
-    if values["fail_above"] is not None and not values["fail_above"] >= 0:
-        raise UsageError(f"--fail-above {values['fail_above']} is no perplexity", "give a number such as 1000")
-    if str(values["context"]) == "-":
-        texts = values["text"] or [str(file) for file in values["file"] or ["-"]]
-        if "-" in texts:
-            raise UsageError("stdin cannot be both --context and text", "give one of them as a file: --context FILE")
-    if values["whole"] and values["text"]:
-        raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
+    named = texts.text or [str(file) for file in texts.file] or ["-"]
+    if str(scoring.context) == "-" and "-" in named:
+        raise UsageError("stdin cannot be both --context and text", "give one of them as a file: --context FILE")
 
 
 def _ids(tokenizer: "Tokenizer", blocks: Iterable[str], *, special: bool) -> Iterator[int]:

@@ -215,7 +215,7 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if cut and stdout_is_terminal():
         left = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1])
-        widths[-1] = max(len(header[-1]), left)
+        widths[-1] = max(2, left)
     for row in (header, *rows):
         *cells, last = row
         if cut and len(last) > widths[-1]:
