@@ -115,8 +115,9 @@ class Scorer:
         self.context = len(context)  # tokens of it that count
         self._before = [*before, *context]
 
-    def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[list[Scored]]:
-        """The tokens of several texts, in order; short ones are computed together, with the same results."""
+    def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[Iterable[Scored]]:
+        """The tokens of several texts, in order; short ones are computed together, with the same results. Long ones are
+        scored as they are read: each before the next."""
         batch: list[Sequence[int]] = []
         longest, most = 0, min(_BATCH, 2 * self._model.engine.window)
         for ids in texts:
@@ -128,10 +129,10 @@ class Scorer:
             longest = new
         yield from self._together(batch)
 
-    def _together(self, texts: list[Sequence[int]]) -> Iterator[list[Scored]]:
+    def _together(self, texts: list[Sequence[int]]) -> Iterator[Iterable[Scored]]:
         # a context is computed once and shared, which pays more than a batch
         if len(texts) < 2 or len(self._before) > 1:
-            yield from (list(self.tokens(ids)) for ids in texts)
+            yield from map(self.tokens, texts)
             return
         self._model.engine.check_ids([token for ids in texts for token in ids])
         fed = [[*self._before, *ids][:-1] for ids in texts]

@@ -1,21 +1,11 @@
 """gpt2 score: how probable texts are."""
 
-import math
-import os
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import typer
 
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console import options as o
-from gpt2cli.errors import EXIT_ABOVE, Terminated, UsageError, UserError
-
-if TYPE_CHECKING:
-    from gpt2cli.analysis.scoring import Score, Scored
-    from gpt2cli.tokenizer.tokenizer import Tokenizer
+from gpt2cli.console.bars import Bar
+from gpt2cli.errors import EXIT_ABOVE, UsageError
 
 HELP = """Score texts: each line, each argument, or each file as a whole.
 
@@ -30,22 +20,6 @@ Examples:
   gpt2 score --tokens "The cat sat on the moon."
   git log -1 --format=%s | gpt2 score -q --fail-above 5000
 """
-HEADER = ("perplexity", "tokens", "logprob", "bits/byte", "line", "text")
-_WIDTHS = (12, 7, 11, 9, 6, 0)
-
-
-@dataclass
-class Row:
-    """A text and its score, which is complete when the tokens have been consumed."""
-
-    text: inputs.Text
-    score: "Score"
-    tokens: "Iterable[Scored]"
-
-    def finish(self) -> "Row":
-        """Keep the tokens that are yet to come."""
-        self.tokens = list(self.tokens)
-        return self
 
 
 def score(
@@ -84,7 +58,8 @@ def score(
     texts = inputs.read_texts(text or [], file or [], whole=whole, escapes=escapes, note=note)
 
     # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-    from gpt2cli.analysis.scoring import Score, Scorer
+    from gpt2cli.analysis.scoring import Scorer
+    from gpt2cli.console import scores
     from gpt2cli.model import load
     from gpt2cli.store.store import Listener
 
@@ -107,35 +82,6 @@ def score(
     if scorer.context < len(ids):
         note(f"of the context's {len(ids)} tokens the last {scorer.context} count")
 
-    total, count, above, begun = Score(), 0, 0, time.monotonic()
-
-    def added(found: Iterable["Scored"], result: Score) -> Iterator["Scored"]:
-        for one in found:
-            nbytes = len(tokenizer.bytes_of(one.token))
-            result.add(one.logprob, nbytes)
-            total.add(one.logprob, nbytes)
-            yield one
-
-    def rows() -> Iterator[Row]:
-        nonlocal count, above
-        for group in texts:
-            if whole:
-                streams: Iterable[Iterable[Scored]] = (
-                    scorer.tokens(_ids(tokenizer, one.blocks, special=special)) for one in group
-                )
-            else:
-                streams = scorer.texts(tokenizer.encode("".join(one.blocks), special=special) for one in group)
-            for one, stream in zip(group, streams, strict=True):
-                result = Score()
-                row = Row(one, result, added(stream, result))
-                yield row if tokens else row.finish()
-                row.finish()  # whatever the reader left
-                count += 1
-                above += fail_above is not None and (result.perplexity or 0) > fail_above
-
-    found = rows()
-    if sort is not None or top is not None:
-        found = _arranged(found, sort or "perplexity", reverse=reverse, top=top)
     common = {
         "model": opened.name,
         "revision": opened.revision,
@@ -146,23 +92,33 @@ def score(
         "start": start and opened.start is not None,
         "context_tokens": scorer.context,
     }
-    with terminal.Output() as output:
-        if as_json:
-            _json(output, common, found, total, tokenizer, tokens=tokens)
-        elif as_jsonl:
-            for row in found:
-                output.write(_line(common | _plain(row, tokenizer, tokens=tokens)))
-        else:
-            _columns(output, found, tokenizer, tokens=tokens, aligned=terminal.stdout_is_terminal() and not tsv)
-    if stats:
-        seconds = time.monotonic() - begun
-        perplexity, _, logprob, _ = _cells(total)
-        terminal.say(
-            f"{count} texts · {total.tokens} tokens · perplexity {perplexity} · logprob {logprob}"
-            f" · {total.tokens / max(seconds, 1e-9):.0f} tokens/s"
+    with terminal.Output() as output, Bar(quiet=quiet) as bar:
+        reading = scores.Reading(
+            scorer,
+            tokenizer,
+            bar,
+            whole=whole,
+            special=special,
+            tokens=tokens,
+            fail_above=fail_above,
+            size=inputs.size_of(text or [], file or []),
         )
-    if above:
-        note(f"{above} of {count} texts have a perplexity above {fail_above:g}")
+        rows = reading.rows(texts)
+        if sort is not None or top is not None:
+            rows = scores.arranged(rows, sort or "perplexity", reverse=reverse, top=top)
+        form = "json" if as_json else "jsonl" if as_jsonl else "tsv" if tsv else scores.plain_form()
+        several = len(file or []) > 1 or "-" in (text or [])
+        reason = scores.write(bar.before(output.write), rows, reading, common, form=form, several=several)
+    if reading.partial is not None:
+        row = reading.partial
+        note(f"interrupted: scored {scores.counted(row.score.tokens, 'token')} of {row.name}")
+    if stats:
+        terminal.say(reading.summary())
+    if reason is not None:
+        raise reason
+    if reading.above:
+        have = "has" if reading.above == 1 else "have"
+        note(f"{reading.above} of {scores.counted(reading.count, 'text')} {have} a perplexity above {fail_above:g}")
         return EXIT_ABOVE
     return 0
 
@@ -188,118 +144,3 @@ def _refuse_contradictions(context: typer.Context) -> None:
             raise UsageError("stdin cannot be both --context and text", "give one of them as a file: --context FILE")
     if values["whole"] and values["text"]:
         raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
-
-
-def _ids(tokenizer: "Tokenizer", blocks: Iterable[str], *, special: bool) -> Iterator[int]:
-    from gpt2cli.tokenizer.tokenizer import IdStream
-
-    stream = IdStream(tokenizer, special=special)
-    for block in blocks:
-        yield from stream.push(block)
-    yield from stream.finish()
-
-
-def _arranged(rows: Iterator[Row], key: str, *, reverse: bool, top: int | None) -> Iterator[Row]:
-    """The rows in order, the highest first; of those with equal keys the first first. What came before an
-    interruption is put in order too."""
-
-    def value(row: Row) -> float:
-        number = getattr(row.score, key)
-        if number is None:  # nothing was scored: last
-            return math.inf
-        return float(number if reverse else -number)
-
-    kept: list[Row] = []
-    reason: BaseException | None = None
-    try:
-        for row in rows:
-            kept.append(row.finish())
-            if top is not None and len(kept) >= 2 * top + 100:
-                kept = sorted(kept, key=value)[:top]
-    except (KeyboardInterrupt, Terminated, UserError) as error:
-        reason = error
-    yield from sorted(kept, key=value)[:top]
-    if reason is not None:
-        raise reason
-
-
-def _columns(
-    output: terminal.Output, rows: Iterable[Row], tokenizer: "Tokenizer", *, tokens: bool, aligned: bool
-) -> None:
-    """A row a text, tab-separated; aligned and with a header for a terminal. `tokens`: before it a row for each of its
-    tokens, and an empty one after it."""
-    coloured = terminal.rank_colours()
-    if aligned:
-        output.write(_aligned(HEADER) if not tokens else "")
-    for row in rows:
-        for scored in row.tokens if tokens else ():
-            cells = _token_cells(scored, tokenizer)
-            line = "{:>9} {:>6} {:>6}  {:<16} {}".format(*cells).rstrip() if aligned else "\t".join(cells)
-            output.write(f"{coloured(line, scored.rank)}\n")
-        place = ":".join(str(part) for part in (row.text.file, row.text.line) if part is not None) or "-"
-        # both may hold what would break a row, or what a terminal would obey
-        found = [*_cells(row.score), terminal.visible(os.fsencode(place))]
-        found.append(terminal.visible((row.text.shown or "").encode()))
-        output.write(_aligned(found) if aligned else "\t".join(found) + "\n")
-        if tokens:
-            output.write("\n")
-
-
-def _aligned(cells: Iterable[str]) -> str:
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip() + "\n"
-
-
-def _cells(score: "Score") -> list[str]:
-    """Perplexity, tokens, log-probability, bits per byte; - where there is none."""
-    perplexity, bits = score.perplexity, score.bits_per_byte
-    return [
-        "-" if perplexity is None else f"{perplexity:.6g}",
-        str(score.tokens),
-        f"{score.logprob:.4f}",
-        "-" if bits is None else f"{bits:.4f}",
-    ]
-
-
-def _token_cells(scored: "Scored", tokenizer: "Tokenizer") -> list[str]:
-    """Log-probability, rank, id, piece, and the best alternatives with their probabilities."""
-
-    def piece(token: int) -> str:
-        return terminal.visible(tokenizer.bytes_of(token))
-
-    best = "  ".join(f"{piece(token)} {math.exp(logprob):.1%}" for token, logprob in scored.top)
-    if scored.logprob is None:
-        return ["-", "-", str(scored.token), piece(scored.token), ""]
-    return [f"{scored.logprob:.4f}", str(scored.rank), str(scored.token), piece(scored.token), best]
-
-
-def _json(
-    output: terminal.Output,
-    common: dict[str, Any],
-    rows: Iterable[Row],
-    total: "Score",
-    tokenizer: "Tokenizer",
-    *,
-    tokens: bool,
-) -> None:
-    """One object, with what there is also where the rows end early."""
-    plain: list[str] = []
-    reason: BaseException | None = None
-    try:
-        plain.extend(_line(_plain(row, tokenizer, tokens=tokens)).rstrip() for row in rows)
-    except (KeyboardInterrupt, Terminated, UserError) as error:
-        reason = error
-    if plain or reason is None:
-        head, texts, sums = _line(common)[:-2], ",\n".join(plain), _line(total.plain())[:-1]
-        output.write(f'{head}, "texts": [\n{texts}], "total": {sums}}}\n')
-    if reason is not None:
-        raise reason
-
-
-def _plain(row: Row, tokenizer: "Tokenizer", *, tokens: bool) -> dict[str, Any]:
-    logprobs = [one.plain(tokenizer) for one in row.tokens]  # before the sums: consuming completes them
-    where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}
-    return where | row.score.plain() | {"logprobs": logprobs if tokens else None}
-
-
-def _line(value: dict[str, Any]) -> str:
-    return terminal.json_text(value, allow_nan=False) + "\n"
