@@ -10,31 +10,34 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_PATIENCE = 0.5  # seconds without a row
-_PAUSE = 0.1  # between two looks
+_PAUSE = 0.1  # seconds between two looks
 
 
 class Bar:
-    """A context manager. Shows nothing where stderr is no terminal, or `quiet` is asked for."""
+    """A context manager. Shows nothing where stderr is no terminal, or `quiet` is asked for; nor before so many seconds
+    without a row, `patience`, have passed."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, patience: float = 0.5) -> None:
         self._wanted = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._next = time.monotonic() + _PATIENCE
+        self._patience = patience
+        self._next = time.monotonic() + patience
         self._shown: Any = None
 
-    def update(self, title: str, done: int, total: int | None, told: Callable[[], str] = str) -> None:
-        """How far the work has come, None for a `total` that nobody knows; what is `told` stands behind the bar."""
+    def update(self, title: str, done: int, total: int | None, told: Callable[[], str] | None = None) -> None:
+        """How far the work has come, None for a `total` that nobody knows; behind the bar stands what is `told`, or
+        else these two."""
         now = time.monotonic()
         if not self._wanted or now < self._next:
             return
         self._next = now + _PAUSE
         if self._shown is None:
             self._shown = _started()
-        self._shown.update(self._shown.task_ids[0], description=title, completed=done, total=total, told=told())
+        behind = told() if told else f"{done}/{total}"
+        self._shown.update(self._shown.task_ids[0], description=title, completed=done, total=total, told=behind)
 
     def hide(self) -> None:
         """The line is free for something else."""
-        self._next = time.monotonic() + _PATIENCE
+        self._next = time.monotonic() + self._patience
         shown, self._shown = self._shown, None
         if shown is not None:
             shown.stop()

@@ -40,10 +40,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """The last column takes what is left of the terminal's `room`, whatever the others took."""
+    """The last column takes what the others leave of the terminal's `room`; without one, all that it needs."""
 
     columns: Sequence[Column]
-    room: int
+    room: int | None = None
 
     @property
     def head(self) -> str:
@@ -52,4 +52,5 @@ class Table:
     def line(self, cells: Sequence[str]) -> str:
         """A row, without its newline."""
         row = _GAP.join(column.fill(cell) for column, cell in zip(self.columns[:-1], cells[:-1], strict=True)) + _GAP
-        return (row + cut(cells[-1], max(1, self.room - width(row)))).rstrip()
+        last = cells[-1] if self.room is None else cut(cells[-1], max(1, self.room - width(row)))
+        return (row + last).rstrip()

@@ -240,7 +240,7 @@ def test_stats(score, story):
 class TestOnATerminal:
     def test_a_bar_tells_how_far_it_has_come_and_makes_way(self, terminal, endless):
         shown = terminal("--whole", "-f", endless)
-        bar = re.compile(r"scoring \S+endless.txt ━+ [\d,]+ tokens · [\d,]+/s · (\d+:)+\d\d left")
+        bar = re.compile(r"scoring \S+endless.txt [━╸╺]+ [\d,]+ tokens · [\d,]+/s · (\d+:)+\d\d left")
         shown.wait(lambda terminal: any(map(bar.fullmatch, terminal.lines)), "the bar")
         shown.type("\x03")
         assert shown.exit_code() == 130
