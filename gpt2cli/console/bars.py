@@ -30,10 +30,13 @@ class Bar:
         if not self._wanted or now < self._next:
             return
         self._next = now + _PAUSE
-        if self._shown is None:
-            self._shown = _started()
+        new = self._shown is None
+        if new:
+            self._shown = _made()
         behind = told() if told else f"{done}/{total}"
         self._shown.update(self._shown.task_ids[0], description=title, completed=done, total=total, told=behind)
+        if new:
+            self._shown.start()
 
     def hide(self) -> None:
         """The line is free for something else."""
@@ -62,7 +65,7 @@ class Bar:
         self._wanted = False
 
 
-def _started() -> Any:
+def _made() -> Any:
     from rich import progress as rich  # 50 ms that quick work does not pay
     from rich.console import Console
 
@@ -77,7 +80,6 @@ def _started() -> Any:
         redirect_stderr=False,
     )
     bars.add_task("", total=None, told="")
-    bars.start()
     return bars
 
 
