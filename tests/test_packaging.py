@@ -25,6 +25,7 @@ def test_the_wheel_carries_models_and_completions(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in ("tiny.toml", "tiny/config.json", "tiny/tokenizer.json", "tiny/model.onnx", "tiny/weights.safetensors"):
         assert f"gpt2cli/models/{file}" in names
+    assert "gpt2cli/py.typed" in names
     for file in ("gpt2.bash", "_gpt2", "gpt2.fish", "gpt2.ps1"):
         assert f"gpt2cli/completions/{file}" in names
     assert not [name for name in names if name.startswith(("models/", "completions/", "tests/"))]

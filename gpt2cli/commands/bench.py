@@ -1,17 +1,19 @@
 """gpt2 bench: how fast is this model on this machine?"""
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
+from gpt2cli.console import speeds, terminal
+from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import CannotMeet, UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.analysis.benchmark import Test
 
 HELP = "Measure prompt processing and generation."
 # \b keeps the lines as they are
@@ -69,11 +71,11 @@ class OutputOptions(Options):
             raise UsageError("several formats at once", "choose one of --csv, --json and --jsonl")
 
     @property
-    def structured(self) -> bool:
-        return self.as_csv or self.as_json or self.as_jsonl
+    def form(self) -> str:
+        return "csv" if self.as_csv else "json" if self.as_json else "jsonl" if self.as_jsonl else "table"
 
 
-def bench(tested: TestOptions, model: o.ModelOptions, output: OutputOptions, talk: o.QuietOptions) -> int:
+def bench(tested: TestOptions, model: o.ModelOptions, shown: OutputOptions, talk: o.QuietOptions) -> int:
     numbers, repetitions, first_token = tested.numbers(), tested.repetitions, tested.first_token
     from gpt2cli.analysis import benchmark
 
@@ -91,49 +93,51 @@ def bench(tested: TestOptions, model: o.ModelOptions, output: OutputOptions, tal
     for test in fitting:
         opened.engine.check_room(test.batch, test.positions)
     machine = benchmark.machine()
-    if not (talk.quiet or output.structured):
+    if shown.form == "table" and not talk.quiet:
         terminal.say_out(f"{opened.name}, {opened.precision} on {opened.device}: {machine}")
-    rows = []
-    steps, done = len(fitting) * repetitions + 2 * first_token * repetitions, 0
-    with terminal.progress(quiet=talk.quiet, counted=True) as update:
-
-        def measure(test: benchmark.Test, name: str, speeds: Iterable[float]) -> None:
-            nonlocal done
-            values = []
-            for speed in speeds:
-                values.append(speed)
-                done += 1
-                update("measuring", done, steps)
-            rows.append(
-                {
-                    "test": name,
-                    "n_prompt": test.n_prompt,
-                    "n_gen": test.n_gen,
-                    "depth": test.depth,
-                    "batch": test.batch,
-                    "precision": opened.precision,
-                    "threads": model.threads or benchmark.cores(),
-                    "tokens_per_second": vars(benchmark.Speed.of(values)),
-                    "model": opened.name,
-                    "device": opened.device,
-                    "machine": machine,
-                    "peak_memory": benchmark.peak_memory(),
-                }
-            )
-
-        update("measuring", 0, steps)
-        if first_token:
-            one = benchmark.Test(8, 1)
-            arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
-            arguments += ["--precision", model.precision, "--source", model.source, "--device", opened.device]
-            arguments += ["--threads", str(model.threads), "--offline"]
-            measure(one, "first-cold", (1 / benchmark.first_token_cold(arguments) for _ in range(repetitions)))
-            benchmark.first_token_warm(opened)
-            measure(one, "first-warm", (1 / benchmark.first_token_warm(opened) for _ in range(repetitions)))
-        for test in fitting:
-            measure(test, test.name, benchmark.repeat(opened, test, repetitions))
-    _print(rows, output)
+    cold = None
+    if first_token:
+        cold = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
+        cold += ["--precision", model.precision, "--source", model.source, "--device", opened.device]
+        cold += ["--threads", str(model.threads), "--offline"]
+    common = {
+        "precision": opened.precision,
+        "threads": model.threads or benchmark.cores(),
+        "model": opened.name,
+        "device": opened.device,
+        "machine": machine,
+    }
+    names = [*(benchmark.FIRST if first_token else ()), *(test.name for test in fitting)]
+    with terminal.Output() as output, Bar(quiet=talk.quiet, patience=0) as bar:
+        sheet = speeds.Sheet(bar.before(output.write), shown.form, names)
+        try:
+            _measure(benchmark.runs(opened, fitting, repetitions, cold), len(names) * repetitions, common, sheet, bar)
+        finally:  # what there is belongs to the user, however it came to an end
+            sheet.finish()
     return 0
+
+
+def _measure(
+    runs: "Iterator[tuple[str, Test, Iterator[float]]]",
+    steps: int,
+    common: dict[str, Any],
+    sheet: speeds.Sheet,
+    bar: Bar,
+) -> None:
+    """Each run becomes a row of the sheet, and a step of the bar with each repetition."""
+    from gpt2cli.analysis.benchmark import Speed, peak_memory
+
+    done = 0
+    for name, test, found in runs:
+        values: list[float] = []
+        bar.update(name, done, steps)
+        for value in found:
+            values.append(value)
+            done += 1
+            bar.update(name, done, steps)
+        row = {"test": name, "n_prompt": test.n_prompt, "n_gen": test.n_gen, "depth": test.depth, "batch": test.batch}
+        row |= {"precision": common["precision"], "threads": common["threads"]}
+        sheet.add(row | {"tokens_per_second": vars(Speed.of(values))} | common | {"peak_memory": peak_memory()})
 
 
 def _numbers(flag: str, text: str, least: int) -> list[int]:
@@ -144,33 +148,3 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
     if not values or min(values) < least:
         raise UsageError(f"{flag} '{text}' are not numbers from {least} up", f"for example {flag} 512 or {flag} 32,512")
     return values
-
-
-def _print(rows: list[dict[str, Any]], output: OutputOptions) -> None:
-    if output.as_json:
-        terminal.say_json(rows)
-    elif output.as_jsonl:
-        for row in rows:
-            terminal.say_out(terminal.json_text(row))
-    elif output.as_csv:
-        flat = [
-            {**row, **{f"tokens_per_second_{key}": value for key, value in row["tokens_per_second"].items()}}
-            for row in rows
-        ]
-        text = io.StringIO()
-        names = [name for name in flat[0] if name != "tokens_per_second"]
-        writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        terminal.say_out(text.getvalue().rstrip("\n"))
-    else:
-        cells = []
-        for row in rows:
-            speed = row["tokens_per_second"]
-            if row["test"].startswith("first"):
-                cells.append((row["test"], f"{1000 / speed['median']:,.1f}", "", "", "ms"))
-            else:
-                cells.append((row["test"], *(f"{speed[key]:,.1f}" for key in ("median", "mean", "stdev")), "tokens/s"))
-        terminal.say_table(("TEST", "MEDIAN", "MEAN", "STDEV", "UNIT"), cells)
-        if rows[-1]["peak_memory"]:
-            terminal.say_out(f"peak memory {terminal.size_text(rows[-1]['peak_memory'])}")

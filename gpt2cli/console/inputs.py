@@ -174,6 +174,19 @@ def read_texts(
     return from_arguments() if spoken else from_sources()
 
 
+def size_of(arguments: Sequence[str], files: Sequence[Path]) -> int | None:
+    """The bytes that `read_texts` reads; None where that is not known before they end."""
+    spoken = [one for one in arguments if one != "-"]
+    read = [*files, *([] if spoken == [*arguments] and (arguments or files) else [Path("-")])]
+    try:
+        states = [os.fstat(sys.stdin.fileno()) if str(file) == "-" else file.stat() for file in read]
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not all(stat.S_ISREG(state.st_mode) for state in states):
+        return None
+    return sum(state.st_size for state in states) + sum(len(os.fsencode(one)) for one in spoken)
+
+
 def refuse_two_dashes(names: Sequence[str | Path]) -> None:
     """Raises UsageError where stdin is named twice."""
     if [str(name) for name in names].count("-") > 1:

@@ -84,7 +84,7 @@ def _check(values: object) -> None:
         if bool in kinds:
             fits, kind = isinstance(value, bool), "True or False"
         elif int in kinds:
-            fits, kind = _is_whole(value), "a whole number"
+            fits, kind = is_whole(value), "a whole number"
         elif float in kinds:
             fits, kind = _is_number(value), "a number"
         else:
@@ -99,7 +99,8 @@ def _check(values: object) -> None:
             raise UsageError(f"`{name}` is {value}", f"`{name}` must be {parameter.range}")
 
 
-def _is_whole(value: object) -> bool:  # NumPy's too
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number: Python's, or NumPy's."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 

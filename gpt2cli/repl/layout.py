@@ -2,9 +2,9 @@
 
 import math
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 
+from gpt2cli.console.tables import width as width
 from gpt2cli.generation.decoding import Logprob
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
@@ -12,16 +12,6 @@ Run = tuple[bool, str]  # whether it is yours, and its text
 
 _NARROWEST = 28  # cells, below which a column of prose is hard to read
 _GAP = 2
-
-
-def width(text: str) -> int:
-    """In terminal cells."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )
 
 
 def visible(text: str) -> str:
