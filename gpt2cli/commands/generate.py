@@ -65,6 +65,7 @@ def generate(
     draft_model: o.DraftModel = None,
     echo: o.Echo = None,
     output_file: o.OutputFile = None,
+    no_wrap: o.NoWrap = False,
     null: o.Null = False,
     as_json: o.Json = False,
     as_jsonl: o.JsonLines = False,
@@ -179,7 +180,9 @@ def generate(
             echo = terminal.is_stdout(output_file) and terminal.stdout_is_terminal()
         printed = None
         if not structured:
-            printed = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
+            printed = terminal.Texts(
+                output, num_samples, prompt=prompt_text if echo else "", null=null, wrap=not no_wrap
+            )
         cut_short: BaseException | None = None
         try:
             for piece in pieces:

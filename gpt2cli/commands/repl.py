@@ -32,6 +32,7 @@ def repl(
     load_file: o.Load = None,
     file: o.File = None,
     no_history: o.NoHistory = False,
+    no_wrap: o.NoWrap = False,
     escapes: o.Escapes = False,
     model: o.ModelName = None,
     precision: o.Precision = "auto",
@@ -116,15 +117,23 @@ def repl(
 
     session = Session(open_model(model), settings, document)
     if not at_keyboard:
-        return _answer(session)
+        return _answer(session, wrap=not no_wrap)
 
-    from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
+    from gpt2cli.repl import commands, loop  # prompt_toolkit: 100 ms
+    from gpt2cli.repl.desk import Desk
 
     state = None if no_history else _state()
-    repl = Repl(session, open_model, state / "history" if state else None)
+    desk = Desk(
+        session,
+        open_model,
+        commands.complete,
+        history=state / "history" if state else None,
+        drafts=None if no_history else files.Drafts(state / "unsaved" if state else None),
+        wrap=not no_wrap,
+    )
     if load_file and not file:
-        repl.at(load_file)
-    repl.run(state / "unsaved" if state else None, keeps=not no_history)
+        desk.at(load_file)
+    loop.run(desk)
     return 0
 
 
@@ -136,11 +145,11 @@ def _state() -> Path | None:
         return None
 
 
-def _answer(session: "Session") -> int:
+def _answer(session: "Session", *, wrap: bool) -> int:
     """Continue the text once, on stdout; on a terminal after the text."""
     echo = session.document.text if terminal.stdout_is_terminal() else ""
     with terminal.Output() as output:
-        texts = terminal.Texts(output, 1, prompt=echo, null=False)
+        texts = terminal.Texts(output, 1, prompt=echo, null=False, wrap=wrap)
         printed = 0
         known = len(session.document.nodes)
         try:

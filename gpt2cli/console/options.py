@@ -364,6 +364,7 @@ OutputFile = Annotated[
     Path | None,
     typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE instead of stdout.", show_default=False),
 ]
+NoWrap = Annotated[bool, typer.Option("--no-wrap", help="Let the terminal break long lines, also inside words.")]
 Null = Annotated[bool, typer.Option("-0", "--null", help="End each text with a NUL byte.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLines = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a sample, each on a line.")]

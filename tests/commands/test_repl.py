@@ -1,5 +1,6 @@
 """gpt2 repl as people use it: in a terminal, whose screen is read, and in a pipe."""
 
+import itertools
 import os
 import re
 import shutil
@@ -92,11 +93,13 @@ def seed(number):
 
 
 def text_of(terminal):
-    """What stands on the screen between the greeting and the status bar, rows joined as the terminal broke them."""
+    """What stands on the screen between the greeting and the status bar, joined where only the edge parted it."""
     rows = terminal.lines[1:-1]
-    width = terminal.screen.columns
-    joined = "".join(row.ljust(width) if len(row) >= width - 1 else f"{row}\n" for row in rows)
-    return joined.rstrip("\n")
+    text = rows[0]
+    for row, after in itertools.pairwise(rows):
+        parted = len(row) + 1 + len(after.split(" ")[0]) >= terminal.screen.columns
+        text += f" {after}" if parted and after else f"\n{after}"
+    return text.rstrip("\n")
 
 
 def all_kept(tmp_path):
@@ -300,12 +303,19 @@ def test_a_mistake_is_an_error_a_hint_and_another_chance(wide, typed, error, hin
     wide.wait(tokens(0))
 
 
-def test_help_names_every_command(wide):
+def test_help_names_every_command_on_one_small_screen(repl):
     from gpt2cli.repl.commands import COMMANDS
 
-    wide.type(f"/help{ENTER}")
-    wide.wait("Ctrl-C")
-    assert all(any(line.startswith(f"/{name}") for line in wide.screen.display) for name in COMMANDS)
+    terminal = repl(columns=80, rows=24)
+    terminal.type(f"/help{ENTER}")
+    terminal.wait("Ctrl-D leaves.")
+    shown = [line for line in terminal.screen.display if line.startswith("/")]
+    named = [word for line in shown for word in re.findall(r"(?:^|  )/(\w+)", line)]
+    assert named == list(COMMANDS)
+    assert terminal.screen.display[-1].startswith("tiny"), "nothing has scrolled out, and the prompt is there"
+    assert len(terminal.screen.history.top) == 0
+    terminal.type(f"/help goto{ENTER}")
+    terminal.wait(lambda t: any(re.match("/goto PLACE +one of them", line) for line in t.lines), "one alone")
 
 
 def test_tab_completes_commands_settings_models_and_files(wide, folder):
