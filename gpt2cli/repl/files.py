@@ -120,12 +120,11 @@ def _is_live(path: Path) -> bool:
 
     try:
         with FileLock(lock, timeout=0):
-            pass
+            _remove(lock)  # its owner was killed
     except Timeout:
         return True
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # nobody can hold one here
         return False
-    _remove(lock)  # its owner was killed
     return False
 
 
