@@ -136,6 +136,7 @@ class OutputOptions(Options):
             show_default=False,
         ),
     ] = None
+    no_wrap: o.NoWrap = False
     null: Annotated[bool, typer.Option("-0", "--null", help="End each text with a NUL byte.")] = False
     as_json: o.Json = False
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a sample, each on a line.")] = False
@@ -171,7 +172,7 @@ class OutputOptions(Options):
         echo = self.echo
         if echo is None:
             echo = terminal.is_stdout(self.path) and terminal.stdout_is_terminal()
-        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null)
+        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
 
 
 def generate(

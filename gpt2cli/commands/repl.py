@@ -45,6 +45,7 @@ class DocumentOptions(Options):
     no_history: Annotated[
         bool, typer.Option("--no-history", envvar="GPT2_NO_HISTORY", help="Remember nothing of what is typed.")
     ] = False
+    no_wrap: o.NoWrap = False
 
 
 def repl(
@@ -67,15 +68,23 @@ def repl(
     document = _document(text, talk, at_keyboard=at_keyboard)
     session = Session(model.open(talk), settings, document)
     if not at_keyboard:
-        return _answer(session)
+        return _answer(session, wrap=not text.no_wrap)
 
-    from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
+    from gpt2cli.repl import commands, files, loop  # prompt_toolkit: 100 ms
+    from gpt2cli.repl.desk import Desk
 
     state = None if text.no_history else _state()
-    repl = Repl(session, lambda name: model.open(talk, name=name), state / "history" if state else None)
+    desk = Desk(
+        session,
+        lambda name: model.open(talk, name=name),
+        commands.complete,
+        history=state / "history" if state else None,
+        drafts=None if text.no_history else files.Drafts(state / "unsaved" if state else None),
+        wrap=not text.no_wrap,
+    )
     if text.load and not text.file:
-        repl.at(text.load)
-    repl.run(state / "unsaved" if state else None, keeps=not text.no_history)
+        desk.at(text.load)
+    loop.run(desk)
     return 0
 
 
@@ -101,11 +110,11 @@ def _state() -> Path | None:
         return None
 
 
-def _answer(session: "Session") -> int:
+def _answer(session: "Session", *, wrap: bool) -> int:
     """Continue the text once, on stdout; on a terminal after the text."""
     echo = session.document.text if terminal.stdout_is_terminal() else ""
     with terminal.Output() as output:
-        texts = terminal.Texts(output, 1, prompt=echo, null=False)
+        texts = terminal.Texts(output, 1, prompt=echo, null=False, wrap=wrap)
         printed = 0
         known = len(session.document.nodes)
         try:

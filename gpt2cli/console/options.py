@@ -71,6 +71,7 @@ EscapesAndStops = Annotated[
     bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in arguments and --stop.")
 ]
 
+NoWrap = Annotated[bool, typer.Option("--no-wrap", help="Let the terminal break long lines, also inside words.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="No progress and no notes on stderr, but which model answers by default.")

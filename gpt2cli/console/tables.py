@@ -1,20 +1,11 @@
 """Tables whose columns are fixed beforehand, so that a row can be written as soon as it is known. Pure."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gpt2cli.console.wrapping import width
+
 _GAP = "  "
-
-
-def width(text: str) -> int:
-    """In terminal cells."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )
 
 
 def cut(text: str, cells: int, *, end: bool = True) -> str:
