@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import pyte
 
@@ -19,9 +20,8 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from terminals import Terminal  # noqa: E402
 
-pyte.graphics.FG_ANSI[2] = "dim"  # SGR 2, which pyte leaves out
-
 COLUMNS = 88
+DIM = 2  # of the terminal's codes for styles
 QUIET = 3  # seconds without output, after which an answer is complete
 CELL, LINE, EDGE = 8.4, 19, 16  # pixels, at 14 to the em
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
@@ -38,47 +38,61 @@ COLOURS = {
     "blue": ("#2455b5", "#86aef5"),
 }
 
-Run = tuple[str, str, bool, bool]  # text, colour, bold, on the colour's ground
+
+class Run(NamedTuple):
+    """Characters of one style."""
+
+    text: str
+    cells: int  # two for each wide character
+    colour: str = "default"
+    bold: bool = False
+    reverse: bool = False
+
+
 Row = list[Run]
 
 
 def rows(screen: pyte.Screen) -> list[Row]:
     """What stands on a screen, without what is empty below."""
-    found = []
+    found: list[Row] = []
     for number in range(screen.lines):
-        cells = [screen.buffer[number][place] for place in range(screen.columns)]
-        styled = [(cell.data, cell.fg if cell.fg in COLOURS else "default", cell.bold, cell.reverse) for cell in cells]
-        runs = groupby(styled, key=lambda cell: cell[1:])
-        found.append([("".join(cell[0] for cell in group), *style) for style, group in runs])
-    while found and not "".join(run[0] for run in found[-1]).strip():
+        row = [screen.buffer[number][place] for place in range(screen.columns)]
+        found.append([])
+        for (colour, bold, reverse), group in groupby(row, key=lambda cell: (cell.fg, cell.bold, cell.reverse)):
+            cells = [cell.data for cell in group]
+            colour = colour if colour in COLOURS else "default"
+            found[-1].append(Run("".join(cells), len(cells), colour, bold, reverse))
+    while found and not "".join(run.text for run in found[-1]).strip():
         found.pop()
     return found
 
 
 def prompt(command: str) -> Row:
-    return [("$ ", "dim", False, False), (command, "default", True, False)]
+    return [Run("$ ", 2, "dim"), Run(command, len(command), bold=True)]
 
 
 def lines(number: int, row: Row) -> Iterator[str]:
-    """A row as SVG. Each run is as wide as its columns, whatever font there is."""
+    """A row as SVG. Each run is as wide as its cells, whatever font there is."""
     column, y = 0, EDGE + LINE * number
-    for text, colour, bold, reverse in row:
-        x, width = EDGE + CELL * column, CELL * len(text)
-        column += len(text)
-        if reverse:
-            yield f'<rect class="{colour}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LINE}"/>'
-        if text.strip():
-            x, width = x + CELL * (len(text) - len(text.lstrip())), CELL * len(text.strip())
-            weight = ' font-weight="bold"' if bold else ""
+    for run in row:
+        text = run.text.strip()
+        before = len(run.text) - len(run.text.lstrip())
+        cells = run.cells - len(run.text) + len(text)
+        x, width = EDGE + CELL * column, CELL * run.cells
+        column += run.cells
+        if run.reverse:
+            yield f'<rect class="{run.colour}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LINE}"/>'
+        if text:
+            colour, weight = "ground" if run.reverse else run.colour, ' font-weight="bold"' if run.bold else ""
             yield (
-                f'<text class="{"ground" if reverse else colour}" x="{x:.1f}" y="{y + 14}" textLength="{width:.1f}"'
-                f' lengthAdjust="spacingAndGlyphs"{weight}>{escape(text.strip(), quote=False)}</text>'
+                f'<text class="{colour}" x="{x + CELL * before:.1f}" y="{y + 14}" textLength="{CELL * cells:.1f}"'
+                f' lengthAdjust="spacingAndGlyphs"{weight}>{escape(text, quote=False)}</text>'
             )
 
 
 def draw(name: str, picture: list[Row], title: str) -> None:
     width, height = round(CELL * COLUMNS + 2 * EDGE), LINE * len(picture) + 2 * EDGE
-    light, dark = ("".join(f".{name}{{fill:{pair[n]}}}" for name, pair in COLOURS.items()) for n in (0, 1))
+    light, dark = ("".join(f".{colour}{{fill:{pair[n]}}}" for colour, pair in COLOURS.items()) for n in (0, 1))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" font-family="{FONT}" font-size="14" xml:space="preserve">',
@@ -132,6 +146,7 @@ def settle(terminal: Terminal) -> None:
 
 
 def main() -> None:
+    pyte.graphics.FG_ANSI[DIM] = "dim"  # which pyte leaves out
     with tempfile.TemporaryDirectory() as folder:
         environment = {f"GPT2_{name}": f"{folder}/{name}" for name in ("CACHE", "STATE", "CONFIG")}
         environment |= {"GPT2_THREADS": "1", "HF_HUB_OFFLINE": "1", "GPT2_MODEL": ""}

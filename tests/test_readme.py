@@ -8,10 +8,11 @@ import subprocess
 import sys
 from dataclasses import MISSING
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from conftest import Result
-from documents import PAGES, README, ROOT, anchors, blocks, rows, transcripts
+from documents import PAGES, ROOT, anchors, blocks, rows, transcripts
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if re.match(r"(gpt2|cat)\b", line)]
 
@@ -167,6 +168,13 @@ def test_every_option_and_command_is_named():
             assert not named or any(re.search(rf"(?<![\w-]){one}(?![\w-])", everything) for one in named), named
 
 
+def test_every_command_of_the_repl_is_named():
+    from gpt2cli.repl.commands import COMMANDS
+
+    for name in COMMANDS:
+        assert f"`/{name}" in PAGES["docs/repl.md"], name
+
+
 @pytest.mark.parametrize("kind", ["Sampling", "Limits"])
 def test_every_parameter_has_its_default_and_its_range(kind):
     import gpt2cli
@@ -204,13 +212,12 @@ def test_signatures_are_those_of_the_page(name):
         assert default == ("" if expected is inspect.Parameter.empty else repr(expected).replace("'", '"')), word
 
 
+SVG = "{http://www.w3.org/2000/svg}"
 PICTURES = sorted((ROOT / "docs").glob("*.svg"))
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.stem)
 def test_pictures_need_no_network_and_are_shown(picture):
-    from xml.etree import ElementTree
-
     text = picture.read_text(encoding="utf-8")
     ElementTree.fromstring(text)
     assert set(re.findall(r"https?://[^\"' )]+", text)) == {"http://www.w3.org/2000/svg"}
@@ -220,10 +227,23 @@ def test_pictures_need_no_network_and_are_shown(picture):
 
 
 def test_the_first_picture_shows_what_the_command_prints(run):
-    from xml.etree import ElementTree
-
-    picture = ElementTree.fromstring((README.parent / "docs/generate.svg").read_text(encoding="utf-8"))
-    rows = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    picture = ElementTree.fromstring((ROOT / "docs/generate.svg").read_text(encoding="utf-8"))
+    rows = [element.text for element in picture.iter(f"{SVG}text")]
     command = next(row for row in rows if row.startswith("gpt2 generate"))
     printed = run(*shlex.split(command)[1:], "--echo", "--threads", 1).stdout
     assert "".join(printed.split()) in "".join("".join(rows).split())  # wherever its lines end
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
+def test_pictures_are_drawn_from_what_a_terminal_shows(tmp_path, monkeypatch):
+    pyte = pytest.importorskip("pyte")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import pictures
+
+    monkeypatch.setitem(pyte.graphics.FG_ANSI, pictures.DIM, "dim")
+    monkeypatch.setattr(pictures, "HERE", tmp_path)
+    pictures.draw("drawn", pictures.commands('echo "A <b> 猫" | gpt2 generate -n 0'), "a title")
+    drawn = ElementTree.parse(tmp_path / "drawn.svg").getroot()
+    dim = [element for element in drawn.iter(f"{SVG}text") if element.get("class") == "dim"]
+    assert [element.text for element in dim] == ["$", "A <b> 猫"]
+    assert float(dim[1].get("textLength")) == pytest.approx(8 * pictures.CELL)  # the last character has two cells
