@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def test_the_wheel_carries_models_and_completions(wheel):
     assert not [name for name in names if name.startswith(("models/", "completions/", "tests/"))]
     assert not [name for name in names if "/models/" in name and name.endswith(".py")]
     assert wheel.stat().st_size < 12_500_000
+
+
+def test_the_readme_and_its_pages_travel(wheel, tmp_path):
+    metadata = next(name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
+    assert (ROOT / "README.md").read_text(encoding="utf-8") in zipfile.ZipFile(wheel).read(metadata).decode()
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    pages = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").iterdir() if path.is_file()]
+    assert names >= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", *pages}
 
 
 def test_an_unpacked_wheel_finds_its_own_data_and_runs(wheel, tmp_path):
