@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from checkpoints import make_checkpoint
 from hub import NAME, Hub
@@ -20,10 +21,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's back
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite runs on every core; a part of it that is named, on one, which begins sooner. -n decides."""
+    if config.args == config.getini("testpaths") and config.getoption("numprocesses", 0) is None:
+        config.option.numprocesses, config.option.dist = "auto", "worksteal"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient():
+    """Threads of ONNX Runtime that have no work sleep, instead of waiting for it on the processors of other tests. What
+    they compute, and on how many threads, stays the same."""
+    made = onnxruntime.SessionOptions
+
+    def options():
+        one = made()
+        one.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", options)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
     """No GPT2_*, colour or network variables from outside, a cache of its own for every test run, no config file, no
-    network; the built-in model where a test names none."""
+    network; where a test names none, the built-in model, and one thread, which waits for no other."""
     for name in list(os.environ):
         of_the_network = name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE") or name.startswith("SSL_CERT_")
         if of_the_network or name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
@@ -33,6 +57,7 @@ def isolated(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
     monkeypatch.setenv("GPT2_STATE", str(base / "state"))
     monkeypatch.setenv("GPT2_MODEL", "tiny")
+    monkeypatch.setenv("GPT2_THREADS", "1")
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     # in this process the library has read its variables already

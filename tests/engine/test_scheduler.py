@@ -373,7 +373,7 @@ def test_a_server_of_threads(tiny_pair):
     served, one = tiny_pair
 
     def text(model, number):
-        return complete(model, f"The {number}. king said", Sampling(seed=number), Limits(max_tokens=1 + number % 30))
+        return complete(model, f"The {number}. king said", Sampling(seed=number), Limits(max_tokens=1 + number % 12))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
