@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.generation.sampling import Sampler
 from gpt2cli.generation.speculation import DraftModel
 from gpt2cli.generation.texts import generate
@@ -48,14 +48,8 @@ def main() -> None:
         for place in (0, 1):
             drafter = DraftModel(small, large) if place == 0 else None
             start = perf_counter()
-            pieces = generate(
-                large,
-                list(range(1, 9)),
-                sampling=Sampling(temperature=0),
-                max_tokens=TOKENS,
-                ignore_eos=True,
-                drafter=drafter,
-            )
+            limits = Limits(max_tokens=TOKENS, ignore_eos=True)
+            pieces = generate(large, list(range(1, 9)), Sampling(temperature=0), limits, drafter=drafter)
             for _ in pieces:
                 pass
             if number:

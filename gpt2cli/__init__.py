@@ -1,40 +1,62 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-from gpt2cli import Limits, Sampling, generate, load
+from gpt2cli import Limits, Sampling, generate, load, score
 
 model = load("tiny")
 for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_tokens=50)):
     print(piece.text, end="", flush=True)
+print(score(model, "The cat sat on the mat.").perplexity)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.errors import UserError
+    from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.decoding import Piece
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.texts import complete, generate
-    from gpt2cli.model import load
+    from gpt2cli.model import Model, load
 
-__all__ = ["Limits", "Piece", "Sampling", "UserError", "__version__", "complete", "generate", "load"]
+__all__ = [
+    "Limits",
+    "Model",
+    "Piece",
+    "Sampling",
+    "Score",
+    "UserError",
+    "__version__",
+    "complete",
+    "generate",
+    "load",
+    "score",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Limits": "gpt2cli.generation.parameters",
-    "Piece": "gpt2cli.generation.decoding",
-    "Sampling": "gpt2cli.generation.parameters",
-    "UserError": "gpt2cli.errors",
-    "complete": "gpt2cli.generation.texts",
-    "generate": "gpt2cli.generation.texts",
-    "load": "gpt2cli.model",
+    "Limits": "generation.parameters",
+    "Model": "model",
+    "Piece": "generation.decoding",
+    "Sampling": "generation.parameters",
+    "Score": "analysis.scoring",
+    "complete": "generation.texts",
+    "generate": "generation.texts",
+    "load": "model",
+    "score": "analysis.scoring",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # importing the package costs nothing: `gpt2 --help` needs neither NumPy nor ONNX Runtime
     if name not in _HOMES:
         raise AttributeError(f"module 'gpt2cli' has no attribute '{name}'")
-    import importlib
+    from importlib import import_module
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = globals()[name] = getattr(import_module(f"gpt2cli.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

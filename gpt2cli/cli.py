@@ -1,6 +1,5 @@
 """The Typer app, and main(argv) -> exit code: the one place where errors become words."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +24,8 @@ from gpt2cli.commands import (
     verify,
 )
 from gpt2cli.commands import list as list_
-from gpt2cli.console import inputs, settings, terminal
+from gpt2cli.console import help, inputs, settings, terminal
+from gpt2cli.console.groups import spread
 from gpt2cli.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
@@ -39,12 +39,13 @@ COMMANDS = (generate, repl, tokens, score, pull, list_, show, verify, rm, prune,
 
 app = typer.Typer(
     name="gpt2",
-    help="The command line for GPT-2. Each command's --help has examples.",
+    cls=help.Group,
+    help="The command line for GPT-2. `gpt2 help COMMAND` shows examples.",
     rich_markup_mode=None,
     add_completion=False,  # `gpt2 completion` does it
     pretty_exceptions_enable=False,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": help.WIDTH},
 )
 
 
@@ -63,21 +64,27 @@ def _root(
     pass
 
 
+_DELETING = ("rm", "prune")
 _NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 
 for _name, _module in zip(_NAMES, COMMANDS, strict=True):
     if _group := getattr(_module, "app", None):
         app.add_typer(_group, name=_name)
     else:
-        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(getattr(_module, _name))
+        _verb = spread(getattr(_module, _name))
+        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(_verb)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Text on a pipe and no arguments mean `generate`."""
     try:
+        asks_help = list(argv[:1]) == ["help"]
+        words = list(argv[1:] if asks_help else argv)
         if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
-            return completion.answer(typer.main.get_command(app), argv, os.environ.get("_GPT2_WORD", ""))
-        return int(app(list(argv) or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
+            return completion.answer(typer.main.get_command(app), words, os.environ.get("_GPT2_WORD", ""))
+        if asks_help:
+            words.append("--help")
+        return int(app(words or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
@@ -147,11 +154,10 @@ def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:
     elif message.startswith("No such command"):
         message = message.partition(". Did")[0]
         word = message.partition("'")[2].rstrip("'")
-        close = difflib.get_close_matches(word, _subcommands(error), n=1)
-        if close:
-            hint = f"did you mean {command} {close[0]}?"
+        if close := _near(word.lower(), _subcommands(error)):
+            hint = f"did you mean {command} {close}?"
         elif command == "gpt2":
-            hint = f'to continue a text: gpt2 generate "{word}"'
+            hint = f'gpt2 help lists the commands; to continue a text: gpt2 generate "{word}"'
     terminal.error(f"{message[:1].lower()}{message[1:]}", hint)
     return int(getattr(error, "exit_code", 2))
 
@@ -180,6 +186,23 @@ def _variable(error: typer.TyperException) -> str:
         return ""
     source = context.get_parameter_source(parameter.name)
     return str(parameter.envvar) if source is not None and source.name == "ENVIRONMENT" else ""
+
+
+def _near(word: str, names: Sequence[str]) -> str | None:
+    """The command that was meant: one that is begun, or in which a letter is missing, wrong or too many, or two are
+    swapped. Nobody is led to one that deletes."""
+
+    def near(name: str) -> bool:
+        if len(word) > 2 and (name.startswith(word) or word.startswith(name)):
+            return True
+        same = next(
+            (place for place, (a, b) in enumerate(zip(word, name, strict=False)) if a != b), min(len(word), len(name))
+        )
+        said, meant = word[same:], name[same:]
+        swapped = said[:2] == meant[:2][::-1] and said[2:] == meant[2:]
+        return swapped or said[1:] in (meant, meant[1:]) or said == meant[1:]
+
+    return next((name for name in names if near(name) and name not in _DELETING), None)
 
 
 def _subcommands(error: typer.TyperException) -> list[str]:

@@ -12,7 +12,7 @@ from gpt2cli.engine.runtime import check_cuda
 from gpt2cli.engine.scheduler import Scheduler
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export.names import DEVICES
-from gpt2cli.store import sources, store
+from gpt2cli.store import builds, sources, store
 from gpt2cli.store.hub import Listing
 from gpt2cli.tokenizer import files
 from gpt2cli.tokenizer.tokenizer import IdsAsText, Tokenizer
@@ -62,15 +62,22 @@ def load(
     offline: bool = False,
     device: str = "auto",
     alternating: bool = False,
-    listener: store.Listener = store.SILENT,
+    progress: builds.Progress | None = None,
+    listener: store.Listener | None = None,
 ) -> Model:
     """Open a model by catalogue name, owner/name[@revision] on the hub, or folder; download and export it first where
     that has not been done.
 
-    Without a name it is gpt2, or the built-in model where that is not downloaded and the hub cannot be reached (the
-    listener is warned). `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is
-    CUDA where that works; `alternating` is for two models that run in turns. With `text` false a model without a
-    tokenizer is opened too: its ids are its text. Raises UserError."""
+    Without a name it is gpt2, or the built-in model where that is not downloaded and the hub cannot be reached.
+    `source` "onnx" prefers a ready-made graph; `threads` 0 uses every core; `device` "auto" is CUDA where that works;
+    `alternating` is for two models that run in turns. With `text` false a model without a tokenizer is opened too: its
+    ids are its text.
+
+    `progress(title, bytes done, in all)` is called while something is downloaded or exported. Without it a line is
+    logged before (by the logger "gpt2cli"), as is what there is to note; a `listener` gets all that instead. Raises
+    UserError."""
+    _check(name, threads)
+    listener = listener or _logging(progress)
     listing, note = None, listener.note
     if name is None:
         name, listing = store.default(precision, listener, offline=offline)
@@ -99,6 +106,28 @@ def load(
             engine=engine,
             scheduler=Scheduler(engine),
         )
+
+
+def _check(name: object, threads: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"`name` is {name!r}", "`name` must be a text: 'tiny', 'owner/name', or a folder's path")
+    if not isinstance(threads, int) or threads < 0:
+        raise UsageError(f"`threads` is {threads!r}", "`threads` must be a whole number; 0: every core")
+
+
+def _logging(progress: builds.Progress | None) -> store.Listener:
+    """A listener for those who have none."""
+    import logging
+
+    log, told = logging.getLogger("gpt2cli"), set[str]()
+
+    def tell(title: str, done: int, total: int) -> None:
+        if title not in told and done < total:
+            told.add(title)
+            # a warning, for it may take minutes: the others are not shown where nobody has asked for them
+            log.warning("%s (%.1f MB)", title, total / 1e6)
+
+    return store.Listener(progress or tell, log.info, log.warning)
 
 
 def prepare(

@@ -148,7 +148,7 @@ def contained(path: Path, folder: Path) -> Path:
         raise CorruptFile(f"'{path}' is a link to a file outside the folder", "copy the file into the folder")
     if odd:
         raise CorruptFile(f"'{path}' is a pipe, a device or a folder, not a file", "put the file itself in its place")
-    if _is_pointer(path):
+    if is_pointer(path):
         raise CorruptFile(
             f"'{path}' is a pointer of Git LFS: the file itself has not been fetched", "in its repository: git lfs pull"
         )
@@ -165,7 +165,8 @@ def _homes(folder: Path) -> list[Path]:
     return [folder]
 
 
-def _is_pointer(path: Path) -> bool:
+def is_pointer(path: Path) -> bool:
+    """Whether it is what Git LFS puts in a file's place."""
     try:
         if path.stat().st_size > _POINTER_SIZE:
             return False

@@ -31,7 +31,7 @@ def pytest_cmdline_main(config):
 
 # What a test starts beside this process, told by its fixtures; other tests carry the marker themselves.
 STARTS = {
-    "process": {"spawn", "bound", "foreign", "bash", "wheel", "environment"},
+    "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment"},
     "terminal": {"repl", "wide"},
     "hub": {"hub", "machine"},
 }

@@ -85,6 +85,64 @@ def test_the_help_of_every_command_has_examples(run):
         assert re.search(rf"Examples?:\n.*\bgpt2 {name}", run(*name.split(), "--help").stdout, re.DOTALL), name
 
 
+def page(name, columns=80):
+    command = [sys.executable, "-m", "gpt2cli", *name.split(), "--help"]
+    result = subprocess.run(command, env=os.environ | {"COLUMNS": str(columns)}, capture_output=True, text=True)
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_a_page_begins_with_usage_a_sentence_and_examples():
+    for name in ("generate", "repl", "score", "bench", "config", "config set"):
+        blocks = page(name).split("\n\n")
+        assert blocks[0].startswith(f"Usage: gpt2 {name}")
+        begins = [block.splitlines()[0] for block in blocks]
+        examples = next(place for place, line in enumerate(begins) if line.strip().startswith("Example"))
+        headed = [place for place, line in enumerate(begins) if line[0] != " " and line.endswith(":")]
+        assert headed[0] == examples + 1
+
+
+def test_a_page_has_headings_and_fits():
+    text = page("generate")
+    headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings == [
+        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Output:", "Messages:")
+    ]
+    assert text.rstrip().endswith("Show this message and exit.")
+    assert text.index("--temperature") < text.index("--seed") < text.index("--top-k") < text.index("--logit-bias")
+    for columns, most in ((60, 60), (80, 80), (100, 100), (200, 100)):
+        assert most - 15 < max(map(len, page("generate", columns).partition("Prompt:")[2].splitlines())) <= most
+
+
+def test_a_page_shows_the_short_and_the_main_name(run):
+    text = run("generate", "--help").stdout
+    assert "-n, --max-tokens N " in text
+    assert "--n-predict" not in text
+    assert "--echo / --no-echo " in text
+    assert "[default: 0.8, GPT2_TEMPERATURE]" in text
+    assert run("generate", "-q", "Once", "--n-predict", "1").code == 0
+
+
+def test_metavars_are_words_in_capitals_and_pages_name_only_their_own_options(run):
+    for name, command in every_command():
+        text = page(name)
+        own = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}
+        options = text.partition("\n\n")[2].rpartition("Examples:")[2].partition("\n\n")[2]
+        for one in command.params:
+            if not getattr(one, "is_flag", False):
+                assert re.fullmatch(r"(\[[A-Z]+\]|[A-Z]+)(\.\.\.)?|TOKEN=X", one.metavar or ""), (name, one.name)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", options):
+            assert flag in own, (name, flag)
+    assert "a sample" not in run("bench", "--help").stdout
+
+
+def test_help_is_understood(run):
+    assert run("help").stdout == run("--help").stdout
+    assert run("help", "score").stdout == run("score", "--help").stdout
+    assert run("help", "config", "set").stdout == run("config", "set", "--help").stdout
+    assert_error(run("help", "scor"), 2, "'scor'", "did you mean gpt2 score?")
+
+
 def test_help_without_docstrings():
     """python -OO drops them."""
     for argv in ([], ["generate"], ["config"], ["config", "set"]):
@@ -109,6 +167,12 @@ def test_unknown_commands_and_options(run):
     assert_error(run("generate", "--greedy=1", "x"), 2, "--greedy", "gpt2 generate --help")
     assert_error(run("config", "list", "--json=1"), 2, "--json", "gpt2 config list --help")
     assert_error(run("config", "ste"), 2, "'ste'", "did you mean gpt2 config set?")
+    for word, meant in (("gen", "generate"), ("lsit", "list"), ("tokenss", "tokens"), ("benhc", "bench")):
+        assert_error(run(word), 2, f"'{word}'", f"did you mean gpt2 {meant}?")
+    for word in ("run", "serve", "prun", "rn", "remove", "help-me"):
+        result = run(word)
+        assert_error(result, 2, f"'{word}'", f'gpt2 generate "{word}"')
+        assert "did you mean" not in result.stderr
     assert_error(run("config", "xyzzy"), 2, "'xyzzy'", "gpt2 config --help")
 
 

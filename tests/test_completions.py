@@ -114,6 +114,7 @@ def test_commands_options_and_subcommands(answers):
     assert set(answers("generate", "--temp")) == {"--temperature", "--temp"}
     assert set(answers("config", "")) == {"list", "get", "set", "unset", "path", "edit"}
     assert answers("no-such-command", "--no-such") == {}
+    assert set(answers("help", "sc")) == {"score"}
 
 
 def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, run, checkpoint):
@@ -257,6 +258,16 @@ def test_install_changes_two_files_once_and_works(name, rc, environment, tmp_pat
     # an older script is replaced, and the line stays one
     Path(wrote).write_text("old")
     assert shell(name, "gpt2 completion --install; true", environment).splitlines() == [said[0], said[2]]
+
+
+@POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_install_in_a_home_whose_name_is_no_text(run, tmp_path, monkeypatch):
+    home = tmp_path / "caf\udce9"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert run("completion", "bash", "--install").code == 0
+    assert os.fsencode(home / ".local/share/bash-completion/completions/gpt2") in (home / ".bashrc").read_bytes()
 
 
 @POSIX

@@ -1,4 +1,4 @@
-"""The one-liners of the README's section "In scripts", each run in bash as it stands."""
+"""The one-liners of docs/scripts.md, each run in bash as it stands."""
 
 import os
 import re
@@ -6,16 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from documents import blocks
 
 from gpt2cli import cli
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = re.search(r"^## In scripts\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
 # the comment above a line -> the line
-SCRIPTS = dict(re.findall(r"^# (.+)\n(.+)$", SECTION[1], re.MULTILINE)) if SECTION else {}
+SCRIPTS = dict(re.findall(r"^# (.+)\n(.+)$", "".join(blocks("bash", "docs/scripts.md")), re.MULTILINE))
 COMMANDS = {module.__name__.rpartition(".")[2] for module in cli.COMMANDS}
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash") or os.name != "posix", reason="bash")

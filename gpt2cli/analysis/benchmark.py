@@ -67,6 +67,22 @@ def repeat(model: Model, test: Test, repetitions: int) -> Iterator[float]:
             yield speed
 
 
+FIRST = ("first-cold", "first-warm")
+
+
+def runs(
+    model: Model, tests: list[Test], repetitions: int, cold: list[str] | None
+) -> Iterator[tuple[str, Test, Iterator[float]]]:
+    """The name of each test, and the tokens per second of each repetition. Those of `FIRST` are before them, unless
+    `cold`, the arguments of `first_token_cold`, is None."""
+    if cold is not None:
+        yield FIRST[0], Test(8, 1), (1 / first_token_cold(cold) for _ in range(repetitions))
+        first_token_warm(model)
+        yield FIRST[1], Test(8, 1), (1 / first_token_warm(model) for _ in range(repetitions))
+    for test in tests:
+        yield test.name, test, repeat(model, test, repetitions)
+
+
 def _ids(model: Model, count: int) -> list[int]:
     """Tokens spread over the vocabulary by a fixed rule."""
     return [(7919 * number + 13) % model.engine.vocabulary for number in range(count)]

@@ -8,14 +8,16 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, overload
 
 import numpy as np
 
 from gpt2cli.engine.engine import CHUNK, Logits
 from gpt2cli.engine.scheduler import Feed, Task
 from gpt2cli.errors import UsageError
+from gpt2cli.generation.parameters import is_whole
+from gpt2cli.generation.texts import check_types, checked
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
@@ -53,6 +55,7 @@ class Score:
     tokens: int = 0
     nbytes: int = 0  # of the scored tokens
     logprob: float = 0.0  # in nats
+    each: list[Scored] = field(default_factory=list, repr=False)  # the tokens, where they are kept
 
     def add(self, logprob: float | None, nbytes: int) -> None:
         if logprob is not None:
@@ -84,6 +87,69 @@ class Score:
         }
 
 
+@overload
+def score(
+    model: Model,
+    text: str | Sequence[int],
+    *,
+    context: str | Sequence[int] = "",
+    start: bool = True,
+    stride: int | None = None,
+    top: int | None = None,
+) -> Score: ...
+
+
+@overload
+def score(
+    model: Model,
+    text: list[str] | tuple[str, ...],
+    *,
+    context: str | Sequence[int] = "",
+    start: bool = True,
+    stride: int | None = None,
+    top: int | None = None,
+) -> list[Score]: ...
+
+
+def score(
+    model: Model,
+    text: str | Sequence[int] | list[str] | tuple[str, ...],
+    *,
+    context: str | Sequence[int] = "",
+    start: bool = True,
+    stride: int | None = None,
+    top: int | None = None,
+) -> Score | list[Score]:
+    """How probable a text is, of any length: the sums over its tokens, and in `each` the tokens themselves.
+
+    `text` is a text or its token ids; of several texts, a list of scores. `context`, `start`, `stride` and `top` are
+    those of `Scorer`: what precedes the text and is not scored, whether the model's start token precedes all, how far
+    the window moves on, and how many of the most probable tokens are told at each place, with the rank of the text's.
+
+    Any number of threads may score texts on one model. Raises UsageError."""
+    check_types(model=(model, Model))
+    if several := isinstance(text, list | tuple) and all(isinstance(one, str) for one in text):
+        ids = [_ids(model, one, "text") for one in text]
+    else:
+        ids = [_ids(model, text, "text")]
+    scorer = Scorer(model, context=_ids(model, context, "context"), start=start, stride=stride, top=top)
+    found = [_summed(tokens, model.tokenizer) for tokens in scorer.texts(ids)]
+    return found if several else found[0]
+
+
+def _ids(model: Model, text: Any, name: str) -> list[int]:
+    text = checked(text, name)
+    return model.tokenizer.encode(text) if isinstance(text, str) else text
+
+
+def _summed(tokens: Iterable[Scored], tokenizer: Tokenizer) -> Score:
+    result = Score()
+    for one in tokens:
+        result.each.append(one)
+        result.add(one.logprob, len(tokenizer.bytes_of(one.token)))
+    return result
+
+
 class Scorer:
     """Scores texts, one after another, each after the same `context`, whose cache they share."""
 
@@ -104,6 +170,9 @@ class Scorer:
         self._model, self._top = model, top
         window = model.engine.window
         self.stride = max(1, window // 2) if stride is None else stride
+        for name, value in ("stride", self.stride), ("top", 0 if top is None else top):
+            if not is_whole(value) or value < 0:
+                raise UsageError(f"`{name}` is {value!r}", f"`{name}` must be a whole number, 0 or more")
         if not 1 <= self.stride < window:
             raise UsageError(
                 f"`stride` {self.stride} does not fit the window of {window} tokens", f"choose 1 to {window - 1}"
@@ -115,8 +184,9 @@ class Scorer:
         self.context = len(context)  # tokens of it that count
         self._before = [*before, *context]
 
-    def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[list[Scored]]:
-        """The tokens of several texts, in order; short ones are computed together, with the same results."""
+    def texts(self, texts: Iterable[Sequence[int]]) -> Iterator[Iterable[Scored]]:
+        """The tokens of several texts, in order; short ones are computed together, with the same results. Long ones are
+        scored as they are read: each before the next."""
         batch: list[Sequence[int]] = []
         longest, most = 0, min(_BATCH, 2 * self._model.engine.window)
         for ids in texts:
@@ -128,10 +198,10 @@ class Scorer:
             longest = new
         yield from self._together(batch)
 
-    def _together(self, texts: list[Sequence[int]]) -> Iterator[list[Scored]]:
+    def _together(self, texts: list[Sequence[int]]) -> Iterator[Iterable[Scored]]:
         # a context is computed once and shared, which pays more than a batch
         if len(texts) < 2 or len(self._before) > 1:
-            yield from (list(self.tokens(ids)) for ids in texts)
+            yield from map(self.tokens, texts)
             return
         self._model.engine.check_ids([token for ids in texts for token in ids])
         fed = [[*self._before, *ids][:-1] for ids in texts]

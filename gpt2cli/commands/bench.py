@@ -1,13 +1,19 @@
 """gpt2 bench: how fast is this model on this machine?"""
 
-import csv
-import io
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
+from gpt2cli.console import speeds, terminal
+from gpt2cli.console.bars import Bar
+from gpt2cli.console.groups import Options
 from gpt2cli.errors import CannotMeet, UsageError
+
+if TYPE_CHECKING:
+    from gpt2cli.analysis.benchmark import Test
 
 HELP = "Measure prompt processing and generation."
 # \b keeps the lines as they are
@@ -19,48 +25,65 @@ Examples:
 """
 
 
-def bench(
-    model: o.ModelName = None,
-    prompts: o.BenchPrompts = "512",
-    generated: o.BenchGenerated = "128",
-    depths: o.BenchDepths = "0",
-    batches: o.BenchBatches = "1",
-    repetitions: o.Repetitions = 5,
-    first_token: o.FirstToken = True,
-    precision: o.Precision = "auto",
-    source: o.ModelSource = "auto",
-    device: o.Device = "auto",
-    threads: o.Threads = 0,
-    offline: o.Offline = False,
-    as_csv: o.Csv = False,
-    as_json: o.Json = False,
-    as_jsonl: o.JsonLines = False,
-    quiet: o.Quiet = False,
-) -> int:
-    if as_csv + as_json + as_jsonl > 1:
-        raise UsageError("several formats at once", "choose one of --csv, --json and --jsonl")
-    lists = ("-p", prompts, 0), ("-n", generated, 0), ("--depth", depths, 0), ("--batch", batches, 1)
-    numbers = [_numbers(flag, text, least) for flag, text, least in lists]
+_LIST = "; several with commas."
+
+
+@dataclass(frozen=True)
+class TestOptions(Options):
+    heading = "Tests"
+
+    prompts: Annotated[
+        str, typer.Option("-p", "--n-prompt", metavar="N", help=f"Tokens of a prompt (pp){_LIST} 0: none.")
+    ] = "512"
+    generated: Annotated[
+        str, typer.Option("-n", "--n-gen", metavar="N", help=f"Tokens generated (tg){_LIST} 0: none.")
+    ] = "128"
+    depths: Annotated[str, typer.Option("-d", "--depth", metavar="N", help=f"Tokens in the cache before{_LIST}")] = "0"
+    batches: Annotated[str, typer.Option("-b", "--batch", metavar="N", help=f"Rows generated at once{_LIST}")] = "1"
+    repetitions: Annotated[
+        int, typer.Option("-r", "--repetitions", metavar="N", min=1, max=1000, help="How often each test is run.")
+    ] = 5
+    first_token: Annotated[
+        bool, typer.Option("--first-token/--no-first-token", help="Time to the first token too, cold and warm.")
+    ] = True
+
+    def numbers(self) -> list[list[int]]:
+        """Of the four lists. Raises UsageError."""
+        lists = (
+            ("-p", self.prompts, 0),
+            ("-n", self.generated, 0),
+            ("--depth", self.depths, 0),
+            ("--batch", self.batches, 1),
+        )
+        return [_numbers(flag, text, least) for flag, text, least in lists]
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    heading = "Output"
+
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
+    as_json: o.Json = False
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a test, each on a line.")] = False
+
+    def __post_init__(self) -> None:
+        if self.as_csv + self.as_json + self.as_jsonl > 1:
+            raise UsageError("several formats at once", "choose one of --csv, --json and --jsonl")
+
+    @property
+    def form(self) -> str:
+        return "csv" if self.as_csv else "json" if self.as_json else "jsonl" if self.as_jsonl else "table"
+
+
+def bench(tested: TestOptions, model: o.ModelOptions, shown: OutputOptions, talk: o.QuietOptions) -> int:
+    numbers, repetitions, first_token = tested.numbers(), tested.repetitions, tested.first_token
     from gpt2cli.analysis import benchmark
-    from gpt2cli.model import load
-    from gpt2cli.store.store import Listener
 
     tests = benchmark.plan(*numbers)
     if not tests:
         raise UsageError("nothing to measure: -p and -n are 0", "for example -p 512 -n 128")
-    note = terminal.silent if quiet else terminal.note
-    with terminal.progress(quiet=quiet) as update:
-        listener = Listener(update, note, terminal.note)
-        opened = load(
-            model,
-            precision=precision,
-            source=source,
-            device=device,
-            threads=threads,
-            text=False,
-            offline=offline,
-            listener=listener,
-        )
+    note = talk.note
+    opened = model.open(talk, text=False)
     fitting = [test for test in tests if test.positions <= opened.engine.window]
     for test in tests:
         if test not in fitting:
@@ -70,49 +93,51 @@ def bench(
     for test in fitting:
         opened.engine.check_room(test.batch, test.positions)
     machine = benchmark.machine()
-    if not (quiet or as_csv or as_json or as_jsonl):
+    if shown.form == "table" and not talk.quiet:
         terminal.say_out(f"{opened.name}, {opened.precision} on {opened.device}: {machine}")
-    rows = []
-    steps, done = len(fitting) * repetitions + 2 * first_token * repetitions, 0
-    with terminal.progress(quiet=quiet, counted=True) as update:
-
-        def measure(test: benchmark.Test, name: str, speeds: Iterable[float]) -> None:
-            nonlocal done
-            values = []
-            for speed in speeds:
-                values.append(speed)
-                done += 1
-                update("measuring", done, steps)
-            rows.append(
-                {
-                    "test": name,
-                    "n_prompt": test.n_prompt,
-                    "n_gen": test.n_gen,
-                    "depth": test.depth,
-                    "batch": test.batch,
-                    "precision": opened.precision,
-                    "threads": threads or benchmark.cores(),
-                    "tokens_per_second": vars(benchmark.Speed.of(values)),
-                    "model": opened.name,
-                    "device": opened.device,
-                    "machine": machine,
-                    "peak_memory": benchmark.peak_memory(),
-                }
-            )
-
-        update("measuring", 0, steps)
-        if first_token:
-            one = benchmark.Test(8, 1)
-            arguments = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
-            arguments += ["--precision", precision, "--source", source, "--device", opened.device]
-            arguments += ["--threads", str(threads), "--offline"]
-            measure(one, "first-cold", (1 / benchmark.first_token_cold(arguments) for _ in range(repetitions)))
-            benchmark.first_token_warm(opened)
-            measure(one, "first-warm", (1 / benchmark.first_token_warm(opened) for _ in range(repetitions)))
-        for test in fitting:
-            measure(test, test.name, benchmark.repeat(opened, test, repetitions))
-    _print(rows, as_csv=as_csv, as_json=as_json, as_jsonl=as_jsonl)
+    cold = None
+    if first_token:
+        cold = ["-q", "-n", "1", "--ignore-eos", "--ids", benchmark.short_prompt(opened), "-m", opened.name]
+        cold += ["--precision", model.precision, "--source", model.source, "--device", opened.device]
+        cold += ["--threads", str(model.threads), "--offline"]
+    common = {
+        "precision": opened.precision,
+        "threads": model.threads or benchmark.cores(),
+        "model": opened.name,
+        "device": opened.device,
+        "machine": machine,
+    }
+    names = [*(benchmark.FIRST if first_token else ()), *(test.name for test in fitting)]
+    with terminal.Output() as output, Bar(quiet=talk.quiet, patience=0) as bar:
+        sheet = speeds.Sheet(bar.before(output.write), shown.form, names)
+        try:
+            _measure(benchmark.runs(opened, fitting, repetitions, cold), len(names) * repetitions, common, sheet, bar)
+        finally:  # what there is belongs to the user, however it came to an end
+            sheet.finish()
     return 0
+
+
+def _measure(
+    runs: "Iterator[tuple[str, Test, Iterator[float]]]",
+    steps: int,
+    common: dict[str, Any],
+    sheet: speeds.Sheet,
+    bar: Bar,
+) -> None:
+    """Each run becomes a row of the sheet, and a step of the bar with each repetition."""
+    from gpt2cli.analysis.benchmark import Speed, peak_memory
+
+    done = 0
+    for name, test, found in runs:
+        values: list[float] = []
+        bar.update(name, done, steps)
+        for value in found:
+            values.append(value)
+            done += 1
+            bar.update(name, done, steps)
+        row = {"test": name, "n_prompt": test.n_prompt, "n_gen": test.n_gen, "depth": test.depth, "batch": test.batch}
+        row |= {"precision": common["precision"], "threads": common["threads"]}
+        sheet.add(row | {"tokens_per_second": vars(Speed.of(values))} | common | {"peak_memory": peak_memory()})
 
 
 def _numbers(flag: str, text: str, least: int) -> list[int]:
@@ -123,33 +148,3 @@ def _numbers(flag: str, text: str, least: int) -> list[int]:
     if not values or min(values) < least:
         raise UsageError(f"{flag} '{text}' are not numbers from {least} up", f"for example {flag} 512 or {flag} 32,512")
     return values
-
-
-def _print(rows: list[dict[str, Any]], *, as_csv: bool, as_json: bool, as_jsonl: bool) -> None:
-    if as_json:
-        terminal.say_json(rows)
-    elif as_jsonl:
-        for row in rows:
-            terminal.say_out(terminal.json_text(row))
-    elif as_csv:
-        flat = [
-            {**row, **{f"tokens_per_second_{key}": value for key, value in row["tokens_per_second"].items()}}
-            for row in rows
-        ]
-        text = io.StringIO()
-        names = [name for name in flat[0] if name != "tokens_per_second"]
-        writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        terminal.say_out(text.getvalue().rstrip("\n"))
-    else:
-        cells = []
-        for row in rows:
-            speed = row["tokens_per_second"]
-            if row["test"].startswith("first"):
-                cells.append((row["test"], f"{1000 / speed['median']:,.1f}", "", "", "ms"))
-            else:
-                cells.append((row["test"], *(f"{speed[key]:,.1f}" for key in ("median", "mean", "stdev")), "tokens/s"))
-        terminal.say_table(("TEST", "MEDIAN", "MEAN", "STDEV", "UNIT"), cells)
-        if rows[-1]["peak_memory"]:
-            terminal.say_out(f"peak memory {terminal.size_text(rows[-1]['peak_memory'])}")

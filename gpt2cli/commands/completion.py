@@ -4,10 +4,11 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from gpt2cli import paths
-from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import StorageError, UsageError
 
@@ -23,7 +24,24 @@ FILES = {"bash": "gpt2.bash", "zsh": "_gpt2", "fish": "gpt2.fish", "powershell":
 _NAMES = {"pwsh": "powershell"}
 
 
-def completion(shell: o.Shell = None, install: o.Install = False) -> int:
+def _shells(incomplete: str) -> list[str]:
+    return [name for name in FILES if name.startswith(incomplete)]
+
+
+def completion(
+    shell: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SHELL]",
+            help="bash, zsh, fish or powershell. Default: the one this runs in.",
+            autocompletion=_shells,
+            show_default=False,
+        ),
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Put it where the shell looks, and say what was done.")
+    ] = False,
+) -> int:
     name = shell or _running()
     name = _NAMES.get(name, name)
     if name not in FILES:
@@ -118,11 +136,12 @@ def _written(path: Path, text: str) -> str:
 def _with_line(path: Path, line: str) -> str:
     """Append a line to a shell's start-up file, unless it is there."""
     present = path.read_bytes() if path.exists() else b""
-    if line.encode() in present:
+    octets = os.fsencode(line)  # a home's name may be any bytes
+    if octets in present:
         return ""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        file.write(b"\n" * (not present.endswith(b"\n") and present != b"") + line.encode() + b"\n")
+        file.write(b"\n" * (not present.endswith(b"\n") and present != b"") + octets + b"\n")
     return f"added to {path}: {line}"
 
 

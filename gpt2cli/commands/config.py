@@ -2,13 +2,13 @@
 
 import json
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from gpt2cli import paths
+from gpt2cli.console import choices, editor, help, settings, terminal
 from gpt2cli.console import configfile as file
-from gpt2cli.console import editor, settings, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.settings import Setting
 from gpt2cli.errors import UnknownModel, UsageError
@@ -55,7 +55,26 @@ Examples:
   EDITOR="code --wait" gpt2 config edit
 """
 
-app = typer.Typer(epilog=EXAMPLES)
+app = typer.Typer(cls=help.Group, epilog=EXAMPLES)
+
+
+def _keys(context: typer.Context, incomplete: str) -> choices.Choices:
+    known = settings.known(context)
+    return [(name, option.help or "") for name, option in known.items() if name.startswith(incomplete)]
+
+
+def _values(context: typer.Context, incomplete: str) -> choices.Choices:
+    """Of the setting that the word before names."""
+    option = settings.known(context).get(str(context.params.get("key")).replace("-", "_"))
+    if option is None:
+        return []
+    if option.is_flag:
+        return [(word, "") for word in ("true", "false") if word.startswith(incomplete)]
+    return [(one.value, one.help or "") for one in option.shell_complete(context, incomplete)]
+
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting of `gpt2 config`.", autocompletion=_keys)]
+Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", autocompletion=_values)]
 
 
 @app.callback(invoke_without_command=True, help=HELP)
@@ -69,7 +88,7 @@ def config(context: typer.Context, as_json: o.Json = False) -> int:
     return 0
 
 
-@app.command("list", help="Show each value and where it came from.", epilog=_LIST)
+@app.command("list", cls=help.Command, help="Show each value and where it came from.", epilog=_LIST)
 def list_(context: typer.Context, as_json: o.Json = False) -> int:
     current = settings.current(context)
     if as_json:
@@ -80,8 +99,8 @@ def list_(context: typer.Context, as_json: o.Json = False) -> int:
     return 0
 
 
-@app.command("get", help="Print the value that commands take now.", epilog=_GET)
-def get(context: typer.Context, key: o.Key, as_json: o.Json = False) -> int:
+@app.command("get", cls=help.Command, help="Print the value that commands take now.", epilog=_GET)
+def get(context: typer.Context, key: Key, as_json: o.Json = False) -> int:
     name = settings.find(context, key).name
     setting = next(one for one in settings.current(context) if one.key == name)
     if as_json:
@@ -93,9 +112,13 @@ def get(context: typer.Context, key: o.Key, as_json: o.Json = False) -> int:
 
 # a value may be -1
 @app.command(
-    "set", help="Write a setting into the file.", epilog=_SET, context_settings={"ignore_unknown_options": True}
+    "set",
+    cls=help.Command,
+    help="Write a setting into the file.",
+    epilog=_SET,
+    context_settings={"ignore_unknown_options": True},
 )
-def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
+def set_(context: typer.Context, key: Key, value: Value) -> int:
     option = settings.find(context, key)
     name = str(option.name)
     file.change(name, _model(value) if name == "model" else settings.checked(option, value))
@@ -104,20 +127,20 @@ def set_(context: typer.Context, key: o.Key, value: o.Value) -> int:
     return 0
 
 
-@app.command("unset", help="Take a setting out of the file.", epilog=_UNSET)
-def unset(context: typer.Context, key: o.Key) -> int:
+@app.command("unset", cls=help.Command, help="Take a setting out of the file.", epilog=_UNSET)
+def unset(context: typer.Context, key: Key) -> int:
     name = key if key in file.read() else settings.find(context, key).name  # also a key that is no setting
     file.change(str(name), None)
     return 0
 
 
-@app.command("path", help="Print where the file is, or would be.", epilog=_PATH)
+@app.command("path", cls=help.Command, help="Print where the file is, or would be.", epilog=_PATH)
 def path() -> int:
     terminal.say_out(str(paths.config()))
     return 0
 
 
-@app.command("edit", help="Open the file in $VISUAL or $EDITOR.", epilog=_EDIT)
+@app.command("edit", cls=help.Command, help="Open the file in $VISUAL or $EDITOR.", epilog=_EDIT)
 def edit(context: typer.Context) -> int:
     where = paths.config()
     if not os.access(where, os.F_OK):
@@ -152,7 +175,7 @@ def _model(name: str) -> str:
 def _template(context: typer.Context) -> str:
     """A file that changes nothing, with every setting as a comment."""
     lines = ["# Settings of gpt2. A flag or an environment variable wins over them.", ""]
-    for key, option in o.settings(context).items():
+    for key, option in settings.known(context).items():
         lines.append(f"# {option.help}")
         lines.append(f"# {key} = {json.dumps('' if option.default is None else option.default)}")
         lines.append("")

@@ -2,6 +2,9 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
@@ -18,7 +21,7 @@ Examples:
 
 def export(
     name: o.Name,
-    folder: o.Folder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet.")],
     precision: o.Precision = "auto",
     offline: o.Offline = False,
     as_json: o.Json = False,

@@ -1,18 +1,25 @@
 """gpt2 generate: continue a text."""
 
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console import options as o
+from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.console.record import Record
+    from gpt2cli.generation.decoding import Piece
     from gpt2cli.generation.parameters import Sampling
+    from gpt2cli.generation.speculation import Drafter
+    from gpt2cli.generation.texts import Prompt
     from gpt2cli.model import Model
 
 HELP = "Continue a text, streaming."
@@ -26,222 +33,237 @@ Examples:
 """
 
 
+@dataclass(frozen=True)
+class PromptOptions(Options):
+    heading = "Prompt"
+
+    prompt: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PROMPT]...", help="Text to continue; - is stdin's text. Default: stdin.", show_default=False
+        ),
+    ] = field(default_factory=list)
+    file: o.Files = field(default_factory=list)
+    escapes: o.EscapesAndStops = False
+    ids: Annotated[
+        str | None, typer.Option("--ids", metavar="IDS", help="The prompt as token ids.", show_default=False)
+    ] = None
+    special: o.Special = False
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")] = False
+
+    def __post_init__(self) -> None:
+        if self.ids is not None and (self.prompt or self.file):
+            raise UsageError("a prompt as ids and as text", "give --ids or a text, not both")
+
+    def read(self, talk: o.QuietOptions) -> str | list[int]:
+        """The text, or the ids. Raises UsageError and CannotMeet."""
+        if self.ids is not None:
+            ids = inputs.token_ids(self.ids)
+            inputs.note_unused(talk.note)
+            return ids
+        text = inputs.read_prompt(self.prompt, self.file, escapes=self.escapes, note=talk.note)
+        if text.endswith(" "):
+            talk.note("the prompt ends in a space; the model's words bring their own")
+        return text
+
+
+@dataclass(frozen=True)
+class TextOptions(o.LengthOptions):
+    heading = "Length and number"
+
+    num_samples: Annotated[
+        int,
+        typer.Option(
+            *("-N", "--num-samples", "--nsamples", "--num-return-sequences", "--branches"),
+            metavar="N",
+            min=1,
+            help="Texts to generate, as one batch.",
+        ),
+    ] = 1
+    beams: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Beam search with N beams; the text comes at the end.")
+    ] = 1
+
+
+@dataclass(frozen=True)
+class GuessOptions(Options):
+    heading = "Guessing ahead"
+
+    lookup: Annotated[
+        bool | None,
+        typer.Option(
+            "--lookup/--no-lookup",
+            help="Greedy: guess from what the text has said before. Default: on at fp32.",
+            show_default=False,
+        ),
+    ] = None
+    draft_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A smaller model with the same tokenizer that guesses.",
+            autocompletion=o.choices.models,
+            show_default=False,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.lookup and self.draft_model:
+            raise UsageError("--lookup contradicts --draft-model", "choose one of them")
+
+    def drafter(self, small: "Model | None", model: "Model", *, pays: bool) -> "Drafter | None":
+        """What guesses for the model; `pays` says whether lookup is on by itself."""
+        from gpt2cli.generation import speculation
+
+        if small is not None:
+            return speculation.DraftModel(small, model)
+        return speculation.Lookup() if self.lookup or (self.lookup is None and pays) else None
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    heading = "Output"
+
+    output_file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE, not to stdout.", show_default=False),
+    ] = None
+    echo: Annotated[
+        bool | None,
+        typer.Option(
+            *("--echo/--no-echo", "--display-prompt/--no-display-prompt"),
+            help="Print the prompt before the text. Default: on a terminal.",
+            show_default=False,
+        ),
+    ] = None
+    no_wrap: o.NoWrap = False
+    null: Annotated[bool, typer.Option("-0", "--null", help="End each text with a NUL byte.")] = False
+    as_json: o.Json = False
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a sample, each on a line.")] = False
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="With JSON: each token's log-probability, and the N best.", show_default=False
+        ),
+    ] = None
+    stats: Annotated[bool, typer.Option("--stats", help="Print seed, counts and speed to stderr.")] = False
+
+    def __post_init__(self) -> None:
+        if self.as_json and self.as_jsonl:
+            raise UsageError("--json contradicts --jsonl", "choose one of them")
+        if self.null and self.structured:
+            raise UsageError(f"--null contradicts {self.structured}", "JSON needs no separators: leave out -0")
+        if self.logprobs is not None and not self.structured:
+            raise UsageError("--logprobs has nowhere to go in plain text", "add --json or --jsonl")
+
+    @property
+    def structured(self) -> str:
+        """The flag of the JSON that is wanted; empty where it is text."""
+        return "--json" if self.as_json else "--jsonl" if self.as_jsonl else ""
+
+    @property
+    def path(self) -> Path | None:
+        return None if str(self.output_file) == "-" else self.output_file
+
+    def texts(self, output: terminal.Output, samples: int, prompt: str) -> terminal.Texts | None:
+        """What prints the texts as they come; None where JSON is wanted."""
+        if self.structured:
+            return None
+        echo = self.echo
+        if echo is None:
+            echo = terminal.is_stdout(self.path) and terminal.stdout_is_terminal()
+        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
+
+
 def generate(
     context: typer.Context,
-    prompt: o.Prompt = None,
-    file: o.File = None,
-    ids: o.Ids = None,
-    escapes: o.Escapes = False,
-    special: o.Special = False,
-    strict: o.Strict = False,
-    model: o.ModelName = None,
-    precision: o.Precision = "auto",
-    source: o.ModelSource = "auto",
-    offline: o.Offline = False,
-    device: o.Device = "auto",
-    threads: o.Threads = 0,
-    max_tokens: o.MaxTokens = 128,
-    min_tokens: o.MinTokens = 0,
-    max_length: o.MaxLength = None,
-    num_samples: o.Samples = 1,
-    beams: o.Beams = 1,
-    stop: o.Stop = None,
-    ignore_eos: o.IgnoreEos = False,
-    keep: o.Keep = 0,
-    temperature: o.Temperature = 0.8,
-    greedy: o.Greedy = False,
-    top_k: o.TopK = 40,
-    top_p: o.TopP = 0.95,
-    min_p: o.MinP = 0.0,
-    typical: o.Typical = 1.0,
-    repeat_penalty: o.RepeatPenalty = 1.0,
-    repeat_last_n: o.RepeatLastN = 64,
-    presence_penalty: o.PresencePenalty = 0.0,
-    frequency_penalty: o.FrequencyPenalty = 0.0,
-    no_repeat_ngram: o.NoRepeatNgram = 0,
-    logit_bias: o.LogitBias = None,
-    seed: o.Seed = None,
-    lookup: o.Lookup = None,
-    draft_model: o.DraftModel = None,
-    echo: o.Echo = None,
-    output_file: o.OutputFile = None,
-    null: o.Null = False,
-    as_json: o.Json = False,
-    as_jsonl: o.JsonLines = False,
-    logprobs: o.Logprobs = None,
-    stats: o.Stats = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    prompt: PromptOptions,
+    length: TextOptions,
+    choice: o.SamplingOptions,
+    model: o.ModelOptions,
+    guess: GuessOptions,
+    output: OutputOptions,
+    talk: o.TalkOptions,
 ) -> int:
-    _refuse_contradictions(context)
-    note = terminal.silent if quiet else terminal.note
-    text, prompt_ids = None, list[int]()
-    if ids is None:
-        text = inputs.read_prompt(prompt or [], file, escapes=escapes, note=note)
-    else:
-        prompt_ids = inputs.token_ids(ids)
-        inputs.note_unused(note)
-    stops = [inputs.argument_text(one, escapes=escapes) for one in stop or []]
-    # where only --max-length is given, nothing else ends the text
-    endless = max_tokens == -1 or (max_length is not None and not o.given(context, "max_tokens"))
-
+    drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
+    _refuse_contradictions(length, choice.values, guess, output, drawn)
+    whole = prompt.read(talk)
+    limits = length.limits(talk.note, escapes=prompt.escapes)
     started = time.monotonic()
-    # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
+    # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.console.record import Record
-    from gpt2cli.generation import speculation, texts
-    from gpt2cli.generation.parameters import Limits, Sampling
-    from gpt2cli.model import load
-    from gpt2cli.store.store import Listener
+    from gpt2cli.generation import texts
+    from gpt2cli.generation.decoding import Request
 
-    sampling = Sampling(
-        temperature=0.0 if greedy else temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        typical=typical,
-        repeat_penalty=repeat_penalty,
-        repeat_last_n=repeat_last_n,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        no_repeat_ngram=no_repeat_ngram,
-        seed=None if seed == -1 else seed,
-    ).seeded()
-    limits = Limits(
-        max_tokens=None if endless else max_tokens,
-        min_tokens=min_tokens,
-        max_length=max_length,
-        stop=stops,
-        ignore_eos=ignore_eos,
-        keep=keep,
-    )
-    settings = asdict(limits) | {"beams": beams, "draft_model": draft_model}
-    structured = as_json or as_jsonl
-    if str(output_file) == "-":
-        output_file = None
-    with terminal.Output(output_file) as output:
-        with terminal.progress(quiet=quiet) as update:
-            opening = partial(
-                load,
-                precision=precision,
-                source=source,
-                device=device,
-                threads=threads,
-                alternating=draft_model is not None,
-                text=text is not None,
-                offline=offline,
-                listener=Listener(update, note, terminal.note),
-            )
-            opened = opening(model)
-            small = opening(draft_model) if draft_model is not None else None
-        drafter: speculation.Drafter | None = None
-        if small:
-            drafter = speculation.DraftModel(small, opened)
-        elif lookup or (lookup is None and _lookup_pays(opened, sampling, num_samples, beams)):
-            drafter = speculation.Lookup()
-        settings["lookup"] = isinstance(drafter, speculation.Lookup)
-        if verbose:
-            terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
-            if opened.why_cpu and device == "auto":
-                terminal.note(f"on the CPU: {opened.why_cpu}")
-        if logit_bias:
-            sampling = replace(sampling, logit_bias=inputs.logit_bias(logit_bias, opened.tokenizer, escapes=escapes))
-        whole = prompt_ids if text is None else text
-        fed = texts.fit(opened, whole, special=special, keep=keep, strict=strict)
-        if fed.cut:
-            lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
-            note(f"the prompt is longer than the model's window of {len(fed.ids)} tokens: {lost} was cut off")
-        prompt_text = opened.tokenizer.decode(fed.ids) if text is None else text
+    with terminal.Output(output.path) as file:
+        opening = partial(model.open, talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
+        opened = opening()
+        small = None if guess.draft_model is None else opening(name=guess.draft_model)
+        sampling = choice.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
+        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, sampling, length))
+        fed = texts.fit(opened, whole, special=prompt.special, keep=limits.keep, strict=prompt.strict)
+        _note_cut(fed, limits.keep, talk)
+        request = Request(fed.ids, sampling, limits, length.num_samples, length.beams, output.logprobs, drafter)
+        text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
         record = Record(
-            opened,
-            prompt_text,
-            fed.ids,
-            sampling=sampling,
-            settings=settings,
-            samples=num_samples,
-            logprobs=logprobs is not None,
-            keep=structured,
-            started=started,
-            drafter=drafter,
+            opened, text, request, draft_model=guess.draft_model, keep=bool(output.structured), started=started
         )
-        pieces = record.watch(
-            texts.generate(
-                opened,
-                fed.ids,
-                sampling,
-                limits,
-                samples=num_samples,
-                beams=beams,
-                logprobs=logprobs,
-                drafter=drafter,
-            )
-        )
-        if echo is None:
-            echo = terminal.is_stdout(output_file) and terminal.stdout_is_terminal()
-        printed = None
-        if not structured:
-            printed = terminal.Texts(output, num_samples, prompt=prompt_text if echo else "", null=null)
-        cut_short: BaseException | None = None
-        try:
-            for piece in pieces:
-                if printed:
-                    printed.push(piece.row, piece.text, done=piece.finish is not None)
-        except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile) as reason:
-            cut_short = reason
-        # what there is belongs to the user, however it came to an end
-        if printed:
-            for row, held in enumerate(record.held):
-                if held:
-                    printed.push(row, held, done=True)
-            printed.finish()
-        elif record.tokens or not isinstance(cut_short, UserError):
-            output.write(record.json_object() if as_json else record.json_lines())
-        if record.tokens or cut_short is None:
-            output.keep()
-            if stats:
-                terminal.say(record.summary())
-        if cut_short is not None:
-            raise cut_short
+        _write(record.watch(texts.stream(opened, request)), record, file, output, text)
     return 0
 
 
-def _lookup_pays(model: "Model", sampling: "Sampling", samples: int, beams: int) -> bool:
+def _write(
+    pieces: "Iterable[Piece]", record: "Record", file: terminal.Output, output: OutputOptions, text: str
+) -> None:
+    """What there is belongs to the user, however it comes to an end."""
+    printed = output.texts(file, len(record.held), text)
+    cut_short: BaseException | None = None
+    try:
+        for piece in pieces:
+            if printed:
+                printed.push(piece.row, piece.text, done=piece.finish is not None)
+    except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile) as reason:
+        cut_short = reason
+    if printed:
+        for row, held in enumerate(record.held):
+            if held:
+                printed.push(row, held, done=True)
+        printed.finish()
+    elif record.tokens or not isinstance(cut_short, UserError):
+        file.write(record.json_object() if output.as_json else record.json_lines())
+    if record.tokens or cut_short is None:
+        file.keep()
+        if output.stats:
+            terminal.say(record.summary())
+    if cut_short is not None:
+        raise cut_short
+
+
+def _note_cut(fed: "Prompt", keep: int, talk: o.TalkOptions) -> None:
+    if fed.cut:
+        lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
+        talk.note(f"the prompt is longer than the model's window of {len(fed.ids)} tokens: {lost} was cut off")
+
+
+def _lookup_pays(model: "Model", sampling: "Sampling", length: TextOptions) -> bool:
     """Where lookup is on by itself: where the text is the same token for token. With int8 activations a last bit of
     attention, which differs between one token and several at a time, is now and then rounded to another text."""
-    return sampling.greedy and samples == beams == 1 and model.precision == "fp32"
+    return sampling.greedy and length.num_samples == length.beams == 1 and model.precision == "fp32"
 
 
-def _refuse_contradictions(context: typer.Context) -> None:
-    values = context.params
-
-    def refuse(first: str, second: str, hint: str) -> None:
-        raise UsageError(f"{first} contradicts {second}", hint)
-
-    as_json = "--json" if values["as_json"] else "--jsonl" if values["as_jsonl"] else ""
-    if values["as_json"] and values["as_jsonl"]:
-        refuse("--json", "--jsonl", "choose one of them")
-    if values["quiet"] and values["verbose"]:
-        refuse("--quiet", "--verbose", "choose one of them")
-    if values["greedy"] and o.given(context, "temperature") and values["temperature"] != 0:
-        refuse("--greedy", f"--temperature {values['temperature']}", "greedy is temperature 0: leave one out")
-    if values["null"] and as_json:
-        refuse("--null", as_json, "JSON needs no separators: leave out -0")
-    if values["logprobs"] is not None and not as_json:
-        raise UsageError("--logprobs has nowhere to go in plain text", "add --json or --jsonl")
-    if values["ids"] is not None and (values["prompt"] or values["file"]):
-        raise UsageError("a prompt as ids and as text", "give --ids or a text, not both")
-    if values["max_tokens"] == -1 and values["max_length"] is None:
+def _refuse_contradictions(
+    length: TextOptions, sampling: "Sampling", guess: GuessOptions, output: OutputOptions, drawn: list[str]
+) -> None:
+    """Between the groups; `drawn` are the options given that say how tokens are drawn."""
+    if length.values.max_tokens is None and length.values.max_length is None:
         for present, what in (
-            (as_json, as_json),
-            (values["num_samples"] > 1, "-N"),
-            (values["beams"] > 1, "--beams"),
+            (output.structured, output.structured),
+            (length.num_samples > 1, "-N"),
+            (length.beams > 1, "--beams"),
         ):
             if present:
-                refuse("-n -1", what, "say how many tokens: -n 500")
-    if values["lookup"] and values["draft_model"]:
-        refuse("--lookup", "--draft-model", "choose one of them")
-    if values["lookup"] and not (values["greedy"] or values["temperature"] == 0):
+                raise UsageError(f"-n -1 contradicts {what}", "say how many tokens: -n 500")
+    if guess.lookup and not sampling.greedy:
         raise UsageError("--lookup guesses greedy text only", "add --greedy, or use --draft-model")
-    if values["beams"] > 1:
-        drawn = o.given(context, "temperature", "top_k", "top_p", "min_p", "typical", "seed")
-        if drawn:
-            refuse("--beams", drawn[0], "beam search draws nothing: leave one out")
+    if length.beams > 1 and drawn:
+        raise UsageError(f"--beams contradicts `{drawn[0]}`", "beam search draws nothing: leave one out")

@@ -1,13 +1,15 @@
 """gpt2 list: the models there are."""
 
+import builtins
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from gpt2cli import paths
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
+from gpt2cli.console import settings, terminal
+from gpt2cli.console.groups import given
 from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
@@ -24,18 +26,25 @@ Examples:
 
 def list(
     context: typer.Context,
-    words: o.Words = None,
-    remote: o.Remote = False,
-    limit: o.Limit = 20,
+    words: Annotated[
+        builtins.list[str] | None,
+        typer.Argument(metavar="[WORD]...", help="Only models with these words.", show_default=False),
+    ] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Search the hub for GPT-2 models.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="With --remote: at most N models.")] = 20,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
     if remote:
         return _search(" ".join(words or []), limit, as_json=as_json, quiet=quiet)
-    if o.given(context, "limit"):
+    if given(context, "limit"):
         raise UsageError("--limit is for a search on the hub", "add --remote, or leave it out")
     asked = [word.lower() for word in words or []]
-    rows = [row for row in _rows() if all(word in f"{row['name']} {row['description']}".lower() for word in asked)]
+    rows = [
+        row
+        for row in _rows(settings.model(context))
+        if all(word in f"{row['name']} {row['description']}".lower() for word in asked)
+    ]
     if as_json:
         terminal.say_json(rows)
     elif quiet:
@@ -49,8 +58,9 @@ def list(
     return 0
 
 
-def _rows() -> Rows:
-    from gpt2cli.store import builds, catalog, hubcache, sources
+def _rows(chosen: str | None) -> Rows:
+    """All models; the one that answers where a command names none is `chosen`, or else the program's own default."""
+    from gpt2cli.store import builds, catalog, hubcache, sources, store
 
     rows: dict[str, dict[str, Any]] = {}
     entries = [catalog.find(name) for name in catalog.names()]
@@ -61,6 +71,7 @@ def _rows() -> Rows:
             "repository": entry.repository,
             "description": entry.description,
             "parameters": entry.parameters,
+            "bytes": entry.download,
             "built_in": entry.repository is None,
             "downloads": [],
             "exports": [],
@@ -71,6 +82,7 @@ def _rows() -> Rows:
         empty: dict[str, Any] = {
             "description": "",
             "parameters": None,
+            "bytes": None,
             "built_in": False,
             "downloads": [],
             "exports": [],
@@ -97,6 +109,9 @@ def _rows() -> Rows:
                 "stale": export.stale,
             }
         )
+    named = store.DEFAULT if chosen is None else str(Path(chosen).resolve()) if builds.is_folder(chosen) else chosen
+    for key, facts in rows.items():
+        facts["default"] = named in (facts["name"], key)
     return sorted(rows.values(), key=lambda row: (row["parameters"] is None, row["parameters"], row["name"]))
 
 
@@ -106,7 +121,13 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{terminal.size_text(one['bytes'])}{'' if one['complete'] else ' (incomplete)'}" for one in row["downloads"]
     )
     exported = ", ".join(f"{one['precision']}{' (stale)' if one['stale'] else ''}" for one in row["exports"])
-    return _short(row["name"]), millions, "built in" if row["built_in"] else downloaded, exported, row["description"]
+    if exported:
+        exported += f": {terminal.size_text(sum(one['bytes'] for one in row['exports']))}"
+    size = terminal.size_text(row["bytes"]) if row["bytes"] else ""
+    if not downloaded and size:
+        downloaded = f"built in, {size}" if row["built_in"] else f"no ({size})"
+    name = f"{_short(row['name'])}{' (default)' if row['default'] else ''}"
+    return name, millions, downloaded, exported, row["description"]
 
 
 def _short(name: str) -> str:

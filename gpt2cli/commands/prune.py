@@ -1,7 +1,9 @@
 """gpt2 prune: clear away what nobody needs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
@@ -16,7 +18,11 @@ Examples:
 """
 
 
-def prune(dry_run: o.DryRun = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
     from gpt2cli.store import builds, hubcache
 
     rows: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ Examples:
 def pull(
     names: o.Names,
     precision: o.Precision = "auto",
-    source: o.ModelSource = "auto",
+    source: o.Source = "auto",
     device: o.Device = "auto",
     as_json: o.Json = False,
     quiet: o.Quiet = False,

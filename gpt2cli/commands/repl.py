@@ -2,17 +2,20 @@
 
 import contextlib
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gpt2cli import paths
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console import options as o
+from gpt2cli.console.groups import Options
 from gpt2cli.errors import Homeless, UsageError
 
 if TYPE_CHECKING:
+    from gpt2cli.repl.document import Document
     from gpt2cli.repl.session import Session
 
 HELP = "Write a text together with a model."
@@ -27,105 +30,76 @@ Examples:
 """
 
 
+@dataclass(frozen=True)
+class DocumentOptions(Options):
+    heading = "Text"
+
+    file: o.Files = field(default_factory=list)
+    escapes: Annotated[
+        bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in --stop and --logit-bias.")
+    ] = False
+    load: Annotated[
+        Path | None,
+        typer.Option("--load", metavar="FILE", help="Go on with a document that /save wrote.", show_default=False),
+    ] = None
+    no_history: Annotated[
+        bool, typer.Option("--no-history", envvar="GPT2_NO_HISTORY", help="Remember nothing of what is typed.")
+    ] = False
+    no_wrap: o.NoWrap = False
+
+
 def repl(
-    context: typer.Context,
-    load_file: o.Load = None,
-    file: o.File = None,
-    no_history: o.NoHistory = False,
-    escapes: o.Escapes = False,
-    model: o.ModelName = None,
-    precision: o.Precision = "auto",
-    source: o.ModelSource = "auto",
-    offline: o.Offline = False,
-    device: o.Device = "auto",
-    threads: o.Threads = 0,
-    max_tokens: o.MaxTokens = 128,
-    min_tokens: o.MinTokens = 0,
-    stop: o.Stop = None,
-    ignore_eos: o.IgnoreEos = False,
-    keep: o.Keep = 0,
-    temperature: o.Temperature = 0.8,
-    greedy: o.Greedy = False,
-    top_k: o.TopK = 40,
-    top_p: o.TopP = 0.95,
-    min_p: o.MinP = 0.0,
-    typical: o.Typical = 1.0,
-    repeat_penalty: o.RepeatPenalty = 1.0,
-    repeat_last_n: o.RepeatLastN = 64,
-    presence_penalty: o.PresencePenalty = 0.0,
-    frequency_penalty: o.FrequencyPenalty = 0.0,
-    no_repeat_ngram: o.NoRepeatNgram = 0,
-    logit_bias: o.LogitBias = None,
-    seed: o.Seed = None,
-    quiet: o.Quiet = False,
+    text: DocumentOptions,
+    length: o.LengthOptions,
+    choice: o.SamplingOptions,
+    model: o.ModelOptions,
+    talk: o.QuietOptions,
 ) -> int:
-    if greedy and o.given(context, "temperature") and temperature != 0:
-        raise UsageError(f"--greedy contradicts --temperature {temperature}", "greedy is temperature 0: leave one out")
     at_keyboard = sys.stdin is not None and sys.stdin.isatty()
     if at_keyboard and not terminal.stdout_is_terminal():
         raise UsageError("stdout is not a terminal", "to write to a file: gpt2 generate -o FILE PROMPT")
-    note = terminal.silent if quiet else terminal.note
-    # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-    from gpt2cli.generation.parameters import Sampling
-    from gpt2cli.model import Model, load
-    from gpt2cli.repl import files
-    from gpt2cli.repl.document import Document
+    # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.repl.knobs import Settings
     from gpt2cli.repl.session import Session
-    from gpt2cli.store.store import Listener
 
-    settings = Settings(
-        Sampling(
-            temperature=0.0 if greedy else temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical=typical,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=repeat_last_n,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            no_repeat_ngram=no_repeat_ngram,
-            seed=None if seed == -1 else seed,
-        ).seeded(),
-        max_tokens=None if max_tokens == -1 else max_tokens,
-        min_tokens=min_tokens,
-        stop=tuple(inputs.argument_text(one, escapes=escapes) for one in stop or []),
-        ignore_eos=ignore_eos,
-        keep=keep,
-        logit_bias=tuple(inputs.argument_text(one, escapes=escapes) for one in logit_bias or []),
+    limits = length.limits(talk.note, escapes=text.escapes)
+    biases = [inputs.argument_text(one, escapes=text.escapes) for one in choice.logit_bias]
+    settings = Settings(choice.values.seeded(), limits, tuple(biases))
+    document = _document(text, talk, at_keyboard=at_keyboard)
+    session = Session(model.open(talk), settings, document)
+    if not at_keyboard:
+        return _answer(session, wrap=not text.no_wrap)
+
+    from gpt2cli.repl import commands, files, loop  # prompt_toolkit: 100 ms
+    from gpt2cli.repl.desk import Desk
+
+    state = None if text.no_history else _state()
+    desk = Desk(
+        session,
+        lambda name: model.open(talk, name=name),
+        commands.complete,
+        history=state / "history" if state else None,
+        drafts=None if text.no_history else files.Drafts(state / "unsaved" if state else None),
+        wrap=not text.no_wrap,
     )
-    document = files.load(load_file) if load_file else Document()
-    if file and (text := inputs.read_file(file)):
-        document.append("you", text)
+    if text.load and not text.file:
+        desk.at(text.load)
+    loop.run(desk)
+    return 0
+
+
+def _document(text: DocumentOptions, talk: o.QuietOptions, *, at_keyboard: bool) -> "Document":
+    """What there is to begin with. Raises UserError."""
+    from gpt2cli.repl import files
+    from gpt2cli.repl.document import Document
+
+    document = files.load(text.load) if text.load else Document()
+    if read := inputs.read_files(text.file):
+        document.append("you", read)
     if not at_keyboard:
         with contextlib.suppress(UsageError) if document.text else contextlib.nullcontext():  # that is text enough
-            document.append("you", inputs.read_prompt([], None, escapes=False, note=note))
-
-    def open_model(name: str | None) -> Model:
-        with terminal.progress(quiet=quiet) as update:
-            return load(
-                name,
-                precision=precision,
-                source=source,
-                device=device,
-                threads=threads,
-                offline=offline,
-                listener=Listener(update, note, terminal.note),
-            )
-
-    session = Session(open_model(model), settings, document)
-    if not at_keyboard:
-        return _answer(session)
-
-    from gpt2cli.repl.loop import Repl  # prompt_toolkit: 100 ms
-
-    state = None if no_history else _state()
-    repl = Repl(session, open_model, state / "history" if state else None)
-    if load_file and not file:
-        repl.at(load_file)
-    repl.run(state / "unsaved" if state else None, keeps=not no_history)
-    return 0
+            document.append("you", inputs.read_prompt([], [], escapes=False, note=talk.note))
+    return document
 
 
 def _state() -> Path | None:
@@ -136,11 +110,11 @@ def _state() -> Path | None:
         return None
 
 
-def _answer(session: "Session") -> int:
+def _answer(session: "Session", *, wrap: bool) -> int:
     """Continue the text once, on stdout; on a terminal after the text."""
     echo = session.document.text if terminal.stdout_is_terminal() else ""
     with terminal.Output() as output:
-        texts = terminal.Texts(output, 1, prompt=echo, null=False)
+        texts = terminal.Texts(output, 1, prompt=echo, null=False, wrap=wrap)
         printed = 0
         known = len(session.document.nodes)
         try:

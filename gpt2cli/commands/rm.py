@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
@@ -17,7 +19,12 @@ Examples:
 """
 
 
-def rm(names: o.Names, downloads: o.Downloads = False, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
+def rm(
+    names: o.Names,
+    downloads: Annotated[bool, typer.Option("--downloads", help="Remove the downloaded files too.")] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
     note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
     for name in names:

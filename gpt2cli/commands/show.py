@@ -37,6 +37,8 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
             f"{'shape':<12} {shape['layers']} layers, {shape['heads']} heads, width {shape['width']},"
             f" {shape['positions']:,} positions, vocabulary {shape['vocabulary']:,}"
         )
+    if facts["precision"]:
+        terminal.say_out(f"{'precision':<12} {facts['precision']}")
     reason = f" ({facts['why_cpu']})" if facts["why_cpu"] else ""
     terminal.say_out(f"{'device':<12} {facts['device']}{reason}")
     for number, (file, size) in enumerate(sorted(facts["files"].items())):
@@ -91,6 +93,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         "download_bytes": download_bytes,
         "parameters": parameters if parameters or folder is None else _parameters(folder),
         "shape": shape,
+        "precision": builds.own_precision(folder) if folder else None,  # of a checkpoint: the exports'
         "device": "cpu" if why_cpu else "cuda",
         "why_cpu": why_cpu,
         "files": files,

@@ -2,11 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console import options as o
+from gpt2cli.console.groups import Options
 from gpt2cli.errors import Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -27,41 +30,66 @@ Examples:
 """
 
 
-def tokens(
-    text: o.Text = None,
-    file: o.Files = None,
-    escapes: o.Escapes = False,
-    special: o.SpecialText = False,
-    decode: o.Decode = False,
-    ids: o.OnlyIds = False,
-    count: o.Count = False,
-    limit: o.CutTo = None,
-    model: o.ModelName = None,
-    offline: o.Offline = False,
-    as_json: o.Json = False,
-    as_jsonl: o.TokenLines = False,
-    quiet: o.Quiet = False,
-) -> int:
-    if as_jsonl and (as_json or ids or count):
-        raise UsageError(
-            "--jsonl contradicts " + ("--json" if as_json else "--ids" if ids else "--count"), "choose one of them"
-        )
-    if ids and count:
-        raise UsageError("--ids contradicts --count", "choose one of them; --json has both")
-    texts = _texts(text or [], file or [], escapes=escapes, note=terminal.silent if quiet else terminal.note)
-    name, revision, tokenizer = _open(model, offline=offline, quiet=quiet)
-    streams = [(place, _limited(_encoded(tokenizer, blocks, decode, special), limit)) for place, blocks in texts]
+@dataclass(frozen=True)
+class TextOptions(Options):
+    heading = "Text"
+
+    text: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[TEXT]...", help="Joined by spaces; - is stdin's text. Default: stdin.", show_default=False
+        ),
+    ] = field(default_factory=list)
+    file: o.Files = field(default_factory=list)
+    escapes: o.Escapes = False
+    decode: Annotated[bool, typer.Option("--decode", "-d", help="The other way: token ids to text.")] = False
+    special: o.Special = False
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    heading = "Output"
+
+    count: Annotated[bool, typer.Option("--count", "-c", help="Print how many tokens there are.")] = False
+    ids: Annotated[bool, typer.Option("--ids", help="Print the ids alone, on one line.")] = False
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Cut the text to N tokens, and print it.", show_default=False),
+    ] = None
+    as_json: o.Json = False
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a token, each on a line.")] = False
+
+    def __post_init__(self) -> None:
+        if self.as_jsonl and (self.as_json or self.ids or self.count):
+            other = "--json" if self.as_json else "--ids" if self.ids else "--count"
+            raise UsageError(f"--jsonl contradicts {other}", "choose one of them")
+        if self.ids and self.count:
+            raise UsageError("--ids contradicts --count", "choose one of them; --json has both")
+
+
+@dataclass(frozen=True)
+class TokenizerOptions(Options):
+    heading = "Model"
+
+    model: o.ModelName = None
+    offline: o.Offline = False
+
+
+def tokens(given: TextOptions, shown: OutputOptions, model: TokenizerOptions, talk: o.QuietOptions) -> int:
+    texts = _texts(given, talk.note)
+    name, revision, tokenizer = _open(model.model, offline=model.offline, talk=talk)
+    streams = [(place, _limited(_encoded(tokenizer, blocks, given), shown.limit)) for place, blocks in texts]
     with terminal.Output() as output:
-        if as_json:
-            _json(output, tokenizer, streams, {"model": name, "revision": revision}, ids=ids, count=count)
-        elif as_jsonl:
+        if shown.as_json:
+            _json(output, tokenizer, streams, {"model": name, "revision": revision}, shown)
+        elif shown.as_jsonl:
             _jsonl(output, tokenizer, streams)
-        elif count:
+        elif shown.count:
             _counts(output, streams)
-        elif ids:
+        elif shown.ids:
             _ids(output, streams)
-        elif decode or limit is not None:
-            _text(output, tokenizer, streams, limited=limit is not None)
+        elif given.decode or shown.limit is not None:
+            _text(output, tokenizer, streams, limited=shown.limit is not None)
         else:
             for _, blocks in streams:
                 for block in blocks:
@@ -71,27 +99,26 @@ def tokens(
     return 0
 
 
-def _texts(
-    arguments: list[str], files: list[Path], *, escapes: bool, note: Callable[[str], None]
-) -> list[tuple[str | None, Iterable[str]]]:
+def _texts(given: TextOptions, note: Callable[[str], None]) -> list[tuple[str | None, Iterable[str]]]:
+    arguments, files = given.text, given.file
     if arguments and files:
         raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
     inputs.refuse_two_dashes(files)
     if arguments:
-        return [(None, [inputs.read_prompt(arguments, None, escapes=escapes, note=note)])]
+        return [(None, [inputs.read_prompt(arguments, [], escapes=given.escapes, note=note)])]
     if files:
         return [(str(file), inputs.read_blocks(file, command="tokens", note=note)) for file in files]
     return [(None, inputs.read_blocks(None, command="tokens", note=note))]
 
 
-def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | None, Tokenizer]":
+def _open(name: str | None, *, offline: bool, talk: o.QuietOptions) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
     from gpt2cli.store import sources, store
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-    with terminal.progress(quiet=quiet) as update:
-        listener = store.Listener(update, terminal.silent if quiet else terminal.note, terminal.note)
+    with terminal.progress(quiet=talk.quiet) as update:
+        listener = store.Listener(update, talk.note, terminal.note)
         listing, note = None, listener.note
         if name is None:
             name, listing = store.default("auto", listener, offline=offline)
@@ -104,13 +131,13 @@ def _open(name: str | None, *, offline: bool, quiet: bool) -> "tuple[str, str | 
     return name, runnable.revision, Tokenizer(runnable.graph.parent if beside and runnable.graph else runnable.folder)
 
 
-def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], decode: bool, special: bool) -> Iterator[list[int]]:
+def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], given: TextOptions) -> Iterator[list[int]]:
     from gpt2cli.tokenizer.tokenizer import IdStream
 
-    if decode:
+    if given.decode:
         yield from _parsed(tokenizer, blocks)
         return
-    stream = IdStream(tokenizer, special=special)
+    stream = IdStream(tokenizer, special=given.special)
     for block in blocks:
         yield stream.push(block)
     yield stream.finish()
@@ -194,9 +221,7 @@ def _json(
     tokenizer: "Tokenizer",
     streams: list[Stream],
     common: dict[str, Any],
-    *,
-    ids: bool,
-    count: bool,
+    shown: OutputOptions,
 ) -> None:
     """One object, written as the text is read: {..., "texts": [{"file", "tokens" or "ids", "count"}]}. It is whole also
     where the text ends early; a text of which nothing is shown yet is then left out."""
@@ -204,21 +229,21 @@ def _json(
     before, reason = head, None
     for place, blocks in streams:
         unwritten = f'{before}\n{{"file": {terminal.json_text(place)}, '
-        unwritten += "" if count else '"ids": [' if ids else '"tokens": ['
+        unwritten += "" if shown.count else '"ids": [' if shown.ids else '"tokens": ['
         number, comma = 0, ""
         try:
             for block in filter(None, blocks):
                 number += len(block)
-                if not count:
+                if not shown.count:
                     pieces = (terminal.json_text(_piece(tokenizer, one)) for one in block)
-                    rows = map(str, block) if ids else (f"\n{piece}" for piece in pieces)
+                    rows = map(str, block) if shown.ids else (f"\n{piece}" for piece in pieces)
                     line, unwritten, comma = unwritten + comma + ", ".join(rows), "", ", "
                     output.write(line)
         except (KeyboardInterrupt, Terminated, UserError) as error:
             reason = error
             if unwritten:
                 break
-        output.write(f'{unwritten}{"" if count else "], "}"count": {number}}}')
+        output.write(f'{unwritten}{"" if shown.count else "], "}"count": {number}}}')
         before = ","
         if reason is not None:
             break

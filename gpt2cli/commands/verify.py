@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from gpt2cli.console import choices, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.errors import CorruptFile, UnknownModel, UserError
 
 HELP = "Check downloads and exports: hashes, and a self-test."
@@ -22,7 +24,16 @@ _REINSTALL = "reinstall gpt2cli: pip install --force-reinstall --no-deps gpt2cli
 _EXPORT = "make it again: gpt2 export MODEL FOLDER"
 
 
-def verify(names: o.OptionalNames = None, as_json: o.Json = False, quiet: o.Quiet = False) -> int:
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Models. Default: all.", autocompletion=choices.models, show_default=False
+        ),
+    ] = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
     rows = _rows(names or [], terminal.silent if quiet else terminal.note)
     for row in rows:
         if row["problem"] and not as_json:

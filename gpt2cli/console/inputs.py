@@ -35,26 +35,30 @@ class Text:
     shown: str | None  # the text itself, where it is a line
 
 
-def read_prompt(arguments: Sequence[str], file: Path | None, *, escapes: bool, note: Callable[[str], None]) -> str:
+def read_prompt(arguments: Sequence[str], files: Sequence[Path], *, escapes: bool, note: Callable[[str], None]) -> str:
     """The prompt text, by these rules:
 
     - arguments are joined by one space (by nothing after white space); a `-` among them is stdin's text;
-    - without arguments it is the file's text, or stdin's where stdin is no terminal;
-    - one newline at the end of stdin or of the file is dropped; where nothing is left, there is no prompt.
+    - without arguments it is the files' text, one after the other, or stdin's where stdin is no terminal;
+    - one newline at the end of stdin or of the files is dropped; where nothing is left, there is no prompt.
 
     `escapes` reads \\n, \\t, \\xHH and the like in arguments. `note` gets a line when text waits on stdin unused.
     Raises UsageError and CannotMeet."""
-    if file is not None and arguments:
+    if files and arguments:
         raise UsageError(
-            f"a prompt as argument and a file, '{file}'",
-            f"give one of them, or: gpt2 generate - ... < '{file}'",
+            f"a prompt as argument and a file, '{files[0]}'",
+            f"give one of them, or: gpt2 generate - ... < '{files[0]}'",
         )
-    if file is not None and str(file) != "-":
-        note_unused(note)
-        return _something(read_file(file), f"'{file}'")
+    refuse_two_dashes([*arguments, *files])
+    if files:
+        if not any(str(file) == "-" for file in files):
+            note_unused(note)
+        text = "".join(_stdin_text(note) if str(file) == "-" else file_text(file) for file in files)
+        names = ["stdin" if str(file) == "-" else f"'{file}'" for file in files]
+        return _something(_without_newline(text), f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} empty")
     if not arguments:
         return _read_stdin(note)
-    refuse_two_dashes(arguments)
+    note_file(arguments, note)
     text = ""
     for argument in arguments:
         part = _read_stdin(note) if argument == "-" else argument_text(argument, escapes=escapes)
@@ -135,6 +139,7 @@ def read_texts(
     if arguments and files:
         raise UsageError(f"a text as argument and a file, '{files[0]}'", "give one of them")
     refuse_two_dashes([*arguments, *files])
+    note_file(arguments, note)
     if arguments and "-" not in arguments:
         note_unused(note)
 
@@ -169,6 +174,19 @@ def read_texts(
     return from_arguments() if spoken else from_sources()
 
 
+def size_of(arguments: Sequence[str], files: Sequence[Path]) -> int | None:
+    """The bytes that `read_texts` reads; None where that is not known before they end."""
+    spoken = [one for one in arguments if one != "-"]
+    read = [*files, *([] if spoken == [*arguments] and (arguments or files) else [Path("-")])]
+    try:
+        states = [os.fstat(sys.stdin.fileno()) if str(file) == "-" else file.stat() for file in read]
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not all(stat.S_ISREG(state.st_mode) for state in states):
+        return None
+    return sum(state.st_size for state in states) + sum(len(os.fsencode(one)) for one in spoken)
+
+
 def refuse_two_dashes(names: Sequence[str | Path]) -> None:
     """Raises UsageError where stdin is named twice."""
     if [str(name) for name in names].count("-") > 1:
@@ -179,6 +197,13 @@ def note_unused(note: Callable[[str], None]) -> None:
     """Tell of text that waits on stdin where stdin is not read."""
     if _text_waits():
         note("text waits on stdin and was not used; a - among the arguments takes its place")
+
+
+def note_file(arguments: Sequence[str], note: Callable[[str], None]) -> None:
+    """Tell of a file whose name was given as the only text."""
+    with contextlib.suppress(OSError, ValueError):  # a text may be longer than any name
+        if len(arguments) == 1 and Path(arguments[0]).is_file():
+            note(f"'{arguments[0]}' is taken as the text; the file of this name is read with -f")
 
 
 def argument_text(text: str, *, escapes: bool) -> str:
@@ -277,6 +302,11 @@ def read_file(path: Path) -> str:
     return _without_newline(file_text(path))
 
 
+def read_files(paths: Sequence[Path]) -> str:
+    """The text of files, one after the other, one newline at the end dropped. Raises UsageError and CannotMeet."""
+    return _without_newline("".join(map(file_text, paths)))
+
+
 def file_text(path: Path) -> str:
     """All of it. Raises UsageError and CannotMeet."""
     try:
@@ -288,6 +318,10 @@ def file_text(path: Path) -> str:
 
 
 def _read_stdin(note: Callable[[str], None]) -> str:
+    return _something(_without_newline(_stdin_text(note)), "stdin is empty")
+
+
+def _stdin_text(note: Callable[[str], None]) -> str:
     if sys.stdin is None or sys.stdin.closed:
         raise UsageError("no prompt: stdin is closed", _HOW)
     if sys.stdin.isatty():
@@ -297,13 +331,13 @@ def _read_stdin(note: Callable[[str], None]) -> str:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
     except OSError as reason:
         raise UsageError(f"cannot read stdin: {reason.strerror}", _HOW) from None
-    return _something(_without_newline(decoded(data, "stdin")), "stdin")
+    return decoded(data, "stdin")
 
 
-def _something(text: str, source: str) -> str:
+def _something(text: str, otherwise: str) -> str:
     """What was read, if it is a prompt: nothing is more often a file that was not written than what somebody wants."""
     if not text:
-        raise UsageError(f"no prompt: {source} is empty", _HOW)
+        raise UsageError(f"no prompt: {otherwise}", _HOW)
     return text
 
 

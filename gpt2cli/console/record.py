@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
-from gpt2cli.generation.decoding import Logprob, Piece
-from gpt2cli.generation.parameters import Sampling
-from gpt2cli.generation.speculation import Drafter
+from gpt2cli.generation.decoding import Logprob, Piece, Request
+from gpt2cli.generation.speculation import Lookup
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
@@ -29,30 +28,18 @@ class Record:
     """Watches the pieces of one run go by."""
 
     def __init__(
-        self,
-        model: Model,
-        prompt: str,
-        prompt_ids: list[int],
-        *,
-        sampling: Sampling,
-        settings: dict[str, Any],
-        samples: int,
-        logprobs: bool,
-        keep: bool,
-        started: float,
-        drafter: Drafter | None = None,
+        self, model: Model, prompt: str, request: Request, *, draft_model: str | None, keep: bool, started: float
     ) -> None:
-        """`settings` are the options beside the sampling. With `keep` false nothing but counts is remembered, so that
-        endless text needs no memory. `started` is when loading began (time.monotonic)."""
-        self._model = model
-        self._prompt, self._prompt_ids = prompt, prompt_ids
-        self._sampling, self._settings = sampling, settings
-        self._samples = [Sample() for _ in range(samples)]
-        self._wants_logprobs, self._keep = logprobs, keep
+        """`prompt` is the text of the request's ids, `draft_model` the name of what guesses. With `keep` false nothing
+        but counts is remembered, so that endless text needs no memory. `started` is when loading began
+        (time.monotonic)."""
+        self._model, self._prompt, self._request = model, prompt, request
+        self._draft_model = draft_model
+        self._samples = [Sample() for _ in range(request.samples)]
+        self._keep = keep
         self._begun = time.monotonic()
         self._load_s = self._begun - started
         self._first_token_s: float | None = None
-        self._drafter = drafter
         self.tokens = 0
 
     @property
@@ -89,30 +76,30 @@ class Record:
 
     def summary(self) -> str:
         """One line for people."""
-        timings, model = self._timings(), self._model
+        timings, model, drafter = self._timings(), self._model, self._request.drafter
         return (
-            f"seed {self._sampling.seed} · {model.name} {model.precision} {model.device} ·"
-            f" {len(self._prompt_ids)} prompt + {self.tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
+            f"seed {self._request.sampling.seed} · {model.name} {model.precision} {model.device} ·"
+            f" {len(self._request.ids)} prompt + {self.tokens} tokens · {timings['tokens_per_second']:.1f} tokens/s ·"
             f" load {timings['load_s']:.2f} s, first token {timings['first_token_s']:.2f} s,"
             f" total {timings['total_s']:.2f} s"
-            + (f" · {self._drafter.accepted} of {self._drafter.drafted} drafts taken" if self._drafter else "")
+            + (f" · {drafter.accepted} of {drafter.drafted} drafts taken" if drafter else "")
         )
 
     def _common(self) -> dict[str, Any]:
-        model, sampling = self._model, asdict(self._sampling)
-        sampling.pop("seed")
-        sampling["logit_bias"] = {
-            str(token): "-inf" if bias == -inf else bias for token, bias in self._sampling.logit_bias.items()
-        }
+        model, request = self._model, self._request
+        biases = {str(token): "-inf" if bias == -inf else bias for token, bias in request.sampling.logit_bias.items()}
+        settings = asdict(request.sampling) | {"logit_bias": biases} | asdict(request.limits)
+        seed = settings.pop("seed")
+        lookup = isinstance(request.drafter, Lookup)
         return {
             "model": model.name,
             "revision": model.revision,
             "precision": model.precision,
             "device": model.device,
             "prompt": self._prompt,
-            "prompt_ids": self._prompt_ids,
-            "seed": self._sampling.seed,
-            "settings": sampling | self._settings,
+            "prompt_ids": request.ids,
+            "seed": seed,
+            "settings": settings | {"beams": request.beams, "draft_model": self._draft_model, "lookup": lookup},
         }
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -127,7 +114,7 @@ class Record:
                     _logprob(tokenizer, token, logprob)
                     for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
                 ]
-                if self._wants_logprobs
+                if self._request.logprobs is not None
                 else None,
             }
             for index, sample in enumerate(self._samples)
@@ -139,8 +126,8 @@ class Record:
         total = time.monotonic() - self._begun
         first = total if self._first_token_s is None else self._first_token_s
         later = self.tokens - len(self._samples)
-        streams = self._settings["beams"] == 1 and later > 0 and total > first
-        drafter = self._drafter
+        streams = self._request.beams == 1 and later > 0 and total > first
+        drafter = self._request.drafter
         drafts = {"drafted": drafter.drafted, "accepted": drafter.accepted} if drafter else {}
         speed = later / (total - first) if streams else self.tokens / max(total, 1e-9)
         return {

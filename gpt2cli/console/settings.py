@@ -3,6 +3,7 @@
 Typer decides between flag, environment, file and default; this room only hands it what the file says. A key is the
 variable's name without GPT2_, in small letters, which is also the parameter's name."""
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
-from gpt2cli.console import configfile, options
-from gpt2cli.errors import UsageError
+from gpt2cli.console import configfile, help
+from gpt2cli.errors import UsageError, UserError
 from gpt2cli.generation.parameters import Limits, Sampling, parameters
 
 
@@ -28,7 +29,17 @@ class Setting:
     place: str
 
 
-class Command(TyperCommand):
+def known(context: typer.Context) -> dict[str, TyperOption]:
+    """Every option with an environment variable, of any command, by its parameter's name; in the order of the help."""
+    found: dict[str, TyperOption] = {}
+    for command in getattr(context.find_root().command, "commands", {}).values():
+        for option in command.params:
+            if option.name and str(option.envvar).startswith("GPT2_"):
+                found.setdefault(option.name, option)
+    return found
+
+
+class Command(help.Command):
     """A command whose options fall back on the config file, which is read when the first of them does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -50,7 +61,7 @@ class _File(dict[str, Any]):
 
     @cached_property
     def _options(self) -> dict[str, TyperOption]:
-        return options.settings(self._context)
+        return known(self._context)
 
     @cached_property
     def _values(self) -> Mapping[str, object]:
@@ -71,26 +82,37 @@ class _File(dict[str, Any]):
 
 def find(context: typer.Context, key: str) -> TyperOption:
     """The option of a key, which may be written like the flag, with dashes. Raises UsageError with the nearest key."""
-    known = options.settings(context)
+    options = known(context)
     name = key.replace("-", "_")
-    if name not in known:
-        raise UsageError(f"no setting '{key}'", _nearest(name, known) or "gpt2 config lists the settings")
-    return known[name]
+    if name not in options:
+        raise UsageError(f"no setting '{key}'", _nearest(name, options) or "gpt2 config lists the settings")
+    return options[name]
 
 
 def current(context: typer.Context) -> list[Setting]:
     """What every setting is now, and why. Raises what a command would: CorruptFile for the file, Typer's errors for the
     environment."""
-    settings, file = [], _File(context)
-    for key, option in options.settings(context).items():
-        with typer.Context(context.command, parent=context.find_root()) as inner:
-            inner.default_map = file
-            value, _ = option.handle_parse_result(inner, {}, [])
-            source = inner.get_parameter_source(key)
-        origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
-        place = configfile.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
-        settings.append(Setting(key, value, origin, place))
-    return settings
+    file = _File(context)
+    return [_setting(context, file, key) for key in known(context)]
+
+
+def model(context: typer.Context) -> str | None:
+    """The model that commands take now; None where nobody named one, or what names it is wrong."""
+    with contextlib.suppress(UserError, typer.BadParameter):
+        value = _setting(context, _File(context), "model").value
+        return None if value is None else str(value)
+    return None
+
+
+def _setting(context: typer.Context, file: "_File", key: str) -> Setting:
+    option = known(context)[key]
+    with typer.Context(context.command, parent=context.find_root()) as inner:
+        inner.default_map = file
+        value, _ = option.handle_parse_result(inner, {}, [])
+        source = inner.get_parameter_source(key)
+    origin = {"ENVIRONMENT": "environment", "DEFAULT_MAP": "file"}.get(source.name if source else "", "default")
+    place = configfile.place(key) if origin == "file" else str(option.envvar) if origin == "environment" else ""
+    return Setting(key, value, origin, place)
 
 
 def checked(option: TyperOption, value: object) -> Any:
@@ -120,11 +142,11 @@ def _check_meaning(key: str, value: Any) -> None:
             raise UsageError(f"no {key} '{value}'", near or f"choose {', '.join(words)}")
         return
     for kind in (Sampling, Limits):
-        known = parameters(kind)
-        if key in known and value != known[key][0].none:
+        found = parameters(kind)
+        if key in found and value != found[key][0].none:
             kind(**{key: value})
 
 
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else ""

@@ -1,7 +1,8 @@
 """stdout, stderr and files: streaming text, notes, errors, progress. The only file that draws.
 
-Generated text goes out as UTF-8 bytes whatever the locale says, and never through Rich's layout, which wraps lines and
-reads markup; Rich only supplies the escape codes of the dim prompt on a terminal, and draws progress on stderr."""
+Generated text goes out as UTF-8 bytes whatever the locale says, and never through Rich's layout, which reads markup and
+waits for whole lines; Rich only supplies the escape codes of the dim prompt on a terminal, and draws progress on
+stderr."""
 
 import contextlib
 import errno
@@ -17,12 +18,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt2cli.console import wrapping
 from gpt2cli.console.signals import HANGUP
 from gpt2cli.errors import BrokenPipe, StorageError, Terminated
 
 
 def stdout_is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def columns(stream: Any) -> int:
+    """Of the terminal behind a stream; 0 where there is none, or it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def say(text: str) -> None:
@@ -32,8 +42,14 @@ def say(text: str) -> None:
         sys.stderr.buffer.flush()
 
 
+def tell(text: str) -> None:
+    """A sentence on stderr: one line, which on a terminal is broken at blanks."""
+    room = columns(sys.stderr)
+    say("\n".join(wrapping.folded(text, room)) if room else text)
+
+
 def note(text: str) -> None:
-    say(f"note: {printable(text)}")
+    tell(f"note: {printable(text)}")
 
 
 def silent(text: str) -> None:
@@ -44,7 +60,7 @@ def error(message: str, hint: str) -> None:
     """One `error:` line and one `hint:` line, whatever the texts hold."""
     for kind, text in (("error", message), ("hint", hint)):
         shown = printable(" ".join(flags(text).splitlines()))
-        say(f"{kind}: {shown if len(shown) <= 1000 else f'{shown[:1000]}…'}")
+        tell(f"{kind}: {shown if len(shown) <= 1000 else f'{shown[:1000]}…'}")
 
 
 def flags(text: str) -> str:
@@ -77,7 +93,7 @@ class Output:
             path = None
         self._path = path
         self._part: Path | None = None
-        self._on_terminal = path is None and stdout_is_terminal()
+        self.on_terminal = path is None and stdout_is_terminal()  # this output
         self._dim: tuple[str, str] | None = None
         # what is to be written (slices of a view cost nothing, however much there is), and how much of it was
         self._pending: tuple[memoryview, list[int | None]] = memoryview(b""), []
@@ -87,7 +103,7 @@ class Output:
             sys.stdout.flush()
             # without a buffer an interrupted write has either been done or not begun
             self._file: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
-            self._dim = _codes(dim=True) if self._on_terminal or os.environ.get("FORCE_COLOR") else None
+            self._dim = _codes(dim=True) if self.on_terminal or os.environ.get("FORCE_COLOR") else None
             return
         try:
             number = _descriptor(path)
@@ -163,7 +179,7 @@ class Output:
             raise self._failed(reason) from None
 
     def _failed(self, reason: OSError) -> StorageError | BrokenPipe | Terminated:
-        if self._on_terminal and reason.errno == errno.EIO:  # it is closed, and its signal under way or ignored
+        if self.on_terminal and reason.errno == errno.EIO:  # it is closed, and its signal under way or ignored
             return Terminated(HANGUP)
         # Windows says EINVAL where the reader of a pipe has gone
         if isinstance(reason, BrokenPipeError) or (os.name == "nt" and reason.errno == errno.EINVAL):
@@ -215,7 +231,7 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if cut and stdout_is_terminal():
         left = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1])
-        widths[-1] = max(len(header[-1]), left)
+        widths[-1] = max(2, left)
     for row in (header, *rows):
         *cells, last = row
         if cut and len(last) > widths[-1]:
@@ -249,9 +265,12 @@ def size_text(nbytes: float) -> str:
 
 class Texts:
     """Several texts on one output, in order: the first streams, later ones are held until their turn. Each ends its
-    line, a line `---` lies between two; with `null` each ends in a NUL byte instead."""
+        line, a line `---` lies between two; with `null` each ends in a NUL byte instead. `wrap`: on a terminal,
+    and only there, rows are broken at blanks."""
 
-    def __init__(self, output: Output, count: int, *, prompt: str, null: bool) -> None:
+    def __init__(self, output: Output, count: int, *, prompt: str, null: bool, wrap: bool = False) -> None:
+        wrap = wrap and output.on_terminal and os.environ.get("TERM") != "dumb" and columns(sys.stdout) > 0
+        self._rows = wrapping.Rows(lambda: columns(sys.stdout)) if wrap else None
         self._output, self._prompt, self._null = output, prompt, null
         self._held = [""] * count
         self._done = [False] * count
@@ -284,23 +303,24 @@ class Texts:
     def _begin(self) -> None:
         if self._begun:
             return
-        self._begun, self._last = True, ""
         if self._ended and not self._null:
-            self._output.write("---\n")
+            self._write("---\n")
+        self._begun, self._last = True, ""
         self._write(self._prompt, dim=True)
 
     def _end(self) -> None:
         if self._null:
-            self._output.write("\0")
+            self._write("\0")
         elif self._last != "\n":
-            self._output.write("\n")
+            self._write("\n")
         self._begun = False
         self._ended += 1
         self._current += 1
 
     def _write(self, text: str, *, dim: bool = False) -> None:
         self._last = text[-1:] or self._last
-        self._output.write(text, dim=dim)
+        for marked, part in self._rows.add([(dim, text)]) if self._rows else [(dim, text)]:
+            self._output.write(part, dim=marked)
 
 
 def rank_colours() -> Callable[[str, int | None], str]:

@@ -119,8 +119,8 @@ class Engine:
         """What is fed in one call each. Kernels differ in a last bit: attention's of one token and of several, and now
         and then those of so many rows and of others. So a text is always cut in the same way, whatever else is there,
         and never before its last token."""
-        if not ids:
-            return []
+        if len(ids) <= self.chunk:
+            return [ids] if ids else []
         cuts = [*range(self.chunk, len(ids), self.chunk)]
         if cuts and len(ids) - cuts[-1] == 1 and self.chunk > 2:
             cuts[-1] -= 1
@@ -128,20 +128,20 @@ class Engine:
 
     def _step(self, rows: Sequence[int], tokens: Ids) -> Logits:
         """One token for each of `rows`, in one call where no row that is full lies between them."""
-        fed = dict(zip(rows, tokens, strict=True))
-        found: dict[int, tuple[Logits, int]] = {}
-        for span in self._spans(fed):
-            # a row between them that gets none computes one that nobody will see: cheaper than another call
-            new = np.array([[fed.get(row, 0)] for row in range(span.start, span.stop)], np.int64)
-            logits = self._run(span, new, last_only=True)
-            if [*fed] == [*range(span.start, span.stop)]:
-                for row, token in fed.items():
-                    self._note(row, [token])
-                return logits
-            found |= {row: (logits, row - span.start) for row in range(span.start, span.stop)}
-        for row, token in fed.items():
+        first, count = rows[0], len(rows)
+        if list(rows) == list(range(first, first + count)):
+            logits = self._run(slice(first, first + count), np.array(tokens, np.int64)[:, None], last_only=True)
+        else:
+            fed = dict(zip(rows, tokens, strict=True))
+            found: dict[int, Logits] = {}
+            for span in self._spans(fed):
+                # a row between them that gets none computes one that nobody will see: cheaper than another call
+                new = np.array([[fed.get(row, 0)] for row in range(span.start, span.stop)], np.int64)
+                found |= zip(range(span.start, span.stop), self._run(span, new, last_only=True), strict=True)
+            logits = np.stack([found[row] for row in rows])
+        for row, token in zip(rows, tokens, strict=True):
             self._note(row, [token])
-        return np.stack([found[row][0][found[row][1]] for row in rows])
+        return logits
 
     def _spans(self, fed: Container[int]) -> Iterator[slice]:
         """The rows that are fed and those between them, without those that have no room."""

@@ -94,6 +94,20 @@ class _Job:
             if not isinstance(failure, Exception) and failure is not error:
                 raise  # a signal, which struck amid this task
 
+    def goes_on(self) -> bool:
+        """Whether all that is wanted is more of each row; if so, it is taken up."""
+        feeds = self.feeds or []
+        if len(feeds) != len(self.rows):
+            return False
+        for place, feed in enumerate(feeds):
+            if feed.parent != place or feed.length is not None or len(feed.tokens) != 1:
+                return False
+        for row, feed in zip(self.rows, feeds, strict=True):
+            row.chunks.append(feed.tokens)
+            row.logits, row.every = [], feed.every
+        self.feeds = None
+        return True
+
     def logits(self) -> Logits:
         found = [logits for row in self.rows for logits in row.logits]
         if not found:  # all was there
@@ -111,7 +125,7 @@ class Stream(Iterator[Item]):
         job = self._job
         with self._scheduler.lock:
             while not (job.items or job.ended):
-                self._scheduler.serve(job)
+                self._scheduler._serve(job)
             if job.items:
                 item: Item = job.items.popleft()
                 return item
@@ -133,7 +147,7 @@ class Scheduler:
         self.engine = engine
         self.lock = threading.RLock()
         self._jobs: list[_Job] = []
-        self._stepping = self._moving = False
+        self._stepping = self._midway = False
 
     def stream(self, task: Task[Item, Any]) -> Stream[Item]:
         """The items of the task, computed as they are asked for."""
@@ -160,7 +174,7 @@ class Scheduler:
                 raise _by_itself()
             yield self.engine
 
-    def serve(self, job: _Job) -> None:
+    def _serve(self, job: _Job) -> None:
         """A step for everybody, on behalf of `job`. What interrupts it ends the job."""
         if self._stepping:
             raise _by_itself()
@@ -180,14 +194,16 @@ class Scheduler:
             self._stepping = False
 
     def _step(self) -> None:
-        if self._moving:  # interrupted amid it: nobody knows any more whose row is where
-            self._moving = False
+        if self._midway:  # interrupted there: nobody knows any more whose row is where, and what it holds
+            self._midway = False
             self.engine.reset()
             for job in self._jobs:
                 job.advance(error=UsageError("the text was interrupted by another on this model", "begin it again"))
+        count = len(self._jobs)
         self._jobs = [job for job in self._jobs if not job.ended]
         going = [job for job in self._jobs if len(job.items) < _AHEAD]
-        self._arrange([job for job in going if job.feeds is not None])
+        steady = len(self._jobs) == count  # else rows were given up, and the others close ranks
+        self._arrange([job for job in going if job.feeds is not None and not (steady and job.goes_on())])
         single: list[tuple[_Job, _Row]] = []
         long = False
         for job, row in [(one, row) for one in going for row in one.rows if row.chunks]:
@@ -218,6 +234,13 @@ class Scheduler:
                 for pair in rows:
                     self._feed([pair])
             return
+        self._midway = True
+        self._note(rows, logits)
+        self._midway = False
+
+    @staticmethod
+    def _note(rows: list[tuple[_Job, _Row]], logits: Logits) -> None:
+        """What a call has computed."""
         for _, row in rows:
             row.held += len(row.chunks.popleft())
         if len(rows) == 1:
@@ -255,11 +278,11 @@ class Scheduler:
                 else:
                     copies.append((row, source))
         places = _places(len(self.engine.said), settled, copies)
-        self._moving = True
+        self._midway = True
         try:
             self.engine.select(places)
         except UserError as error:  # no memory for so many rows
-            self._moving = False
+            self._midway = False
             new = {id(row) for row, _ in copies}
             for job, rows in zip(jobs, wanted, strict=True):
                 if any(id(row) in new for row in rows):
@@ -270,7 +293,7 @@ class Scheduler:
             row.place = place
         for job, rows in zip(jobs, wanted, strict=True):
             job.rows, job.feeds = rows, None
-        self._moving = False
+        self._midway = False
 
     def _row(self, job: _Job, feed: Feed) -> tuple[_Row, int | None]:
         """The row that is wanted, and the place of the row it begins as, None for an empty one."""

@@ -83,8 +83,9 @@ def read_config(folder: Path) -> Config:
     generation = json_object(folder / GENERATION) or {}
 
     def tokens(key: str) -> tuple[int, ...]:
-        """As transformers has it generation_config.json wins; where that says nothing, config.json counts. Ids
-        outside the vocabulary, which some published files name, are left out."""
+        """As transformers has it generation_config.json wins; where that says nothing, config.json counts (for
+        transformers such a text then has no end). Ids outside the vocabulary, which some published files name, are
+        left out."""
         name, value = GENERATION, generation.get(key)
         if value is None:
             name, value = path.name, raw.get(key, 50256)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
 from gpt2cli.export.torchfile import TorchFile
-from gpt2cli.paths import contained
+from gpt2cli.paths import contained, json_object
 
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
@@ -107,11 +107,11 @@ def _weight_files(folder: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     folder = index.parent
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set((json_object(index) or {})["weight_map"].values()))
         if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError("a shard lies outside the folder")
         missing = [name for name in names if not (folder / name).exists()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise corrupt(index, error) from None
     if missing:
         raise CorruptFile(f"the shard {missing[0]} is missing in '{folder}'", "download the checkpoint again")

@@ -84,7 +84,7 @@ def _check(values: object) -> None:
         if bool in kinds:
             fits, kind = isinstance(value, bool), "True or False"
         elif int in kinds:
-            fits, kind = _is_whole(value), "a whole number"
+            fits, kind = is_whole(value), "a whole number"
         elif float in kinds:
             fits, kind = _is_number(value), "a number"
         else:
@@ -99,7 +99,8 @@ def _check(values: object) -> None:
             raise UsageError(f"`{name}` is {value}", f"`{name}` must be {parameter.range}")
 
 
-def _is_whole(value: object) -> bool:  # NumPy's too
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number: Python's, or NumPy's."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
@@ -107,9 +108,9 @@ def _is_number(value: object) -> bool:
     return hasattr(value, "__float__") and not isinstance(value, bool)
 
 
-_PART: dict[str, Any] = {"metavar": "P", "least": 0, "most": 1, "named": {0: "off"}, "variable": True}
+_PART: dict[str, Any] = {"metavar": "X", "least": 0, "most": 1, "named": {0: "off"}, "variable": True}
 _MASS: dict[str, Any] = _PART | {"above": True, "named": {1: "off"}}
-_FACTOR: dict[str, Any] = _MASS | {"metavar": "X", "least": 1 / _LARGE, "most": _LARGE, "above": False}
+_FACTOR: dict[str, Any] = _MASS | {"least": 1 / _LARGE, "most": _LARGE, "above": False}
 _BIAS: dict[str, Any] = {"metavar": "X", "least": -_LARGE, "most": _LARGE}
 _COUNT: dict[str, Any] = {"least": 0, "named": {0: "off"}}
 _SEED: dict[str, Any] = {"least": 0, "most": MAX_SEED - 1, "none": -1, "variable": True}
@@ -124,11 +125,17 @@ class Sampling:
     top-k; typical; top-p; min-p; draw. See sampling.py."""
 
     temperature: float = _parameter(
-        0.8, "0 is greedy.", "-t", "--temperature", "--temp", metavar="X", least=0, named={0: "greedy"}, variable=True
+        0.8,
+        "Below 1 safer, above 1 bolder; 0: greedy.",
+        *("-t", "--temperature", "--temp"),
+        metavar="X",
+        least=0,
+        named={0: "greedy"},
+        variable=True,
     )
-    top_k: int = _parameter(40, "Draw from the K best; 0: off.", metavar="K", least=0, named={0: "off"}, variable=True)
-    top_p: float = _parameter(0.95, "Draw from the best that reach mass P; 1: off.", **_MASS)
-    min_p: float = _parameter(0.0, "Drop below P times the best; 0: off.", **_PART)
+    top_k: int = _parameter(40, "Draw from the N best; 0: off.", least=0, named={0: "off"}, variable=True)
+    top_p: float = _parameter(0.95, "Draw from the best that reach mass X; 1: off.", **_MASS)
+    min_p: float = _parameter(0.0, "Drop below X times the best; 0: off.", **_PART)
     typical: float = _parameter(1.0, "Typical sampling; 1: off.", "--typical", "--typical-p", **_MASS)
     repeat_penalty: float = _parameter(
         1.0, "Make repetition less likely; 1: off.", "--repeat-penalty", "--repetition-penalty", **_FACTOR
@@ -178,10 +185,10 @@ class Limits:
     """Where a text ends, and what of it stays in the window. Checked once, here; raises UsageError."""
 
     max_tokens: int | None = _parameter(128, "Tokens to generate; -1: until interrupted.", *_LENGTH, **_ENDLESS)
-    min_tokens: int = _parameter(0, "Do not choose <|endoftext|> before N tokens.", least=0)
-    max_length: int | None = _parameter(None, "Tokens of prompt and text together.", least=1)
+    min_tokens: int = _parameter(0, "Do not end the text before N tokens.", least=0)
+    max_length: int | None = _parameter(None, "Tokens of prompt and text together, at most.", least=1)
     stop: str | Sequence[str] = _parameter((), "End before TEXT; may be repeated.", *_STOP, metavar="TEXT")
-    ignore_eos: bool = _parameter(False, "Never choose <|endoftext|>.")
+    ignore_eos: bool = _parameter(False, "Never choose an end token.")
     keep: int = _parameter(
         0,
         "First tokens kept when the window is full; -1: the prompt.",

@@ -97,7 +97,11 @@ class Sampler:
         return token, taken
 
     def _adjusted(self, logits: Array, rows: Sequence[int], banned: Sequence[int]) -> Array:
-        """A copy after steps 1 to 3."""
+        """The logits after steps 1 to 3: a copy, where these change anything."""
+        sampling = self.sampling
+        penalties = sampling.repeat_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty
+        if not (banned or penalties or sampling.logit_bias or sampling.no_repeat_ngram):
+            return logits
         logits = logits.copy()
         for values, row in zip(logits, rows, strict=True):
             self._histories[row].adjust(values)

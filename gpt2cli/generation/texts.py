@@ -2,13 +2,15 @@
 
 Nothing here prints. Whoever consumes the iterator decides what becomes of the pieces; closing it is cancellation."""
 
+import operator
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding
 from gpt2cli.generation.decoding import Piece, Request
-from gpt2cli.generation.parameters import Limits, Sampling, most_kept
+from gpt2cli.generation.parameters import Limits, Sampling, is_whole, most_kept
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.model import Model
 
@@ -41,9 +43,10 @@ def generate(
 
     Several texts may be generated on one model at a time, by any number of threads: each comes out as it would alone.
     Raises UsageError and CannotMeet, when called."""
-    limits = limits or Limits()
+    limits, sampling = Limits() if limits is None else limits, Sampling() if sampling is None else sampling
+    check_types(model=(model, Model), sampling=(sampling, Sampling), limits=(limits, Limits))
     ids = fit(model, prompt, keep=limits.keep).ids
-    return stream(model, Request(ids, sampling or Sampling(), limits, samples, beams, logprobs, drafter))
+    return stream(model, Request(ids, sampling, limits, samples, beams, logprobs, drafter))
 
 
 def complete(
@@ -57,7 +60,7 @@ def complete(
 ) -> str:
     """The text that continues `prompt`, as `generate` yields it. Raises as `generate`, and UsageError for limits
     without an end."""
-    if limits is not None and limits.max_tokens is None and limits.max_length is None:
+    if isinstance(limits, Limits) and limits.max_tokens is None and limits.max_length is None:
         raise UsageError("`max_tokens` is None, and the text would have no end", "give it a number")
     pieces = generate(model, prompt, sampling, limits, beams=beams, drafter=drafter)
     return "".join(piece.text for piece in pieces)
@@ -90,8 +93,10 @@ def _check(request: Request) -> None:
     for name, value, least in (
         ("samples", samples, 1),
         ("beams", beams, 1),
-        ("logprobs", request.logprobs or 0, 0),
+        ("logprobs", 0 if request.logprobs is None else request.logprobs, 0),
     ):
+        if not is_whole(value):
+            raise UsageError(f"`{name}` is {value!r}", f"`{name}` must be a whole number")
         if value < least:
             raise UsageError(f"`{name}` is {value}", f"`{name}` must be {least} or more")
     if 1 < beams < samples:
@@ -102,6 +107,31 @@ def _check(request: Request) -> None:
         )
 
 
+def check_types(**values: tuple[object, type]) -> None:
+    """Each name's value, and what it must be. Raises UsageError."""
+    for name, (value, kind) in values.items():
+        if not isinstance(value, kind):
+            raise UsageError(f"`{name}` is {reprlib.repr(value)}", f"`{name}` must be a {kind.__name__}")
+
+
+def checked(text: str | Sequence[int], name: str) -> str | list[int]:
+    """A text, or token ids: nothing else. Raises UsageError."""
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"`{name}` is no text: {text[error.start]!r} is half a character", "decode it anew"
+            ) from None
+        return text
+    try:
+        if not isinstance(text, bytes | bytearray):
+            return [operator.index(token) for token in text]
+    except TypeError:
+        pass
+    raise UsageError(f"`{name}` is {reprlib.repr(text)}", f"`{name}` must be a text, or a list of token ids")
+
+
 def fit(
     model: Model, prompt: str | Sequence[int], *, special: bool = False, keep: int = 0, strict: bool = False
 ) -> Prompt:
@@ -109,11 +139,12 @@ def fit(
     than the window holds the first `keep` tokens and the most recent are taken (with `strict`: CannotMeet). `special`
     is the tokenizer's. Raises UsageError for an id outside the vocabulary, and CannotMeet."""
     window = model.engine.window
+    prompt = checked(prompt, "prompt")
     first = keep if 0 < keep <= most_kept(window) else 0  # too much is told below, where the prompt is in fact cut
     if isinstance(prompt, str):
         ids, cut = model.tokenizer.encode_ends(prompt, first, window - first, special=special)
     else:
-        ids, cut = list(prompt), len(prompt) > window
+        ids, cut = prompt, len(prompt) > window
         if cut:
             ids = ids[:first] + ids[len(ids) - (window - first) :]
     if not ids:

@@ -3,77 +3,85 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2cli.errors import UsageError
-from gpt2cli.repl import actions, files
-from gpt2cli.repl.knobs import KEYS
+from gpt2cli.repl import actions, files, layout
+from gpt2cli.repl.desk import Desk
 from gpt2cli.store import catalog
 
-if TYPE_CHECKING:
-    from gpt2cli.repl.loop import Repl
+_META = 40  # cells of a text beside its name
 
 
 @dataclass(frozen=True)
 class Command:
-    run: Callable[["Repl", str], None]
+    run: Callable[[Desk, str], None]
     usage: str
     help: str
     completes: str = ""  # what its argument is: a file, a model, a place, a setting, a command
+    beside: bool = False  # in the row of the one before it, so that /help fits a terminal of 24 rows
 
 
-def help_(repl: "Repl", rest: str) -> None:
-    wanted = [_find(rest.removeprefix("/"))] if rest else list(COMMANDS)
-    usages = {name: f"/{name} {COMMANDS[name].usage}".rstrip() for name in wanted}
-    longest = max(map(len, usages.values()))
-    for name in wanted:
-        help_text = COMMANDS[name].help
-        if longest + 2 + len(help_text) <= repl.screen.columns:
-            repl.screen.say(f"{usages[name]:<{longest}}  {help_text}")
-        else:
-            repl.screen.say(f"{usages[name]}\n    {help_text}")
+def help_(desk: Desk, rest: str) -> None:
+    wanted = [[_find(rest.removeprefix("/"))]] if rest else _together()
+    usages = ["  ".join(f"/{name} {COMMANDS[name].usage}".rstrip() for name in names) for names in wanted]
+    longest = max(map(len, usages))
+    for usage, names in zip(usages, wanted, strict=True):
+        what = "; ".join(COMMANDS[name].help for name in names)
+        fits = longest + 2 + len(what) <= desk.screen.columns
+        desk.screen.say(f"{usage:<{longest}}  {what}" if fits else f"{usage}\n    {what}")
     if not rest:
-        repl.screen.say(_KEYS)
+        desk.screen.say(_KEYS)
+
+
+def _together() -> list[list[str]]:
+    """The commands' names, those together that stand in one row."""
+    found: list[list[str]] = []
+    for name, command in COMMANDS.items():
+        if command.beside:
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
 
 
 COMMANDS = {
     "help": Command(help_, "[COMMAND]", "this list", "command"),
     "retry": Command(actions.retry, "", "write the model's last text again, otherwise"),
-    "undo": Command(actions.undo, "[N]", "take the last text back, the model's or yours"),
-    "redo": Command(actions.redo, "[N]", "bring it back"),
+    "undo": Command(actions.undo, "[N]", "take the last text back"),
+    "redo": Command(actions.redo, "[N]", "bring it back", beside=True),
     "edit": Command(actions.edit, "", "the whole text in $VISUAL or $EDITOR"),
-    "set": Command(actions.set_, "KEY VALUE", "change a setting: /set temperature 0.7", "setting"),
-    "show": Command(actions.show, "[KEY]", "the settings", "setting"),
-    "model": Command(actions.model, "[NAME]", "go on with another model", "model"),
-    "seed": Command(actions.seed, "[N]", "the seed of the next continuation"),
+    "set": Command(actions.set_, "KEY VALUE", "change a setting: /set top-k 9", "setting"),
+    "show": Command(actions.show, "[KEY]", "all settings", "setting", beside=True),
+    "model": Command(actions.model, "[NAME]", "another model", "model"),
+    "seed": Command(actions.seed, "[N]", "the seed of the next text", beside=True),
     "alternatives": Command(actions.alternatives, "[N]", "N continuations, of which you take one"),
     "branch": Command(actions.branch, "[NAME]", "name this place, to come back to it"),
-    "branches": Command(actions.branches, "", "every version of the text"),
-    "goto": Command(actions.goto, "PLACE", "to a branch, by its name or number", "place"),
+    "branches": Command(actions.branches, "", "all versions of the text"),
+    "goto": Command(actions.goto, "PLACE", "one, by name or number", "place", beside=True),
     "save": Command(actions.save, "[-f] FILE", "all branches as JSON; .md, .txt: the text", "file"),
     "load": Command(actions.load, "[-f] FILE", "a saved document", "file"),
-    "restore": Command(actions.restore, "[-f]", "what was not saved when you last left"),
+    "restore": Command(actions.restore, "[-f]", "what was not saved last time", beside=True),
     "read": Command(actions.read, "FILE", "append the text of a file", "file"),
-    "tokens": Command(actions.tokens, "", "the text as the model sees it"),
+    "tokens": Command(actions.tokens, "", "what the model sees"),
+    "stats": Command(actions.stats, "", "context, speed, cache", beside=True),
     "why": Command(actions.why, "[TOKEN CHOICE]", "how probable each token was; take another one"),
-    "stats": Command(actions.stats, "", "context, speed and cache"),
     "clear": Command(actions.clear, "", "a new text; this one stays a branch"),
-    "exit": Command(actions.exit_, "", "leave"),
+    "exit": Command(actions.exit_, "", "leave", beside=True),
 }
 _ALIASES = {"?": "help", "quit": "exit", "bye": "exit", "q": "exit", "regen": "retry", "alt": "alternatives"}
 _KEYS = """\
-Enter  the text goes on, yours as typed (a new word begins with a space), then the model's; empty: the model's alone
-Alt-Enter  a new line; \"\"\" begins and ends a block of lines; // is a slash that begins a text
-Ctrl-C  stops the model and keeps the text; Ctrl-R  searches; Ctrl-D  leaves"""
+Enter: your text as typed (a new word begins with a space), then the model's.
+Alt-Enter: a new line. \"\"\" begins and ends a block; // is a slash in the text.
+Ctrl-C stops the model and keeps the text; Ctrl-R searches; Ctrl-D leaves."""
 
 
-def run(repl: "Repl", line: str) -> None:
+def run(desk: Desk, line: str) -> None:
     """Run a line that begins with a slash. Raises UserError, and EOFError to leave."""
     typed, _, rest = line[1:].partition(" ")
     name = _find(typed)
     if name != "exit":
-        repl.screen.rule(line.strip())
-    COMMANDS[name].run(repl, rest.lstrip() if name == "set" else rest.strip())
+        desk.screen.rule(line.strip())
+    COMMANDS[name].run(desk, rest.lstrip() if name == "set" else rest.strip())
 
 
 def _find(name: str) -> str:
@@ -85,21 +93,32 @@ def _find(name: str) -> str:
     return name
 
 
-def complete(repl: "Repl", line: str) -> tuple[int, list[str]]:
-    """How many characters at the end of `line` are replaced by which words."""
+def complete(desk: Desk, line: str) -> tuple[int, list[tuple[str, str]]]:
+    """How many characters at the end of `line` are replaced by which words, and what each of these is."""
     if not line.startswith("/") or "\n" in line:
         return 0, []
     name, space, rest = line[1:].partition(" ")
     if not space:
-        return len(line), [f"/{command}" for command in COMMANDS if command.startswith(name)]
+        return len(line), [(f"/{word}", command.help) for word, command in COMMANDS.items() if word.startswith(name)]
     kind = COMMANDS[name].completes if name in COMMANDS else ""
-    rest = rest.removeprefix("-f ") if kind == "file" else rest
     if kind == "file":
-        return len(rest), files.matching(rest)
-    words = {
-        "command": list(COMMANDS),
-        "model": catalog.names(),
-        "place": sorted(repl.session.document.names),
-        "setting": list(KEYS),
-    }.get(kind, [])
-    return len(rest), [word for word in words if word.startswith(rest)]
+        rest = rest.removeprefix("-f ")
+        return len(rest), [(word, "") for word in files.matching(rest)]
+    words = [(word, what) for word, what in _words(desk, kind).items() if word.startswith(rest)]
+    return len(rest), words
+
+
+def _words(desk: Desk, kind: str) -> dict[str, str]:
+    """What an argument of this kind may be, and what that is."""
+    document = desk.session.document
+    match kind:
+        case "command":
+            return {name: command.help for name, command in COMMANDS.items()}
+        case "model":
+            return {name: catalog.find(name).description for name in catalog.names()}
+        case "place":
+            places = sorted(document.names.items())
+            return {name: layout.last_words(document.text_at(place), _META) for name, place in places}
+        case "setting":
+            return desk.session.settings.shown()
+    return {}

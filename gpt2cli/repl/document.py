@@ -12,7 +12,7 @@ stands before its children. "ids" are the tokens that `model` chose for `text` w
 yours they are empty, `model` and `seed` null."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from gpt2cli.errors import CorruptFile, UsageError
@@ -45,11 +45,16 @@ class Document:
         self.current = 0
         self.names: dict[str, int] = {}  # of branches: the places to come back to
         self._next: dict[int, int] = {}  # the child that was visited last; what redo goes to
+        self._lines: list[str] = []  # the nodes as JSON, as far as they have been asked for
         self._rewritten: dict[int, int] = {}  # where one stood when a rewritten text was begun; what undo goes to
 
     @property
     def text(self) -> str:
-        return "".join(node.text for node in self.path())
+        return self.text_at(self.current)
+
+    def text_at(self, node: int) -> str:
+        """The version that ends with a node."""
+        return "".join(step.text for step in self.path(node))
 
     def path(self, node: int | None = None) -> list[Node]:
         """The nodes from the root (left out) to `node`, the current one where none is given."""
@@ -103,10 +108,10 @@ class Document:
         return [child for child in self.nodes if child.parent == node]
 
     def branches(self) -> list[Node]:
-        """The ends of the branches, and the places with a name, oldest first."""
+        """The ends of the branches, the places with a name, and the current one, oldest first."""
         parents = {node.parent for node in self.nodes}
-        named = set(self.names.values())
-        return [node for node in self.nodes[1:] if node.id not in parents or node.id in named]
+        marked = {*self.names.values(), self.current}
+        return [node for node in self.nodes if (node.id and node.id not in parents) or node.id in marked]
 
     def name(self, name: str) -> None:
         """Give the current place a name. Raises UsageError for one that is taken or would be read as a number."""
@@ -143,15 +148,12 @@ class Document:
             self._rewritten[self.append("you", rest).id] = before
 
     def to_json(self) -> str:
-        """As the module describes it."""
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
-            "current": self.current,
-            "names": self.names,
-            "nodes": [asdict(node) for node in self.nodes],
-        }
-        return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        """As the module describes it, a node a line."""
+        for node in self.nodes[len(self._lines) :]:  # a node never changes
+            self._lines.append(json.dumps(vars(node), ensure_ascii=False))
+        head = {"format": FORMAT, "version": VERSION, "current": self.current, "names": self.names}
+        nodes = ",\n".join(self._lines)
+        return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "nodes": [\n{nodes}\n]}}\n'
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "Document":

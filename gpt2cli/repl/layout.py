@@ -1,27 +1,15 @@
 """Texts in columns and tables for a terminal of a given width. Pure."""
 
 import math
-import textwrap
-import unicodedata
+import re
 from collections.abc import Sequence
 
+from gpt2cli.console.wrapping import Run, folded, width
 from gpt2cli.generation.decoding import Logprob
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-Run = tuple[bool, str]  # whether it is yours, and its text
-
 _NARROWEST = 28  # cells, below which a column of prose is hard to read
 _GAP = 2
-
-
-def width(text: str) -> int:
-    """In terminal cells."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )
 
 
 def visible(text: str) -> str:
@@ -37,21 +25,27 @@ def _picture(character: str) -> str:
     return "\u2421" if "\x7f" <= character < "\xa0" else character
 
 
-def rows(line: Sequence[Run], columns: int) -> list[list[Run]]:
-    """A line as a terminal breaks it into rows of `columns`."""
-    broken: list[list[Run]] = [[]]
-    used = 0
-    for yours, text in line:
-        begin = 0
-        for place, character in enumerate(shown := visible(text)):
-            cells = width(character)
-            if used + cells > columns:
-                broken[-1].append((yours, shown[begin:place]))
-                broken.append([])
-                begin, used = place, 0
-            used += cells
-        broken[-1].append((yours, shown[begin:]))
-    return broken
+def ending(runs: Sequence[Run], lines: int) -> list[Run]:
+    """The last lines of a text, at most so many, without what stands before them."""
+    found: list[Run] = []
+    for yours, text in reversed(runs):
+        parts = text.rsplit("\n", lines)
+        if len(parts) > lines:
+            return [(yours, "\n".join(parts[1:])), *reversed(found)]
+        lines -= len(parts) - 1
+        found.append((yours, text))
+    return found[::-1]
+
+
+def split(runs: Sequence[Run], ends: str) -> list[list[Run]]:
+    """Rows, each with the character of `ends` that ends it; the last has none."""
+    rows: list[list[Run]] = [[]]
+    for yours, text in runs:
+        for part in re.findall(f"[^{ends}]*[{ends}]|[^{ends}]+", text):
+            rows[-1].append((yours, part))
+            if part[-1] in ends:
+                rows.append([])
+    return rows
 
 
 def alternatives(texts: Sequence[str], columns: int) -> list[str]:
@@ -67,16 +61,19 @@ def alternatives(texts: Sequence[str], columns: int) -> list[str]:
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    lines = []
-    for line in text.splitlines() or [""]:
-        # textwrap counts characters: with wide ones every line gets half of them
-        count = room if width(line) == len(line) else max(1, room // 2)
-        lines += textwrap.wrap(line, max(1, count), drop_whitespace=True) or [""]
-    return lines
+    return [row for line in text.splitlines() or [""] for row in folded(line.strip(), room, indent="")]
 
 
 def _padded(text: str, cells: int) -> str:
     return text + " " * (cells - width(text))
+
+
+def last_words(text: str, room: int) -> str:
+    """The end of a text on one line."""
+    flat = " ".join(text.split())
+    while width(flat) > max(4, room):
+        flat = "…" + flat[2 + (width(flat) - room) // 4 :]
+    return flat
 
 
 def quoted(token: int, tokenizer: Tokenizer) -> str:

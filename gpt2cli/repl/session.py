@@ -16,7 +16,6 @@ from gpt2cli.engine.scheduler import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
 from gpt2cli.generation.decoding import Logprob, Piece, Request
-from gpt2cli.generation.parameters import Limits
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
 from gpt2cli.repl.document import Document, Node
@@ -62,9 +61,9 @@ class Session:
 
     def _begin(self, model: Model, settings: Settings) -> None:
         window = model.engine.window
-        if settings.keep > window // 2:
+        if settings.limits.keep > window // 2:
             raise CannotMeet(
-                f"keep {settings.keep} leaves too little of the window of {window} tokens",
+                f"keep {settings.limits.keep} leaves too little of the window of {window} tokens",
                 f"keep at most {window // 2}",
             )
         biases = inputs.logit_bias(settings.logit_bias, model.tokenizer, escapes=False)
@@ -112,7 +111,8 @@ class Session:
         a quarter of the window, so that the cache serves several continuations of a long text."""
         ids, window, keep = self.ids(), self.model.engine.window, self._keep()
         step = max(1, (window - keep) // 4)
-        room = step if self.settings.max_tokens is None else min(self.settings.max_tokens, step)
+        most = self.settings.limits.max_tokens
+        room = step if most is None else min(most, step)
         start = keep
         while keep + len(ids) - start + room > window and start + step < len(ids):
             start += step
@@ -120,7 +120,7 @@ class Session:
 
     def _keep(self) -> int:
         """The tokens at the beginning that stay."""
-        path, keep = self.document.path(), self.settings.keep
+        path, keep = self.document.path(), self.settings.limits.keep
         if keep == -1:
             keep = len(self.model.tokenizer.encode(path[0].text)) if path else 0
         return min(keep, self.model.engine.window // 2)
@@ -133,13 +133,7 @@ class Session:
         settings, model = self.settings, self.model
         ids = texts.fit(model, self.context()).ids
         sampling = replace(settings.sampling, logit_bias=self._biases)
-        limits = Limits(
-            max_tokens=settings.max_tokens,
-            min_tokens=settings.min_tokens,
-            stop=settings.stop,
-            ignore_eos=settings.ignore_eos,
-            keep=self._keep(),
-        )
+        limits = replace(settings.limits, keep=self._keep())
         pieces = texts.stream(model, Request(ids, sampling, limits, samples, resumes=True))
         self.stats = stats = Stats(settings.seed, reused=model.scheduler.shared(ids))
         stats.fed = len(ids) - stats.reused

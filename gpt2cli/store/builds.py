@@ -342,5 +342,5 @@ def _lock_path(digest: str) -> Path:
 def _unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> UserError:
     return StorageError(
         f"cannot write to the cache {folder}: {error.strerror or error}",
-        f"make room, or set {setting} to a folder that can be written",
+        f"make it writable, or make room, or set {setting} to another folder",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from gpt2cli.errors import CorruptFile, NetworkError, StorageError, Unreachable, UserError
-from gpt2cli.paths import PART
+from gpt2cli.paths import PART, is_pointer
 from gpt2cli.store import hubcache, network
 from gpt2cli.store.catalog import File
 from gpt2cli.store.hubcache import Repository, cache_folder, file_hashes, set_reference
@@ -23,7 +23,6 @@ from gpt2cli.store.hubcache import Repository, cache_folder, file_hashes, set_re
 # Wall clock for the first answer. The client's own retries take 23 s where a connection is refused, and minutes where
 # a host is silent.
 PATIENCE = 3.0
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _T = TypeVar("_T")
 
 
@@ -274,9 +273,7 @@ def _check_hash(repository: Repository, name: str, part: Path, etag: str, pinned
             f"{name} of '{repository}' arrived damaged: its hash is not the one the hub names",
             "try again; if it happens again, a proxy or mirror on the way alters files",
         )
-    with part.open("rb") as file:
-        pointer = file.read(len(_POINTER)) == _POINTER
-    if pointer:
+    if is_pointer(part):
         part.unlink()
         raise CorruptFile(
             f"{name} of '{repository}' is a Git LFS pointer, not the file that it stands for",

@@ -7,15 +7,14 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2cli.errors import Homeless, NetworkError, StorageError
-from gpt2cli.paths import PART, check_removable, textual, undeletable
+from gpt2cli.errors import CorruptFile, Homeless, NetworkError, StorageError
+from gpt2cli.paths import PART, check_removable, json_object, textual, undeletable, user_path
 
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK = 1 << 20
@@ -48,9 +47,10 @@ def importing() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        value = re.search("'(.+)'$", str(error))
-        text = value[1] if value else "\0"
-        names = sorted(name for name, given in os.environ.items() if name.startswith("HF_") and text in given)
+        value = re.search("'(.*)'$", str(error))
+        text = value[1] if value else "://"  # where no value is shown, it is about an address
+        ours = sorted((name, given) for name, given in os.environ.items() if name.startswith("HF_"))
+        names = [name for name, given in ours if (text in given if text else not given)]
         raise NetworkError(
             f"huggingface_hub cannot read {' or '.join(names) or 'one of the HF_ variables'}: {error}",
             "unset it, or give it another value",
@@ -93,7 +93,16 @@ def check_writable() -> None:
 
 def cache_folder(name: str) -> Path:
     """Where the shared cache keeps a repository (it may not exist). Raises as `root`."""
-    return root() / f"models--{name.replace('/', '--')}"
+    return root() / _folder_name(name)
+
+
+def appears(repository: Repository) -> bool:
+    """Whether the revision is in the shared cache, by the variables that say where that is: nobody whose model is a
+    folder waits 40 ms for the client, or needs it to understand its other settings."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    place = f"{home}/hub" if setting() == "HF_HOME" else os.environ[setting()]
+    folder = user_path(os.path.expandvars(place)) / _folder_name(repository.name)
+    return any(os.path.lexists(folder / kind / repository.revision) for kind in ("refs", "snapshots"))
 
 
 def snapshot(repository: Repository) -> Path | None:
@@ -219,9 +228,8 @@ def downloaded() -> list[Downloaded]:
     """The revisions of GPT-2 models in the shared cache, complete or not."""
     found = []
     for config in _found("models--*/snapshots/*/config.json"):
-        with contextlib.suppress(OSError, ValueError):
-            raw = json.loads(config.read_text(encoding="utf-8"))
-            if isinstance(raw, dict) and raw.get("model_type") == "gpt2":
+        with contextlib.suppress(OSError, CorruptFile):
+            if (json_object(config) or {}).get("model_type") == "gpt2":
                 sizes = {path.resolve(): path.stat().st_size for path in config.parent.rglob("*") if path.is_file()}
                 name = _name_of(config.parent.parent.parent)
                 found.append(Downloaded(name, config.parent.name, config.parent, sum(sizes.values())))
@@ -233,6 +241,10 @@ def _found(pattern: str) -> list[Path]:
         return sorted(root().glob(pattern))
     except (OSError, Homeless):
         return []
+
+
+def _folder_name(name: str) -> str:
+    return f"models--{name.replace('/', '--')}"
 
 
 def _name_of(folder: Path) -> str:

@@ -61,7 +61,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
         if not paths.is_text(path := folder.resolve()):
             raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
         match = _ON_HUB.fullmatch(name)
-        if match and hubcache.snapshot(other := Repository(match[1], match[2] or "main")):
+        if match and hubcache.appears(other := Repository(match[1], match[2] or "main")):
             note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):

@@ -45,7 +45,7 @@ def load(folder: Path) -> Tokenizer:
     for name in FILES:
         if (folder / name).exists():
             check_small(folder / name)
-    config = json_object(folder / "tokenizer_config.json")
+    config = json_object(folder / "tokenizer_config.json") or {}
     if (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         _refuse_excess(tokenizer, folder / "tokenizer.json")
@@ -56,11 +56,11 @@ def load(folder: Path) -> Tokenizer:
     if getattr(tokenizer.model, "dropout", None):  # for training: ids would be drawn
         tokenizer.model.dropout = None
     # as transformers has it, for its GPT2Tokenizer classes this setting wins over tokenizer.json
-    if config is not None and config.get("tokenizer_class") in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
+    if config.get("tokenizer_class") in (None, "GPT2Tokenizer", "GPT2TokenizerFast"):
         splitter = tokenizer.pre_tokenizer
         if isinstance(splitter, pre_tokenizers.ByteLevel):
             splitter.add_prefix_space = bool(config.get("add_prefix_space"))
-    _add_tokens(tokenizer, folder, config or {})
+    _add_tokens(tokenizer, folder, config)
     return tokenizer
 
 

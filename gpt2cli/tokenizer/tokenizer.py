@@ -3,6 +3,7 @@ files.py and cuts.py, which serve this room only."""
 
 import codecs
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,10 +33,13 @@ _BYTES = _byte_alphabet()
 _BLOCK = 1 << 16
 _TAIL = 8
 _LONG = 1 << 10  # tokens of a word that is cut inside
+# stderr is one for all tokenizers
+_silencing = threading.Lock()
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer, from tokenizer.json or from vocab.json and merges.txt."""
+    """A byte-level BPE tokenizer, from tokenizer.json or from vocab.json and merges.txt. Safe to share between
+    threads."""
 
     def __init__(self, folder: Path) -> None:
         """Raises CorruptFile where the folder has no tokenizer, a broken one, or one that is not byte-level."""
@@ -53,6 +57,8 @@ class Tokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._panics = files.has_patterns(self._tokenizer)
+        # whether special tokens are read as text is a setting of the library's object, not an argument of a call
+        self._encoding = threading.Lock()
         # these are written as themselves, not in the byte alphabet
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: content.content.encode() for token, content in added.items()}
@@ -78,7 +84,7 @@ class Tokenizer:
         return ids
 
     def _encoded(self, text: str, special: bool) -> Any:
-        with self._working(), _silence() if self._panics else nullcontext():
+        with self._encoding, self._working(), _silence() if self._panics else nullcontext():
             self._tokenizer.encode_special_tokens = not special
             return self._tokenizer.encode(text, add_special_tokens=False)
 
@@ -210,18 +216,19 @@ def _library(problem: str, hint: str) -> Iterator[None]:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Where Rust panics it writes to the process's stderr, before Python hears of it."""
-    try:
-        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    except OSError:  # there is no stderr, or no descriptor is left
-        yield
-        return
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+    with _silencing:
+        try:
+            saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        except OSError:  # there is no stderr, or no descriptor is left
+            yield
+            return
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(nowhere)
 
 
 class IdStream:

@@ -79,7 +79,7 @@ def test_together_is_alone(small, start, context):
     lengths = [1, 3, 30, 2, 2, 0, 70, 5, *[4] * 40, 1]
     texts = [some_ids(length, seed=number) for number, length in enumerate(lengths)]
     scorer = Scorer(small, context=some_ids(context), start=start, top=2)
-    together = list(scorer.texts(iter(texts)))
+    together = [list(tokens) for tokens in scorer.texts(iter(texts))]
     assert [[one.token for one in text] for text in together] == texts
     for text, tokens in zip(texts, together, strict=True):
         for one, alone in zip(
@@ -95,7 +95,7 @@ def test_int8_together_is_alone_to_the_bit(checkpoint):
     model = load(str(checkpoint), precision="int8")
     texts = [some_ids(length, seed=length) for length in (5, 9, 3)]
     scorer = Scorer(model)
-    assert list(scorer.texts(texts)) == [list(scorer.tokens(text)) for text in texts]
+    assert [list(tokens) for tokens in scorer.texts(texts)] == [list(scorer.tokens(text)) for text in texts]
 
 
 def test_text_after_another_writer_used_the_model(small):

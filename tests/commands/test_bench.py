@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import re
+import signal
+import sys
 
 import pytest
 from conftest import assert_error
@@ -65,6 +68,56 @@ def test_the_table_names_the_machine_and_the_units(run, checkpoint):
     assert [(row[0], row[-1]) for row in cells] == [
         *(("first-cold", "ms"), ("first-warm", "ms"), ("pp4", "tokens/s"), ("tg4", "tokens/s")),
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("form", ["--csv", "--jsonl", None])
+def test_a_row_is_printed_as_soon_as_it_is_measured(spawn, checkpoint, form):
+    argv = [
+        "-m",
+        checkpoint,
+        "-p",
+        "4,5",
+        "-n",
+        50,
+        "--batch",
+        8,
+        "-r",
+        1000,
+        "--no-first-token",
+        *filter(None, [form]),
+    ]
+    process = spawn("bench", *argv, bufsize=0)
+    lines = [process.stdout.readline().decode() for _ in range({"--csv": 3, "--jsonl": 2, None: 4}[form])]
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    lines += process.communicate(timeout=60)[0].decode().splitlines()
+    assert process.returncode == 130
+    if form is None:
+        assert [line.split()[0] for line in lines[1:4]] == ["TEST", "pp4", "pp5"]
+        assert {line.rindex("tokens/s") for line in lines[2:4]} == {lines[1].index("UNIT")}
+        assert lines[4].startswith("peak memory ")
+    elif form == "--jsonl":
+        assert [json.loads(line)["test"] for line in lines] == ["pp4", "pp5"]
+    else:
+        assert [row["test"] for row in csv.DictReader(lines)] == ["pp4", "pp5"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_the_bar_names_the_test_and_an_interruption_leaves_one_array(checkpoint, tmp_path):
+    from terminals import Terminal
+
+    argv = ["-m", checkpoint, "-p", 4, "-n", 50, "--batch", 8, "-r", 200, "--no-first-token", "--json"]
+    shown = Terminal("bench", *argv, shell=f"exec \"$@\" > '{tmp_path}/rows'")
+    try:
+        shown.wait(lambda terminal: any(re.match(r"tg50@b8 [━╸╺]+ \d+/400$", line) for line in terminal.lines), "tg50")
+        shown.process.send_signal(signal.SIGTERM)
+        assert shown.exit_code() == 143
+        assert not any("━" in line for line in shown.lines)
+    finally:
+        shown.close()
+    (row,) = json.loads((tmp_path / "rows").read_text())
+    assert row["test"] == "pp4"
 
 
 def test_what_does_not_fit_is_left_out_and_said(run, checkpoint):

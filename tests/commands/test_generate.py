@@ -215,6 +215,81 @@ def test_a_variable_does_not_contradict_a_flag(gen, monkeypatch):
     assert gen(PROMPT, "--greedy").code == 0
 
 
+def test_a_wrong_variable_is_named(gen, run, monkeypatch):
+    monkeypatch.setenv("GPT2_TOP_P", "2")
+    assert_error(gen(PROMPT), 2, "--top-p is 2.0", "unset GPT2_TOP_P, or give it another value")
+    assert gen(PROMPT, "--top-p", "0.5").code == 0
+    assert_error(gen(PROMPT, "--top-p", "3"), 2, "--top-p is 3.0", "hint: --top-p must be")
+    monkeypatch.setenv("GPT2_SEED", "-5")
+    assert_error(run("generate", PROMPT, "--top-p", "1"), 2, "unset GPT2_SEED", "0 to 2^53 - 1, or -1")
+
+
+def test_minus_one_is_a_drawn_seed(gen, run, monkeypatch):
+    monkeypatch.setenv("GPT2_SEED", "-1")
+    seeds = {json.loads(run("generate", "-n", 1, PROMPT, "--json").stdout)["seed"] for _ in range(2)}
+    assert len(seeds) == 2
+    assert json.loads(gen(PROMPT, "--seed", 7, "--json").stdout)["seed"] == 7
+
+
+def test_max_length_alone_ends_the_text(run):
+    argv = ("-m", "tiny", PROMPT, "--max-length", 200, "--min-tokens", 150, "--ignore-eos", "--json")
+    value = json.loads(run("generate", *argv).stdout)
+    assert len(value["prompt_ids"]) + len(value["samples"][0]["ids"]) == 200
+    assert value["settings"]["max_tokens"] is None
+
+
+# Notes: one line on stderr, and none with -q
+
+
+def test_files_are_one_text_in_their_order(run, tmp_path):
+    for name, text in (("a", "The old man\n"), ("b", "and the sea\n")):
+        (tmp_path / name).write_text(text)
+
+    def prompt(*argv, **options):
+        return json.loads(run("generate", "-n", 1, "--json", *argv, **options).stdout)["prompt"]
+
+    assert prompt("-f", tmp_path / "a", "-f", tmp_path / "b") == "The old man\nand the sea"
+    assert prompt("-f", tmp_path / "b", "-f", "-", stdin="x\n") == "and the sea\nx"
+    assert_error(run("generate", "-f", "-", "-f", "-", stdin="x"), 2, "- stands twice")
+    for name in "ab":
+        (tmp_path / name).write_text("")
+    assert_error(run("generate", "-f", tmp_path / "a", "-f", tmp_path / "b"), 2, "a' and '", "are empty")
+
+
+@pytest.mark.parametrize(
+    ("argv", "note"),
+    [
+        (["generate", "-n", 1, "story.txt"], "'story.txt' is taken as the text"),
+        (["score", "story.txt"], "'story.txt' is taken as the text"),
+        (["tokens", "-c", "story.txt"], "'story.txt' is taken as the text"),
+        (["generate", "-n", 1, "The king "], "the prompt ends in a space"),
+        (["generate", "-n", 1, "The king", "--stop", r"\n"], r"--stop '\n' is taken as it stands"),
+    ],
+)
+def test_what_was_hardly_meant_gets_a_note(run, tmp_path, monkeypatch, argv, note):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "story.txt").write_text("Once upon a time")
+    result = run(*argv)
+    assert result.code == 0
+    assert result.stderr.startswith(f"note: {note}")
+    assert result.stderr.count("\n") == 1
+    assert run(*argv, "-q").stderr == ""
+
+
+def test_what_was_meant_gets_no_note(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "story.txt").write_text("Once upon a time")
+    for argv in (
+        ["generate", "-n", 1, "-f", "story.txt"],
+        ["generate", "-n", 1, "story.txt", "is a name"],
+        ["generate", "-n", 1, "x" * 5000],
+        ["generate", "-n", 1, "The king", "--stop", r"\n", "-e"],
+        ["generate", "-n", 1, "The king", "--stop", r"\d", "--stop", r"C:\xff"],
+        ["score", "-f", "story.txt"],
+    ):
+        assert run(*argv).stderr.count("taken") == 0, argv
+
+
 def test_verbose_says_what_is_used(run, checkpoint):
     result = run("generate", "-v", "-m", checkpoint, "-n", 1, PROMPT)
     assert "int8 on cpu" in result.stderr
@@ -237,7 +312,7 @@ def test_precisions(gen, run, checkpoint):
         (["--top-p", "1.01"], ["--top-p is 1.01"]),
         (["--top-k", "-1"], ["--top-k"]),
         (["--seed", "-2"], ["--seed"]),
-        (["-n", "-2"], ["-n", "-2"]),
+        (["-n", "-2"], ["--max-tokens is -2", "0 or more, or -1"]),
         (["-n", "many"], ["many"]),
         (["-N", "0"], ["-N"]),
         (["--greedy", "-t", "1"], ["--greedy contradicts --temperature 1.0"]),
@@ -415,7 +490,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
     from gpt2cli.generation import texts
 
     text = json.loads(gen(PROMPT, "--json").stdout)["samples"][0]["text"]
-    whole = texts.generate
+    whole = texts.stream
 
     def interrupted(*positional, **named):
         for count, piece in enumerate(whole(*positional, **named), 1):
@@ -423,7 +498,7 @@ def test_an_interrupted_text_has_what_was_held_back(gen, monkeypatch):
             if count == 6:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(texts, "generate", interrupted)
+    monkeypatch.setattr(texts, "stream", interrupted)
     plain = gen(PROMPT)
     held = gen(PROMPT, "--stop", plain.stdout[2:-1] + "never")
     assert (plain.code, held.code) == (130, 130)
@@ -444,7 +519,7 @@ def test_what_an_interruption_breaks_is_no_bug(gen, monkeypatch, reason, code):
         finally:
             raise RuntimeError("release unlocked lock")
 
-    monkeypatch.setattr(texts, "generate", interrupted)
+    monkeypatch.setattr(texts, "stream", interrupted)
     result = gen(PROMPT)
     assert (result.code, result.stdout, result.stderr) == (code, "", "")
 

@@ -42,6 +42,29 @@ def test_list_shows_the_catalogue_and_what_is_here(run, checkpoint):
     assert run("list", "-q", "distil").stdout == "distilgpt2\n"
 
 
+def test_list_marks_the_model_that_answers_and_shows_sizes(run, checkpoint, monkeypatch, tmp_path):
+    def default():
+        assert [row["name"] for row in json.loads(run("list", "--json").stdout) if row["default"]] == (
+            [line.partition(" (default)")[0] for line in run("list").stdout.splitlines() if " (default)" in line]
+        )
+        return next((row["name"] for row in json.loads(run("list", "--json").stdout) if row["default"]), None)
+
+    assert default() == "tiny"  # GPT2_MODEL
+    monkeypatch.delenv("GPT2_MODEL")
+    assert default() == "gpt2"
+    run("generate", "-q", "-m", checkpoint, "-n", 1, "x")
+    monkeypatch.setenv("GPT2_MODEL", str(checkpoint))
+    assert default() == str(checkpoint)
+    table = run("list").stdout
+    assert re.search(r"^gpt2 +124M +no \(549 MB\) ", table, re.M)
+    assert re.search(r"^tiny +4M +built in, [\d.]+ MB ", table, re.M)
+    assert re.search(r" int8: [\d.]+ kB", table)
+    monkeypatch.delenv("GPT2_MODEL")
+    monkeypatch.setenv("GPT2_CONFIG", str(tmp_path / "broken.toml"))
+    (tmp_path / "broken.toml").write_text("model = ")
+    assert default() == "gpt2"
+
+
 def test_list_without_a_match(run):
     result = run("list", "zzz")
     assert (result.code, result.stdout) == (0, "")
@@ -64,7 +87,9 @@ def test_the_table_fits_a_terminal_and_is_whole_in_a_pipe(run, tmp_path, monkeyp
     whole = run("list").stdout.splitlines()
     assert any(line.startswith("~/models/tale ") for line in whole)
     assert re.search(
-        r"^tiny +4M +built in +fp32, int4 +trained by this project on children's books$", "\n".join(whole), re.M
+        r"^tiny \(default\) +4M +built in, [\d.]+ MB +fp32, int4: [\d.]+ MB +trained by this project on children's",
+        "\n".join(whole),
+        re.M,
     )
     assert str(tmp_path / "models/tale") in run("list", "-q").stdout.splitlines()
     shown = Terminal("list", columns=80)
@@ -105,6 +130,7 @@ def test_show(run, checkpoint):
     text = run("show", "--offline", "gpt2-xl").stdout
     assert "no (gpt2 pull gpt2-xl: about 6.23 GB)" in text
     assert "no (gpt2 pull gpt2: about 549 MB)" in run("show", "--offline", "gpt2").stdout
+    assert "\nprecision    int8\n" in run("show", "tiny").stdout
     assert "pull" not in run("show", "tiny").stdout + run("show", checkpoint).stdout
     for word in ("openai-community/gpt2-xl", "1,557,611,200", "48 layers, 25 heads", "lambada perplexity 8.63"):
         assert word in text
@@ -353,3 +379,23 @@ def test_a_folder_with_the_name_of_a_repository(hub, files, run, checkpoint, tmp
     )
     assert run("tokens", "-m", f"{NAME}@main", "x").stderr == ""
     assert len(hub.requests) == asked
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_list_waits_for_no_pipe(spawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / f"models--someone--tales/snapshots/{'a' * 40}"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "config.json")
+    process = spawn("list")
+    assert b"someone/tales" not in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+
+
+def test_a_folder_needs_nothing_of_the_hub(spawn, checkpoint, tmp_path, monkeypatch):
+    """Neither settings that its client can read, nor the time that its import takes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, NAME)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    process = spawn("tokens", "-m", NAME, "x")
+    assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)

@@ -1,5 +1,6 @@
 """gpt2 repl as people use it: in a terminal, whose screen is read, and in a pipe."""
 
+import itertools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from conftest import assert_error
 from texts import generate
 
+from gpt2cli.console.wrapping import width
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
@@ -92,11 +94,15 @@ def seed(number):
 
 
 def text_of(terminal):
-    """What stands on the screen between the greeting and the status bar, rows joined as the terminal broke them."""
-    rows = terminal.lines[1:-1]
-    width = terminal.screen.columns
-    joined = "".join(row.ljust(width) if len(row) >= width - 1 else f"{row}\n" for row in rows)
-    return joined.rstrip("\n")
+    """What stands on the screen between the greeting and the status bar, joined where only the edge parted it."""
+    lines = terminal.lines
+    begin = next(number for number, line in enumerate(lines, 1) if line.endswith("leaves."))
+    rows = lines[begin:-1]
+    text = rows[0]
+    for row, after in itertools.pairwise(rows):
+        parted = width(row) + 1 + width(after.split(" ")[0]) >= terminal.screen.columns
+        text += f" {after}" if parted and after else f"\n{after}"
+    return text.rstrip("\n")
 
 
 def all_kept(tmp_path):
@@ -300,12 +306,20 @@ def test_a_mistake_is_an_error_a_hint_and_another_chance(wide, typed, error, hin
     wide.wait(tokens(0))
 
 
-def test_help_names_every_command(wide):
+def test_help_names_every_command_on_one_small_screen(repl):
     from gpt2cli.repl.commands import COMMANDS
 
-    wide.type(f"/help{ENTER}")
-    wide.wait("Ctrl-C")
-    assert all(any(line.startswith(f"/{name}") for line in wide.screen.display) for name in COMMANDS)
+    terminal = repl(columns=80, rows=24)
+    terminal.type(f"/help{ENTER}")
+    terminal.wait("Ctrl-R searches")
+    terminal.wait(tokens(0))
+    shown = [line for line in terminal.screen.display if line.startswith("/")]
+    named = [word for line in shown for word in re.findall(r"(?:^|  )/(\w+)", line)]
+    assert named == list(COMMANDS)
+    assert terminal.screen.display[-1].startswith("tiny"), "the prompt is there"
+    assert terminal.screen.display[0].startswith("Write"), "nothing has scrolled out"
+    terminal.type(f"/help goto{ENTER}")
+    terminal.wait(lambda t: any(re.match("/goto PLACE +one, by name", line) for line in t.lines), "one alone")
 
 
 def test_tab_completes_commands_settings_models_and_files(wide, folder):
@@ -389,12 +403,15 @@ def test_a_dumb_terminal_gets_no_escapes(repl, says, tmp_path):
     assert b"\x1b" not in terminal.raw
 
 
-def test_no_color_means_no_styles(repl):
+def test_no_color_underlines_what_is_yours(repl):
     terminal = repl(NO_COLOR="1")
     terminal.type(f"The king{ENTER}")
     terminal.wait(seed(1))
     assert not re.search(rb"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])m", terminal.raw)
     assert b"\x1b[1m" not in terminal.raw
+    row = next(line for line in range(24) if terminal.screen.display[line].startswith("The king"))
+    marked = [terminal.screen.buffer[row][place].underscore for place in range(20)]
+    assert marked == [True] * 8 + [False] * 12
 
 
 def test_control_characters_in_the_text_move_no_cursor(wide, folder):
@@ -646,3 +663,120 @@ def test_wrong_uses(run, tmp_path):
     assert_error(run("repl", "--load", tmp_path / "no", stdin="x"), 2, "no'")
     (tmp_path / "bad").write_text("{}")
     assert_error(run("repl", "--load", tmp_path / "bad", stdin="x"), 5, "is no document")
+
+
+def test_rows_stay_where_they_stand(repl, says):
+    terminal = repl("-n", 40, columns=60)
+    terminal.type(f"Once upon a time{ENTER}")
+    terminal.wait(seed(1))
+    first = says("Once upon a time", 1, 40)
+    text = text_of(terminal)
+    assert text == "Once upon a time" + first
+    terminal.type(f"/seed 9{ENTER}")
+    terminal.wait("the next continuation has the seed 9")
+    terminal.type(f"/retry{ENTER}")
+    terminal.wait(seed(9))
+    lines = terminal.lines
+    rejected = " ".join(lines[2 : lines.index("── /seed 9 ──")])
+    assert rejected.split() == text.split(), "it can still be read"
+    again = " ".join(lines[lines.index("── /retry ──") + 1 : -1])
+    assert again.split() == ("Once upon a time" + says("Once upon a time", 9, 40)).split()
+
+
+def test_words_are_whole_in_every_window(repl, says):
+    for columns in (40, 120):
+        terminal = repl("-n", 60, columns=columns)
+        terminal.type(f"日本語 and a king{ENTER}")
+        terminal.wait(seed(1))
+        assert text_of(terminal) == "日本語 and a king" + says("日本語 and a king", 1, 60)
+        assert max(map(width, terminal.lines[1:-1])) < columns
+
+
+def test_without_wrapping_the_terminal_breaks_the_rows(repl, says):
+    terminal = repl("-n", 40, "--no-wrap", columns=40)
+    terminal.type(f"Once upon a time{ENTER}")
+    terminal.wait(seed(1))
+    whole = "Once upon a time" + says("Once upon a time", 1, 40)
+    rows = [line.ljust(40) for line in terminal.lines[2:-1]]
+    assert "".join(rows).replace(" ", "").startswith(whole.replace("\n", "").replace(" ", ""))
+    assert rows[0] == whole[:40]
+
+
+def killed(terminal):
+    terminal.process.kill()
+    assert terminal.exit_code() == -signal.SIGKILL
+
+
+def test_a_killed_repl_loses_no_text(repl, says, tmp_path):
+    terminal = repl()
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    killed(terminal)
+    again = repl()
+    again.wait("was not saved: /restore brings it back")
+    again.type(f"/restore{ENTER}")
+    again.wait(tokens(r"[1-9]\d"))
+    assert saved(again, tmp_path / "back.json").text == "The king" + says("The king", 1)
+    assert not list((tmp_path / "state/unsaved").glob("*.lock")), "what is saved needs no draft"
+
+
+def test_two_at_once_keep_a_text_each(repl, tmp_path):
+    first, second = repl("-n", 0), repl("-n", 0)
+    for terminal, text in ((first, "The first"), (second, "The second")):
+        terminal.type(f"{text}{ENTER}")
+        terminal.wait(tokens(r"[1-9]\d*"))
+    second.type(f"/restore -f{ENTER}")
+    second.wait("no unsaved text is kept")  # the first still has its own
+    killed(first)
+    killed(second)
+    paths = (tmp_path / "state/unsaved").glob("*.json")
+    texts = {Document.from_json(path.read_text(), str(path)).text for path in paths}
+    assert texts == {"The first", "The second"}
+
+
+def test_without_history_a_killed_repl_leaves_nothing(repl, tmp_path):
+    terminal = repl("--no-history", "-n", 0)
+    terminal.type(f"secret{ENTER}")
+    terminal.wait(tokens(r"[1-9]"))
+    killed(terminal)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_word_that_would_grow_into_the_one_before_is_told(repl, tmp_path):
+    terminal = repl("-n", 0)
+    terminal.type(f"Let me go{ENTER}")
+    terminal.wait(tokens(r"[1-9]"))
+    terminal.type("said")
+    terminal.wait("'gosaid' · a new word begins with a space")
+    terminal.type(ENTER)
+    terminal.wait("note: your text went on in the word before it: 'gosaid'")
+    terminal.type(f", and{ENTER} left{ENTER}")
+    assert saved(terminal, tmp_path / "a.json").text == "Let me gosaid, and left"
+
+
+def test_a_text_longer_than_the_window_is_told(repl):
+    terminal = repl("-n", 0, columns=120)
+    terminal.type(f"\x1b[200~{'A king. ' * 600}\x1b[201~{ENTER}")
+    terminal.wait(
+        lambda t: any(re.match(r"note: of \d{4} tokens the model sees \d+", line) for line in t.lines), "a note"
+    )
+
+
+def test_the_place_where_one_stands_is_marked(wide):
+    wide.type(f"The king{ENTER} and queen{ENTER}/undo{ENTER}/branches{ENTER}")
+    wide.wait(lambda t: any(re.match(r"\* \d+  .*The king$", line) for line in t.lines), "a star")
+    assert any(re.match(r"  \d+  .*The king and queen$", line) for line in wide.lines)
+
+
+def test_the_menu_says_what_there_is(wide):
+    wide.type(f"/s{TAB}")
+    wide.wait(lambda t: any(re.search(r"/stats +context, speed, cache", line) for line in t.screen.display), "a menu")
+    wide.type(CTRL_C)
+
+
+def test_a_mark_stands_where_the_model_will_write(repl):
+    terminal = repl()
+    terminal.type(f"The king{ENTER}")
+    terminal.wait(seed(1))
+    assert re.search("…\b[^\b]* \b".encode(), terminal.raw)
+    assert "…" not in text_of(terminal)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import assert_error
@@ -203,7 +204,7 @@ def test_json_is_one_object(score, story):
     value = json.loads(score("--json", "-f", story).stdout)
     assert list(value) == [
         *("model", "revision", "precision", "device", "window", "stride", "start", "context_tokens"),
-        *("texts", "total"),
+        *("texts", "total", "interrupted"),
     ]
     assert (value["window"], value["stride"]) == (64, 32)
     for key in ("tokens", "bytes", "logprob"):
@@ -231,6 +232,54 @@ def test_stats(score, story):
     assert re.fullmatch(
         r"4 texts · \d+ tokens · perplexity [\d.]+ · logprob -[\d.]+ · \d+ tokens/s\n", result.stderr
     ), result.stderr
+    assert score("--stats", "--no-start", "cat").stderr.startswith("1 text · ")
+    assert "note: 1 of 1 text has a " in score("--fail-above", 0.5, "the cat").stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+class TestOnATerminal:
+    def test_a_bar_tells_how_far_it_has_come_and_makes_way(self, terminal, endless):
+        shown = terminal("--whole", "-f", endless)
+        bar = re.compile(r"scoring \S+endless.txt [━╸╺]+ [\d,]+ tokens · [\d,]+/s · (\d+:)+\d\d left")
+        shown.wait(lambda terminal: any(map(bar.fullmatch, terminal.lines)), "the bar")
+        shown.type("\x03")
+        assert shown.exit_code() == 130
+        head, row, note, *_ = shown.lines
+        assert head.split() == ["perplexity", "tokens", "logprob", "bits/byte", "file"]
+        assert row.split()[-1][:9] == str(endless)[:9]
+        assert note.startswith("note: interrupted: ")
+        assert not any("━" in line for line in shown.lines)
+
+    def test_quiet_shows_no_bar(self, terminal, endless):
+        shown = terminal("-q", "--json", "-f", endless)
+        shown.wait(lambda _: time.sleep(4) is None)
+        assert not any(shown.lines)
+
+    @pytest.mark.parametrize("columns", [80, 120])
+    def test_no_row_is_wider_than_the_terminal(self, terminal, tmp_path, columns):
+        lines = ["The cat sat on the mat. " * 9, "猫はマットの上に座った。" * 9, "a"]
+        files = [tmp_path / name for name in ("one.txt", "two.txt")]
+        for file in files:
+            file.write_text("\n".join(lines))
+        shown = terminal("-f", files[0], "-f", files[1], columns=columns)
+        assert shown.exit_code() == 0
+        head, *rows = [line for line in shown.lines if line]
+        assert head.split() == ["perplexity", "tokens", "logprob", "bits/byte", "line", "text"]
+        assert [row.split()[4][-5:] for row in rows] == [f"txt:{number}" for number in (1, 2, 3)] * 2
+        assert [row[-1] for row in rows] == ["…", "…", "a"] * 2
+
+    def test_tokens_have_headings(self, terminal):
+        shown = terminal("--tokens", "The cat", "a")
+        assert shown.exit_code() == 0
+        heads = [line.split() for line in shown.lines if "logprob" in line]
+        assert (
+            heads
+            == [
+                ["logprob", "rank", "id", "token", "most", "likely"],
+                ["perplexity", "tokens", "logprob", "bits/byte", "line", "text"],
+            ]
+            * 2
+        )
 
 
 def test_lines_arrive_while_the_pipe_is_open(spawn):
@@ -254,6 +303,82 @@ def test_an_interruption_keeps_what_there_is(spawn, options, story, tmp_path):
     lines = out.decode().splitlines()
     texts = json.loads(out)["texts"] if options == ["--json"] else [json.loads(line) for line in lines]
     assert {text["line"] for text in texts} == {1, 2, 4, 5}
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A file whose scoring takes longer than anybody waits."""
+    path = tmp_path / "endless.txt"
+    path.write_text("The cat sat on the mat.\n" * 200_000)
+    return path
+
+
+@pytest.fixture
+def terminal():
+    """terminal(*argv, **options) -> gpt2 score in a terminal."""
+    from terminals import Terminal
+
+    opened = []
+
+    def start(*argv, **options):
+        opened.append(Terminal("score", "-m", "tiny", *argv, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "code", "options"),
+    [("SIGINT", 130, []), ("SIGTERM", 143, ["--json"]), ("SIGHUP", 129, ["--jsonl"]), ("SIGINT", 130, ["--top", "1"])],
+)
+def test_an_interruption_keeps_the_sums_of_the_text_that_it_was_at(terminal, endless, number, code, options, tmp_path):
+    file = tmp_path / "out"
+    shown = terminal("--whole", *options, "-f", endless, shell=f"exec \"$@\" > '{file}'", columns=200)
+    shown.wait(" tokens · ")
+    shown.process.send_signal(getattr(signal, number))
+    assert shown.exit_code() == code
+    out = file.read_text()
+    if options in (["--json"], ["--jsonl"]):
+        value = json.loads(out)
+        assert value["interrupted"]
+        (row,) = value.get("texts", [value])
+        assert (row["file"], row["interrupted"], row["logprobs"]) == (str(endless), True, None)
+        assert value.get("total", row)["logprob"] == row["logprob"]
+        tokens, logprob = row["tokens"], row["logprob"]
+    else:
+        cells = out.removesuffix("\n").split("\t")
+        tokens, logprob = int(cells[1]), float(cells[2])
+    assert tokens > 100
+    assert logprob < 0
+    assert [line for line in shown.lines if line] == [f"note: interrupted: scored {tokens} tokens of {endless}"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_of_tokens_keeps_them(spawn, tmp_path):
+    (tmp_path / "line.txt").write_text("The cat sat on the mat. " * 5000)  # a line is a text too
+    process = spawn("score", "-m", "tiny", "--tokens", "--stats", "-f", tmp_path / "line.txt", bufsize=0)
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = (text.decode() for text in process.communicate(timeout=60))
+    assert process.returncode == 130
+    *tokens, row, empty = (first.decode() + out).removesuffix("\n").split("\n")
+    assert len(tokens) == int(row.split("\t")[1])
+    assert float(row.split("\t")[2]) == pytest.approx(sum(float(line.split("\t")[0]) for line in tokens), abs=1)
+    assert empty == ""
+    assert re.search(r"note: interrupted: scored \d+ tokens? of .*line.txt:1\n1 text · ", err)
+
+
+def test_an_error_amid_a_text_keeps_its_sums(score, tmp_path):
+    (tmp_path / "broken.txt").write_bytes(b"the cat sat " * 7000 + b"\xff")
+    result = score("--whole", "--json", "-f", tmp_path / "broken.txt", "--stride", 63)
+    assert result.code == 6
+    value = json.loads(result.stdout)
+    assert (value["interrupted"], value["texts"][0]["interrupted"]) == (True, True)
+    assert value["texts"][0]["tokens"] > 1000
+    assert [line.split(":")[0] for line in result.stderr.splitlines()][-3:] == ["note", "error", "hint"]
 
 
 @pytest.mark.parametrize("options", [["--json"], ["--jsonl"], ["--sort", "tokens", "--jsonl"], ["--top", 2, "--json"]])

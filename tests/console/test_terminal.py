@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2cli.console import terminal
+from gpt2cli.console.wrapping import width
 from gpt2cli.errors import StorageError
 
 
@@ -120,3 +121,53 @@ def test_a_title_is_no_markup(terminal_like, monkeypatch):
     stderr.flush()
     assert b"exporting ./v[/b]x" in stderr.buffer.getvalue()
     assert b"nothing to do" not in stderr.buffer.getvalue()
+
+
+def test_only_a_terminal_gets_rows(tmp_path):
+    with terminal.Output(tmp_path / "text") as output:
+        texts = terminal.Texts(output, 1, prompt="Once ", null=False, wrap=True)
+        texts.push(0, "upon a time " * 40, done=True)
+    assert (tmp_path / "text").read_text() == "Once " + "upon a time " * 40 + "\n"
+
+
+@pytest.fixture
+def shown():
+    """shown(*argv, columns) -> the rows that `gpt2 ARGV` leaves on a terminal."""
+    if sys.platform == "win32":
+        pytest.skip("needs pseudo-terminals")
+    from terminals import Terminal
+
+    running = []
+
+    def rows(*argv, **options):
+        running.append(Terminal(*argv, rows=40, **options))
+        running[-1].exit_code()
+        return [line for line in running[-1].lines if line]
+
+    yield rows
+    for one in running:
+        one.close()
+
+
+def test_a_streamed_text_ends_its_rows_at_blanks(shown, run):
+    argv = ("generate", "-m", "tiny", "-s", 1, "-n", 60, "Once upon a time there was a king 日本語")
+    whole = run(*argv, "--echo").stdout
+    for columns in (30, 100):
+        rows = shown(*argv, columns=columns)
+        assert " ".join(rows).split() == whole.split(), "no word is torn"
+        assert max(map(width, rows)) < columns
+    torn = shown(*argv, "--no-wrap", columns=30)
+    assert "".join("".join(torn).split()) == "".join(whole.split())
+    assert " ".join(torn).split() != whole.split()
+    dumb = shown(*argv, columns=30, term="dumb")
+    assert dumb == torn
+
+
+def test_an_error_ends_its_rows_at_blanks(shown):
+    rows = shown("generate", "--greedy", "-t", 1, "-m", "tiny", "x", columns=30)
+    assert rows == [
+        "error: --greedy contradicts",
+        "  --temperature 1.0",
+        "hint: greedy is temperature",
+        "  0: leave one out",
+    ]

@@ -1,6 +1,7 @@
 """Whatever a GPT-2 checkpoint looks like, the exported graph computes what the oracle computes."""
 
 import json
+import os
 import re
 import shutil
 
@@ -502,6 +503,12 @@ def test_a_missing_shard_is_named(tmp_path):
     make_checkpoint(tmp_path / "c", shards=3)
     (tmp_path / "c/model-00002-of-00003.safetensors").unlink()
     assert "model-00002-of-00003" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_an_index_larger_than_any_is_not_read(tmp_path):
+    make_checkpoint(tmp_path / "c", shards=2)
+    os.truncate(tmp_path / "c/model.safetensors.index.json", 1 << 30)
+    assert "1,073,741,824 bytes are too many" in refused(tmp_path / "c", CorruptFile)
 
 
 @pytest.mark.parametrize("name", ["../evil.safetensors", "/etc/passwd", "a/b.safetensors"])

@@ -1,6 +1,7 @@
 """The tree of texts: undo, redo, branches, and files that are read whole or not at all."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2cli.errors import CorruptFile, UsageError
 from gpt2cli.repl.document import Document
+from gpt2cli.repl.files import Drafts
 
 
 @pytest.fixture
@@ -202,3 +204,51 @@ def test_markdown_has_your_text_in_bold_and_nothing_is_markup():
     assert document.to_markdown() == "**The \\*old\\* man** \n  \n**and** the\\_sea  \n\\# 1\n".replace(
         "man** \n  \n", "man**   \n  \n"
     )
+
+
+def test_a_draft_costs_a_millisecond_or_so(tmp_path):
+    document, drafts, seconds = Document(), Drafts(tmp_path / "unsaved"), []
+    for seed in range(30):
+        document.append("you", " and the king said that")
+        document.append("model", " the sea" * 60, ids=[*range(128)], model="tiny", seed=seed, settings={"top_k": 40})
+        begun = time.perf_counter()
+        drafts.write(document)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds[20:]) < 0.002
+    (path,) = (tmp_path / "unsaved").glob("*.json")
+    assert Document.from_json(path.read_text(), "it").text == document.text
+    assert drafts.others() == []  # this one is being written
+    drafts.drop()
+    assert list((tmp_path / "unsaved").iterdir()) == []
+
+
+def test_drafts_of_others_are_those_who_have_left(tmp_path):
+    document = Document()
+    document.append("you", "The king")
+    first, second = Drafts(tmp_path), Drafts(tmp_path)
+    first.write(document)
+    (tmp_path / "20250101-000000-1.json").write_text(document.to_json())
+    (tmp_path / "20250101-000000-1.lock").touch()  # of one that was killed
+    assert [path.name for path in second.others()] == ["20250101-000000-1.json"]
+    kept = first.keep(document)
+    assert second.others()[-1] == kept
+    assert list(tmp_path.glob("*.lock")) == []
+
+
+def test_the_last_ten_stay(tmp_path):
+    document = Document()
+    document.append("you", "The king")
+    for number in range(12):
+        (tmp_path / f"20250101-0000{number:02}-1.json").write_text("{}")
+    kept = Drafts(tmp_path).keep(document)
+    assert [path.name[:15] for path in sorted(tmp_path.iterdir())][:-1] == [
+        f"20250101-0000{number:02}" for number in range(3, 12)
+    ]
+    assert sorted(tmp_path.iterdir())[-1] == kept
+
+
+def test_one_stands_at_a_branch_too(story):
+    story.goto(1)
+    assert [node.id for node in story.branches()] == [1, 2, 4]
+    story.goto(0)
+    assert [node.id for node in story.branches()] == [0, 2, 4]

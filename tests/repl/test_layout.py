@@ -1,24 +1,13 @@
 """Rows, columns and tables: nothing wider than the terminal, nothing lost."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from gpt2cli.console.wrapping import width
 from gpt2cli.generation.decoding import Logprob
 from gpt2cli.model import load
 from gpt2cli.repl import layout
 
 WORDS = "The old man went to the sea 日本語 and the fish said: let me go"
-
-
-@settings(max_examples=60)
-@given(st.lists(st.tuples(st.booleans(), st.text("ab 日\t\x1b\u0301", max_size=30)), max_size=4), st.integers(2, 20))
-def test_rows_are_the_line_and_fit(line, columns):
-    rows = layout.rows(line, columns)
-    assert "".join(text for row in rows for _, text in row) == layout.visible("".join(text for _, text in line))
-    widths = [layout.width("".join(text for _, text in row)) for row in rows]
-    assert max(widths) <= columns
-    assert all(width >= columns - 1 for width in widths[:-1])
 
 
 def test_control_characters_are_pictures():
@@ -31,7 +20,7 @@ def test_alternatives_are_beside_each_other_where_there_is_room(columns, beside)
     texts = [WORDS, "short", f"two\n\n{WORDS}"]
     lines = layout.alternatives(texts, columns)
     assert (lines[0].split() == ["[1]", "[2]", "[3]"]) == beside
-    assert max(map(layout.width, lines)) <= columns
+    assert max(map(width, lines)) <= columns
     if not beside:
         joined = "".join("".join(lines).split())
         assert joined == "".join(f"[{n}]{''.join(text.split())}" for n, text in enumerate(texts, 1))
@@ -49,7 +38,7 @@ def test_why_lists_the_alternatives_that_fit(columns):
     lines = layout.why(ids, [Logprob(-0.5, top)] * len(ids), tokenizer, columns, 8)
     assert len(lines) == len(ids)
     assert lines[0].split()[:4] == ["8", "'", "the'", "60.7%"]
-    assert max(map(layout.width, lines)) <= max(columns, 30)
+    assert max(map(width, lines)) <= max(columns, 30)
     assert ("1 ' a' 37%" in lines[0]) == (columns >= 40)
     assert any("\\n" in line for line in lines)
 
@@ -59,3 +48,15 @@ def test_the_status_bar_drops_what_does_not_fit():
     assert layout.status(parts, 80) == "tiny int8 · 5/1024 · seed 1"
     assert layout.status(parts, 20) == "tiny int8 · 5/1024"
     assert layout.status(parts, 5) == ""
+
+
+def test_the_ending_of_a_text():
+    text = [(True, "one\ntwo"), (False, " and\nthree"), (True, " four")]
+    assert layout.ending(text, 1) == [(False, "three"), (True, " four")]
+    assert layout.ending(text, 2) == [(True, "two"), (False, " and\nthree"), (True, " four")]
+    assert layout.ending(text, 9) == text
+    assert layout.split(text, "\n") == [
+        [(True, "one\n")],
+        [(True, "two"), (False, " and\n")],
+        [(False, "three"), text[2]],
+    ]

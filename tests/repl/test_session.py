@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from texts import generate
 
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation.parameters import Sampling
+from gpt2cli.generation.parameters import Limits, Sampling, parameters
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
 from gpt2cli.repl.knobs import Settings
@@ -18,7 +18,8 @@ from gpt2cli.repl.session import Session, whole_characters
 
 def settings(**options):
     sampling = {key: options.pop(key) for key in list(options) if hasattr(Sampling, key) or key == "seed"}
-    return Settings(Sampling(**{"seed": 1} | sampling), **{"max_tokens": 10} | options)
+    biases = options.pop("logit_bias", ())
+    return Settings(Sampling(**{"seed": 1} | sampling), Limits(**{"max_tokens": 10} | options), biases)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_keep_stays_at_the_beginning(small):
     assert session.context()[:5] == session.ids()[:5]
     with pytest.raises(CannotMeet, match="keep 1000"):
         session.change(session.settings.changed("keep", "1000"))
-    assert session.settings.keep == 5
+    assert session.settings.limits.keep == 5
 
 
 def test_keep_minus_one_is_the_first_text(small):
@@ -307,14 +308,27 @@ def test_biases_are_the_model_s_own_ids(small, tiny):
     assert beyond.model is tiny
 
 
+def test_max_length_counts_what_was_there(session):
+    session.change(session.settings.changed("max-length", "12").changed("max-tokens", "-1"))
+    go_on(session, "Once upon a time")
+    assert len(session.ids()) <= 12
+    assert session.document.nodes[session.document.current].settings["max_length"] == 12
+    session.change(session.settings.changed("max-length", "3"))
+    with pytest.raises(CannotMeet, match="`max_length` is 3"):
+        go_on(session)
+
+
 def test_settings_are_checked_and_named():
     base = settings()
+    assert base.changed("max-length", "50").limits.max_length == 50
+    assert base.changed("max-length", "50").changed("max-length", "off").limits.max_length is None
+    assert set(base.shown()) == {name.replace("_", "-") for name in {**parameters(Sampling), **parameters(Limits)}}
     assert base.changed("temperature", "0.5").sampling.temperature == 0.5
-    assert base.changed("n", "-1").max_tokens is None
+    assert base.changed("n", "-1").limits.max_tokens is None
     assert base.changed("--top-k", " 7").sampling.top_k == 7
-    assert base.changed("stop", "\\n").stop == ("\n",)
-    assert base.changed("stop", "off").stop == ()
-    assert base.changed("ignore-eos", "on").ignore_eos is True
+    assert base.changed("stop", "\\n").limits.stop == ("\n",)
+    assert base.changed("stop", "off").limits.stop == ()
+    assert base.changed("ignore-eos", "on").limits.ignore_eos is True
     assert base.changed("seed", "random").seed != base.changed("seed", "random").seed
     for key, value, word in [
         ("temprature", "1", "temprature"),
@@ -322,6 +336,7 @@ def test_settings_are_checked_and_named():
         ("temperature", "-1", "-1"),
         ("top-p", "2", "2"),
         ("max-tokens", "-5", "-5"),
+        ("max-length", "0", "0"),
         ("keep", "-2", "-2"),
         ("ignore-eos", "maybe", "'maybe'"),
         ("min-tokens", "11", "11"),

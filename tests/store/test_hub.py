@@ -419,7 +419,10 @@ def test_an_endpoint_that_is_no_address(machine, run, url):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_ENDPOINT", "https://me:secret@hub.example:9x")],
+    [
+        *(("HF_HUB_DOWNLOAD_TIMEOUT", value) for value in ("soon", "")),
+        *(("HF_ENDPOINT", url) for url in ("https://me:secret@hub.example:9x", "https://[::1")),
+    ],
 )
 def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
@@ -562,6 +565,15 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
         assert tree(tmp_path) == before
     assert run("rm", "--downloads", f"{NAME}@{first}").code == run("rm", "--downloads", NAME).code == 0
     assert not hubcache.cache_folder(NAME).exists()
+
+
+def test_downloads_in_a_cache_that_cannot_be_written(hub, files, run, bound, read_only):
+    """Another HF_HOME removes nothing."""
+    hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    shutil.rmtree(hubcache.root() / ".locks")
+    read_only(hubcache.root())
+    assert_error(bound("rm", "--downloads", NAME), 7, "cannot write", "make it writable")
 
 
 def test_a_cache_in_disorder_is_not_said_to_be_removed(hub, files, run, bound):

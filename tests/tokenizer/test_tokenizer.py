@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import random
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,53 @@ def test_end_of_text_in_text_is_text_unless_special(tokenizer):
     assert tokenizer.encode(f"a{END}b", special=True)[1] == 299
     assert 299 not in tokenizer.encode(f"a{END}b")
     assert tokenizer.end == 299
+
+
+def in_eight_threads(work):
+    """The results of work(number), between any two lines of which the others may run."""
+    results, barrier = [None] * 8, threading.Barrier(8)
+
+    def pause(frame, event, argument):
+        if Path(frame.f_code.co_filename).name in ("tokenizer.py", "contextlib.py"):
+            time.sleep(0)
+            return pause
+        return None
+
+    def run(number):
+        barrier.wait()
+        try:
+            results[number] = work(number)
+        except BaseException as error:
+            results[number] = error
+
+    threading.settrace(pause)
+    try:
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+    finally:
+        threading.settrace(None)
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def test_threads_that_read_special_tokens_and_threads_that_do_not(tokenizer):
+    text = f"a{END}b the cat "
+    expected = [tokenizer.encode(text, special=special) for special in (False, True)]
+    results = in_eight_threads(lambda n: [tokenizer.encode(text, special=bool(n % 2)) for _ in range(15)])
+    assert results == [[expected[n % 2]] * 15 for n in range(8)]
+
+
+def test_stderr_outlives_threads_whose_tokenizer_may_panic(checkpoint, tmp_path, capfd):
+    written = json.loads((checkpoint / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(written | {"pre_tokenizer": splitting("[a-z]+")}))
+    tokenizer = Tokenizer(tmp_path)
+    assert (
+        len({str(found) for found in in_eight_threads(lambda n: [tokenizer.encode("the cat") for _ in range(5)])}) == 1
+    )
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_ids_without_a_piece_are_nothing(tokenizer):
@@ -339,11 +388,13 @@ def test_add_prefix_space(form, config, ids, tmp_path):
         ({"tokenizer_class": "PreTrainedTokenizerFast"}, SPACED),
         ({"tokenizer_class": "GPT2Tokenizer"}, BARE),
         ({}, BARE),
+        (None, BARE),
     ],
 )
 def test_add_prefix_space_of_tokenizer_json(config, ids, tmp_path):
     splitter = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitter}, tokenizer_config=config)
+    settings = {} if config is None else {"tokenizer_config": config}
+    folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitter}, **settings)
     assert Tokenizer(folder).encode("cat") == ids
 
 
@@ -559,12 +610,9 @@ def test_streamed_ids_are_those_of_the_whole_text(monkeypatch, checkpoint, speci
             )
 
 
-def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, checkpoint, tmp_path):
+def test_a_tokenizer_that_puts_a_space_before_streams_too(monkeypatch, tmp_path):
     monkeypatch.setattr("gpt2cli.tokenizer.tokenizer._BLOCK", 150)
-    value = json.loads((checkpoint / "tokenizer.json").read_text())
-    value["pre_tokenizer"]["add_prefix_space"] = True
-    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    tokenizer = Tokenizer(tmp_path)
+    tokenizer = Tokenizer(gpt2_files(tmp_path, "json", tokenizer_config={"add_prefix_space": True}))
     assert tokenizer.encode("ab") == tokenizer.encode(" ab")
     for text in ("the cat, 'tis said;\nand the dog " * 60, "cat\n" * 300, "the-cat-and " + "cat-" * 200 + " dog" * 200):
         assert encoded(tokenizer, text, 40) == tokenizer.encode(text)
