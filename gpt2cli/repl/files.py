@@ -94,7 +94,8 @@ class Drafts:
 
     def _release(self) -> None:
         if self._lock and self._path:
-            self._lock.release()
+            with contextlib.suppress(OSError):
+                self._lock.release()
             _remove(_lock(self._path))
         self._path = self._lock = None
 

@@ -182,7 +182,7 @@ def _signals() -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        came = number
+        came = max(came, number)  # in which order two came that came together, nobody knows: SIGTERM over SIGHUP
         app = get_app_or_none()
         if app is None or app.loop is None:
             raise Terminated(number)

@@ -51,6 +51,7 @@ def _converse(desk: Desk) -> None:
     warned = False
     while True:
         try:
+            desk.draft()  # here Ctrl-C stops nothing, and it is done again
             line = desk.screen.read()
         except EOFError:
             if warned or desk.drafts or not desk.changed:
@@ -65,7 +66,6 @@ def _converse(desk: Desk) -> None:
             raise Terminated(HANGUP) from None
         try:
             _answer(desk, line)
-            desk.draft()
         except EOFError:
             return
         except KeyboardInterrupt:
