@@ -118,6 +118,7 @@ def test_a_page_shows_the_short_and_the_main_name(run):
     text = run("generate", "--help").stdout
     assert "-n, --max-tokens N " in text
     assert "--n-predict" not in text
+    assert run("rm", "--help").stdout.startswith("Usage: gpt2 rm [OPTIONS] NAME...\n")
     assert "--echo / --no-echo " in text
     assert "[default: 0.8, GPT2_TEMPERATURE]" in text
     assert run("generate", "-q", "Once", "--n-predict", "1").code == 0

@@ -15,6 +15,9 @@ Row = tuple[str, str]
 class Command(TyperCommand):
     """A command with such a page."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # Typer's mark of what is required
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _begin(self, ctx, formatter)
         _write_options(self, ctx, formatter)
