@@ -36,7 +36,7 @@ class Bar:
         behind = told() if told else f"{done}/{total}"
         self._shown.update(self._shown.task_ids[0], description=title, completed=done, total=total, told=behind)
         if new:
-            self._shown.start()
+            self._shown.live.start()  # its thread draws: what interrupts this one leaves no bar half drawn
 
     def hide(self) -> None:
         """The line is free for something else."""

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt2cli.analysis.scoring import Score, Scored, Scorer
 from gpt2cli.console import inputs, terminal
@@ -20,6 +20,7 @@ from gpt2cli.errors import Terminated, UserError
 from gpt2cli.tokenizer.tokenizer import IdStream, Tokenizer
 
 Write = Callable[[str], None]
+Made = TypeVar("Made")
 
 _STOPS = (KeyboardInterrupt, Terminated, UserError)
 _PLACE = 16  # cells at least for where a line stands, where that may be in several files
@@ -47,6 +48,17 @@ class Row:
             yield
         except _STOPS as reason:
             self.stopped = reason
+
+    def hand(self, made: Callable[[Scored], Made], take: Callable[[Made], object]) -> None:
+        """`take` what is `made` of each token, also of one that was counted when the work ended."""
+        waiting: Scored | None = None
+        with self.stopping():
+            for waiting in self.tokens:
+                value = made(waiting)
+                waiting = None  # what is interrupted from here on, `take` goes on with
+                take(value)
+        if waiting is not None:
+            take(made(waiting))
 
     def finish(self, *, keep: bool = True) -> None:
         """Consume the tokens that are yet to come; with `keep` they can be again."""
@@ -125,10 +137,10 @@ class Reading:
         title = f"scoring {cut(terminal.printable(row.text.file or ''), 24, end=False)}".rstrip()
         for one in found:
             nbytes = len(self.tokenizer.bytes_of(one.token))
-            row.score.add(one.logprob, nbytes)
-            self.total.add(one.logprob, nbytes)
             self._bytes += nbytes
             self.bar.update(title, self._bytes, self.size, self._told)
+            self.total.add(one.logprob, nbytes)
+            row.score.add(one.logprob, nbytes)
             yield one
 
     def _told(self) -> str:
@@ -208,10 +220,13 @@ def write(
 def _write_tsv(write: Write, rows: Iterable[Row], reading: Reading) -> None:
     """A row a text, tab-separated. With tokens, before it a row for each of them, and an empty one after it."""
     coloured = terminal.rank_colours()
+
+    def token(one: Scored) -> str:
+        return coloured("\t".join(_token_cells(one, reading.tokenizer)), one.rank) + "\n"
+
     for row in rows:
-        with row.stopping():
-            for scored in row.tokens if reading.tokens else ():
-                write(coloured("\t".join(_token_cells(scored, reading.tokenizer)), scored.rank) + "\n")
+        if reading.tokens:
+            row.hand(token, write)
         if not row.empty:
             # both may hold what would break a row, or what a terminal would obey
             last = terminal.visible(os.fsencode(row.place)), terminal.visible((row.text.shown or "").encode())
@@ -228,13 +243,14 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
         table = Table([*_LINES, Column("line", cells if several else 5), Column("text")], room)
     if not reading.tokens:
         write(f"{table.head}\n")
+
+    def token(one: Scored) -> str:
+        return coloured(each.line(_token_cells(one, reading.tokenizer)), one.rank) + "\n"
+
     for row in rows:
-        head = f"{each.head}\n"
-        with row.stopping():
-            for scored in row.tokens if reading.tokens else ():
-                line = each.line(_token_cells(scored, reading.tokenizer))
-                write(f"{head}{coloured(line, scored.rank)}\n")
-                head = ""
+        if reading.tokens:
+            write(f"{each.head}\n")
+            row.hand(token, write)
         if row.empty:
             continue
         place = terminal.visible(os.fsencode(row.place if reading.whole or several else str(row.text.line)))
@@ -292,8 +308,8 @@ def _write_jsonl(write: Write, common: dict[str, Any], rows: Iterable[Row], read
 def _plain(row: Row, reading: Reading) -> dict[str, Any] | None:
     """For JSON; None for a text that the work has not come to."""
     logprobs: list[dict[str, Any]] = []
-    with row.stopping():  # before the sums: consuming the tokens completes them
-        logprobs.extend(one.plain(reading.tokenizer) for one in row.tokens)
+    # before the sums: consuming the tokens completes them
+    row.hand(lambda one: one.plain(reading.tokenizer), logprobs.append)
     if row.empty:
         return None
     where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}

@@ -365,8 +365,9 @@ def test_an_interruption_of_tokens_keeps_them(spawn, tmp_path):
     out, err = (text.decode() for text in process.communicate(timeout=60))
     assert process.returncode == 130
     *tokens, row, empty = (first.decode() + out).removesuffix("\n").split("\n")
-    assert len(tokens) == int(row.split("\t")[1])
-    assert float(row.split("\t")[2]) == pytest.approx(sum(float(line.split("\t")[0]) for line in tokens), abs=1)
+    # the signal may come between the two: when a token is counted, and before its line is begun
+    assert 0 <= int(row.split("\t")[1]) - len(tokens) <= 1
+    assert float(row.split("\t")[2]) == pytest.approx(sum(float(line.split("\t")[0]) for line in tokens), abs=20)
     assert empty == ""
     assert re.search(r"note: interrupted: scored \d+ tokens? of .*line.txt:1\n1 text · ", err)
 
