@@ -81,7 +81,7 @@ class Desk:
         if fed < ids - known or (fed < ids and "cut" not in self._told):
             self._told.add("cut")
             window = self.session.model.engine.window
-            which = "the first and the last ones" if self.session.settings.keep else "the last ones"
+            which = "the first and the last ones" if self.session.settings.limits.keep else "the last ones"
             self.screen.say(f"note: of {ids} tokens the model sees {fed}, {which}: its window holds {window}")
 
     def _tell(self, once: str, text: str) -> None:
