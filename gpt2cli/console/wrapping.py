@@ -95,6 +95,10 @@ class Rows:
     def _letters(self, marked: bool, piece: str, room: int, written: list[Run]) -> None:
         if self._over:
             self._break(written)
+        if not self._word and not width(piece):  # a mark on the blank before it, which it cannot leave
+            self._settled.append((marked, piece))
+            written.append((marked, piece))
+            return
         if _may_part(self._last, piece[0]):
             self._settle(written)
         if self._start + self._cells + width(piece) > room:
