@@ -238,7 +238,7 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
     coloured, room = terminal.rank_colours(), shutil.get_terminal_size().columns
     each, cells = Table(_TOKENS, room), max(_PLACE, room // 5)
     if reading.whole:
-        table = Table([*_FILES, Column("file")], room)
+        table = Table([*_FILES, Column("file", tail=True)], room)
     else:
         table = Table([*_LINES, Column("line", cells if several else 5), Column("text")], room)
     if not reading.tokens:
@@ -255,7 +255,7 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
             continue
         place = terminal.visible(os.fsencode(row.place if reading.whole or several else str(row.text.line)))
         shown = [] if reading.whole else [terminal.visible((row.text.shown or "").encode())]
-        line = table.line([*_cells(row.score), cut(place, room if reading.whole else cells, end=False), *shown])
+        line = table.line([*_cells(row.score), place if reading.whole else cut(place, cells, end=False), *shown])
         write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{line}\n")
 
 

@@ -23,6 +23,7 @@ class Column:
     head: str
     cells: int = 0
     left: bool = False  # where its texts begin below each other; numbers end so
+    tail: bool = False  # of a last one that is too long its end is shown
 
     def fill(self, text: str) -> str:
         space = " " * (self.cells - width(text))
@@ -43,5 +44,9 @@ class Table:
     def line(self, cells: Sequence[str]) -> str:
         """A row, without its newline."""
         row = _GAP.join(column.fill(cell) for column, cell in zip(self.columns[:-1], cells[:-1], strict=True)) + _GAP
-        last = cells[-1] if self.room is None else cut(cells[-1], max(1, self.room - width(row)))
+        last = (
+            cells[-1]
+            if self.room is None
+            else cut(cells[-1], max(1, self.room - width(row)), end=not self.columns[-1].tail)
+        )
         return (row + last).rstrip()
