@@ -187,6 +187,9 @@ class Scheduler:
                 self._jobs.append(job)
                 job.advance()
         except BaseException as error:
+            for other in self._jobs:
+                if other is not job and other.error is error:  # amid whose task the signal struck
+                    other.error = _by_another()
             if job.ended and job.error is not error:
                 raise
             job.advance(error=error)
@@ -198,7 +201,7 @@ class Scheduler:
             self._midway = False
             self.engine.reset()
             for job in self._jobs:
-                job.advance(error=UsageError("the text was interrupted by another on this model", "begin it again"))
+                job.advance(error=_by_another())
         count = len(self._jobs)
         self._jobs = [job for job in self._jobs if not job.ended]
         going = [job for job in self._jobs if len(job.items) < _AHEAD]
@@ -320,6 +323,10 @@ class Scheduler:
                 break
             held += call
         return held
+
+
+def _by_another() -> UsageError:
+    return UsageError("the text was interrupted by another on this model", "begin it again")
 
 
 def _by_itself() -> UsageError:

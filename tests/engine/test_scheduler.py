@@ -245,6 +245,23 @@ def test_an_interruption_while_rows_move_is_told(many, monkeypatch):
     assert len(list(generate(many, PROMPT, sampling=GREEDY, max_tokens=5))) == 5
 
 
+def test_an_interruption_amid_another_text_is_told_there_and_raised_here(many):
+    """A signal strikes the thread that steps; whose task it works on just then is chance."""
+
+    def task():
+        yield [Feed([5])]
+        yield "read"
+        yield [Feed([7], parent=0)]
+        raise KeyboardInterrupt
+
+    other = many.scheduler.stream(task())
+    assert next(other) == "read"
+    with pytest.raises(KeyboardInterrupt):
+        list(generate(many, PROMPT, sampling=GREEDY, max_tokens=30))
+    with pytest.raises(UsageError, match="interrupted by another"):
+        next(other)
+
+
 def test_a_model_does_not_draft_for_itself(many):
     with pytest.raises(UsageError, match="draft for itself"):
         DraftModel(many, many)
