@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet
 from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.generation.texts import generate

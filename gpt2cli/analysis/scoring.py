@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from gpt2cli.engine.engine import CHUNK, Logits
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole
 from gpt2cli.generation.texts import check_types, checked

@@ -16,17 +16,12 @@ import contextlib
 import itertools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
 
 from gpt2cli.engine.engine import Engine, Ids, Logits
+from gpt2cli.engine.tasks import Feed, Item, Job, Result, Row, Task
 from gpt2cli.errors import UsageError, UserError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Items that wait for their reader, before a task whose reader is slow stands aside.
 _AHEAD = 16
@@ -34,91 +29,10 @@ _AHEAD = 16
 _SHORT = 16
 
 
-@dataclass(frozen=True)
-class Feed:
-    """A row that a task wants next: `tokens` after the first `length` (None: all) of what its row number `parent`
-    holds, or in a new row. A row that is nobody's parent is given up.
-
-    With `every` the logits after each of the tokens. `reuse`: so many of a new row's first tokens need not be computed
-    where a row that is there begins with them, computed in the same calls; `every` does not count these. With
-    `resumes` whatever calls they came from: the logits may then differ in a last bit from what they are afresh."""
-
-    tokens: Ids
-    parent: int | None = None
-    length: int | None = None
-    every: bool = False
-    reuse: int = 0
-    resumes: bool = False
-
-
-Task = Generator[Item | list[Feed], Logits, Result]
-
-
-@dataclass(eq=False)
-class _Row:
-    """A row of the engine that belongs to a job."""
-
-    place: int
-    held: int  # tokens that count; an interrupted call may have left more in the engine
-    chunks: deque[Ids]  # still to be fed
-    every: bool
-    logits: list[Logits] = field(default_factory=list)
-
-
-class _Job:
-    """A task under way."""
-
-    def __init__(self, task: Task[Any, Any]) -> None:
-        self.task = task
-        self.feeds: list[Feed] | None = None  # what it wants, while it has no rows for it
-        self.rows: list[_Row] = []
-        self.items: deque[Any] = deque()
-        self.begun = self.ended = False
-        self.error: BaseException | None = None
-        self.result: Any = None
-
-    def advance(self, logits: Logits | None = None, error: BaseException | None = None) -> None:
-        """Let the task go on to its next wish, or to its end."""
-        if self.ended:
-            return
-        try:
-            wish = self.task.throw(error) if error else self.task.send(logits)  # type: ignore[arg-type]
-            while not isinstance(wish, list):
-                self.items.append(wish)
-                wish = next(self.task)
-            self.feeds = wish
-        except StopIteration as end:
-            self.ended, self.result = True, end.value
-        except BaseException as failure:
-            self.ended, self.error = True, failure
-            if not isinstance(failure, Exception) and failure is not error:
-                raise  # a signal, which struck amid this task
-
-    def goes_on(self) -> bool:
-        """Whether all that is wanted is more of each row; if so, it is taken up."""
-        feeds = self.feeds or []
-        if len(feeds) != len(self.rows):
-            return False
-        for place, feed in enumerate(feeds):
-            if feed.parent != place or feed.length is not None or len(feed.tokens) != 1:
-                return False
-        for row, feed in zip(self.rows, feeds, strict=True):
-            row.chunks.append(feed.tokens)
-            row.logits, row.every = [], feed.every
-        self.feeds = None
-        return True
-
-    def logits(self) -> Logits:
-        found = [logits for row in self.rows for logits in row.logits]
-        if not found:  # all was there
-            return np.empty((0, 0), np.float32)
-        return found[0] if len(found) == 1 else np.concatenate(found)
-
-
 class Stream(Iterator[Item]):
     """The items of a task. Closing it, or letting go of it, gives up its rows."""
 
-    def __init__(self, scheduler: "Scheduler", job: _Job) -> None:
+    def __init__(self, scheduler: "Scheduler", job: Job) -> None:
         self._scheduler, self._job = scheduler, job
 
     def __next__(self) -> Item:
@@ -146,16 +60,16 @@ class Scheduler:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.lock = threading.RLock()
-        self._jobs: list[_Job] = []
+        self._jobs: list[Job] = []
         self._stepping = self._midway = False
 
     def stream(self, task: Task[Item, Any]) -> Stream[Item]:
         """The items of the task, computed as they are asked for."""
-        return Stream(self, _Job(task))
+        return Stream(self, Job(task))
 
     def run(self, task: Task[Any, Result]) -> Result:
         """The task's result."""
-        job = _Job(task)
+        job = Job(task)
         for _ in Stream[Any](self, job):
             pass
         result: Result = job.result
@@ -174,7 +88,7 @@ class Scheduler:
                 raise _by_itself()
             yield self.engine
 
-    def _serve(self, job: _Job) -> None:
+    def _serve(self, job: Job) -> None:
         """A step for everybody, on behalf of `job`. What interrupts it ends the job."""
         if self._stepping:
             raise _by_itself()
@@ -207,7 +121,7 @@ class Scheduler:
         going = [job for job in self._jobs if len(job.items) < _AHEAD]
         steady = len(self._jobs) == count  # else rows were given up, and the others close ranks
         self._arrange([job for job in going if job.feeds is not None and not (steady and job.goes_on())])
-        single: list[tuple[_Job, _Row]] = []
+        single: list[tuple[Job, Row]] = []
         long = False
         for job, row in [(one, row) for one in going for row in one.rows if row.chunks]:
             size = len(row.chunks[0])
@@ -222,7 +136,7 @@ class Scheduler:
             if not job.ended and not any(row.chunks for row in job.rows):
                 job.advance(job.logits())
 
-    def _feed(self, rows: list[tuple[_Job, _Row]]) -> None:
+    def _feed(self, rows: list[tuple[Job, Row]]) -> None:
         """The next chunk of each of the rows, in one call. A job that cannot be computed ends."""
         engine = self.engine
         for _, row in rows:
@@ -242,7 +156,7 @@ class Scheduler:
         self._midway = False
 
     @staticmethod
-    def _note(rows: list[tuple[_Job, _Row]], logits: Logits) -> None:
+    def _note(rows: list[tuple[Job, Row]], logits: Logits) -> None:
         """What a call has computed."""
         for _, row in rows:
             row.held += len(row.chunks.popleft())
@@ -262,15 +176,15 @@ class Scheduler:
                 for row, part in zip(mine, block, strict=True):
                     row.logits.append(part[None])
 
-    def _arrange(self, jobs: list[_Job]) -> None:
+    def _arrange(self, jobs: list[Job]) -> None:
         """Give the rows that these jobs want their places: a parent's first child takes its place, others one that is
         given up, or a new one. What nobody holds goes, so that the rows of a batch lie side by side."""
         if not jobs:
             return
         owned = {row.place for job in self._jobs for row in job.rows}
         settled = {row.place: row for job in self._jobs if job not in jobs for row in job.rows}
-        copies: list[tuple[_Row, int | None]] = []
-        wanted: list[list[_Row]] = []
+        copies: list[tuple[Row, int | None]] = []
+        wanted: list[list[Row]] = []
         for job in jobs:
             wanted.append([])
             for feed in job.feeds or ():
@@ -298,7 +212,7 @@ class Scheduler:
             job.rows, job.feeds = rows, None
         self._midway = False
 
-    def _row(self, job: _Job, feed: Feed) -> tuple[_Row, int | None]:
+    def _row(self, job: Job, feed: Feed) -> tuple[Row, int | None]:
         """The row that is wanted, and the place of the row it begins as, None for an empty one."""
         source: int | None = None
         held = 0
@@ -310,7 +224,7 @@ class Scheduler:
             held = max(known)
             source = known.index(held) if held else None
         left = feed.tokens[held:] if feed.parent is None else feed.tokens
-        return _Row(-1, held, deque(self.engine.chunks(left)), feed.every), source
+        return Row(-1, held, deque(self.engine.chunks(left)), feed.every), source
 
     def _known(self, place: int, feed: Feed) -> int:
         """How many of the first tokens that are to be fed the row at `place` holds."""
@@ -333,7 +247,7 @@ def _by_itself() -> UsageError:
     return UsageError("a text waits for another on the same model, which waits for it", "load the model twice")
 
 
-def _places(count: int, settled: dict[int, _Row], copies: list[tuple[_Row, int | None]]) -> list[int | None]:
+def _places(count: int, settled: dict[int, Row], copies: list[tuple[Row, int | None]]) -> list[int | None]:
     """For each place of the engine the one that its row comes from. Of the `count` places that there are the settled
     stay where they are, as far as the last do not fill the gaps. Completes `settled`."""
     places: list[int | None] = list(range(count))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.engine.engine import Logits
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.generation.sampling import History, log_softmax
 

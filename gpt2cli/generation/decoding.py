@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from gpt2cli.engine.engine import Logits
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, Terminated
 from gpt2cli.generation import beams
 from gpt2cli.generation.parameters import Limits, Sampling

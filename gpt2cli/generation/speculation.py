@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from gpt2cli.engine.engine import Logits
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.generation.sampling import Draft, draw, survivors, uniform

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpt2cli.console import inputs
 from gpt2cli.engine.engine import Logits
-from gpt2cli.engine.scheduler import Feed, Task
+from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
 from gpt2cli.generation.decoding import Logprob, Piece, Request

@@ -1,11 +1,12 @@
-"""Bits per byte of a model on the held-out books, in all and by position in the window.
+"""Bits per byte of a model on the held-out stories, and on the held-out books, in all and by position in the window.
 
     python models/tiny/evaluate.py --corpus DIR [-m tiny] [--precision int8]
 
 Each book is one stream after an end-of-text token, cut into windows of 1,024 tokens with a stride of 512; a token is
 scored once, with at least 512 tokens of context where the book has them. Bits per byte is the summed negative
 log-likelihood / ln 2 / the book's UTF-8 bytes. With --against another model, the mean Kullback-Leibler divergence
-between their next-token distributions is measured on the same windows: KL(against || model), in nats.
+between their next-token distributions is measured on the same windows: KL(against || model), in nats. A story is
+scored alone, after an end-of-text token.
 """
 
 import argparse
@@ -13,9 +14,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from corpus import HELD_OUT, books
+from corpus import HELD_OUT, books, stories
 
-from gpt2cli import load
+from gpt2cli import load, score
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
 
@@ -39,6 +40,13 @@ def logprobs(model: Model, ids: list[int]) -> np.ndarray:
     return log_softmax(model.engine.feed([ids], every=True))
 
 
+def bits_of_stories(model: Model, corpus: Path) -> float:
+    """Bits per byte over all held-out stories."""
+    texts = stories(corpus)[1]
+    nats = -sum(found.logprob for found in score(model, texts))
+    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", type=Path, required=True)
@@ -49,6 +57,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, help="only the beginning of each book")
     arguments = parser.parse_args()
     model = load(arguments.model, precision=arguments.precision, threads=arguments.threads)
+    print(f"held-out stories: {bits_of_stories(model, arguments.corpus):.4f} bits per byte", flush=True)
     other = load(arguments.against, precision="fp32", threads=arguments.threads) if arguments.against else None
     total_nats = total_bytes = divergence = 0.0
     scored_tokens = 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from texts import collect, generate
 
 from gpt2cli.analysis import scoring
-from gpt2cli.engine.scheduler import Feed
+from gpt2cli.engine.tasks import Feed
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.generation.speculation import DraftModel, Lookup
