@@ -354,26 +354,26 @@ Update = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool, counted: bool = False) -> Iterator[Update]:
-    """`update(title, done, total)` in bytes (or in steps: `counted`) shows slow work on stderr: a bar for each title on
-    a terminal; elsewhere a line, of bytes only; nothing when quiet. What is done before it is begun is not shown."""
+def progress(*, quiet: bool) -> Iterator[Update]:
+    """`update(title, done, total)` in bytes shows slow work on stderr: a bar for each title on a terminal; elsewhere a
+    line; nothing when quiet. What is done before it is begun is not shown."""
     if quiet:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
         with contextlib.ExitStack() as stack:
-            yield _bars(stack, counted=counted)
+            yield _bars(stack)
     else:
         told: set[str] = set()
 
         def once(title: str, done: int, total: int) -> None:
-            if title not in told and done < total and not counted:
+            if title not in told and done < total:
                 told.add(title)
                 note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
 
 
-def _bars(stack: contextlib.ExitStack, *, counted: bool) -> Update:
+def _bars(stack: contextlib.ExitStack) -> Update:
     """update(title, done, total), which draws; the first call imports Rich (50 ms) and starts, leaving `stack` ends."""
     tasks: dict[str, Any] = {}
     bars: Any = None
@@ -389,7 +389,8 @@ def _bars(stack: contextlib.ExitStack, *, counted: bool) -> Update:
             columns = (
                 rich.TextColumn("{task.description}", markup=False),  # a folder may be called [b]
                 rich.BarColumn(bar_width=None),
-                *([rich.MofNCompleteColumn()] if counted else [rich.DownloadColumn(), rich.TransferSpeedColumn()]),
+                rich.DownloadColumn(),
+                rich.TransferSpeedColumn(),
                 rich.TimeRemainingColumn(),
             )
             bars = stack.enter_context(rich.Progress(*columns, console=Console(stderr=True), transient=True))
