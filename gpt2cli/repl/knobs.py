@@ -1,6 +1,7 @@
 """How the model goes on: the options of `gpt2 generate` that /set changes, by their names without dashes."""
 
 import difflib
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
@@ -70,6 +71,11 @@ class Settings:
 
     def _values(self) -> dict[str, Any]:
         return asdict(self.sampling) | asdict(self.limits) | {"logit_bias": self.logit_bias}
+
+
+def worded(text: str) -> str:
+    """The library's words in the REPL: the parameter `top_k` is top-k there."""
+    return re.sub("`([a-z_]+)`", lambda found: found[1].replace("_", "-"), text)
 
 
 def _parsed(name: str, value: str) -> Any:

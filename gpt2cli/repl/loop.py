@@ -10,6 +10,7 @@ from gpt2cli.console.signals import HANGUP, undisturbed
 from gpt2cli.errors import Terminated, UserError
 from gpt2cli.repl import commands, files
 from gpt2cli.repl.desk import Desk
+from gpt2cli.repl.knobs import worded
 from gpt2cli.repl.lineeditor import BLOCK, is_closed
 
 _RECENT = 7 * 24 * 3600  # seconds for which a text that was not saved is offered
@@ -71,7 +72,7 @@ def _converse(desk: Desk) -> None:
         except KeyboardInterrupt:
             desk.screen.say("stopped")
         except UserError as error:
-            desk.screen.error(error.message, error.hint)
+            desk.screen.error(worded(error.message), worded(error.hint))
         except Exception as error:  # a mistake of ours costs nobody a text
             if os.environ.get("GPT2_DEBUG"):
                 raise
