@@ -16,6 +16,7 @@ import gpt2cli
 from gpt2cli import Limits, Sampling, Score, UserError, complete, generate, load, score
 from gpt2cli.analysis.scoring import Scorer
 from gpt2cli.errors import UsageError
+from gpt2cli.generation.speculation import Lookup
 
 TEXTS = ["the cat sat down", "", "a", "the old man went to the sea " * 9]
 
@@ -132,9 +133,12 @@ def test_scores_of_eight_threads(small):
         (lambda model: generate(model, "the", samples="2"), "`samples` is '2'"),
         (lambda model: generate(model, "the", logprobs=1.0), "`logprobs` is 1.0"),
         (lambda model: generate(model, "the", beams=None), "`beams` is None"),
+        (lambda model: generate(model, "the", drafter="lookup"), "`drafter` is 'lookup'"),
+        (lambda model: generate(model, "the", drafter=Lookup), "`drafter` is <class"),
         (lambda model: Limits(stop=b"END"), "`stop` is b'END'"),
         (lambda model: Limits(stop=["END", b"END"]), "`stop` is "),
         (lambda model: Sampling(top_k="5"), "`top_k` is '5'"),
+        (lambda model: Sampling(logit_bias={"the": 1}), "`logit_bias` is for 'the'"),
         (lambda model: load(b"tiny"), "`name` is b'tiny'"),
         (lambda model: load(Path("tiny")), "`name` is "),
         (lambda model: load("tiny", threads="2"), "`threads` is '2'"),

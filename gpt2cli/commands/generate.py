@@ -234,7 +234,7 @@ def _write(
     if record.tokens or cut_short is None:
         file.keep()
         if output.stats:
-            terminal.say(record.summary())
+            terminal.tell(record.summary())
     if cut_short is not None:
         raise cut_short
 

@@ -178,7 +178,7 @@ def score(
         row = reading.partial
         note(f"interrupted: scored {scores.counted(row.score.tokens, 'token')} of {row.name}")
     if shown.stats:
-        terminal.say(reading.summary())
+        terminal.tell(reading.summary())
     if reason is not None:
         raise reason
     if reading.above:

@@ -124,10 +124,19 @@ def checked(option: TyperOption, value: object) -> Any:
             raise ValueError("not a text and not a number")
         converted = option.type.convert(text, option, None)  # from text: 40.5 and true are no whole numbers
     except (typer.BadParameter, ValueError) as error:
-        reason = getattr(error, "message", str(error)).rstrip(".")
-        raise UsageError(f"{option.name} = {text}: {reason}", option.help or "") from None
+        reason = getattr(error, "message", str(error)).partition(". ")[0].rstrip(".")  # without a list of all words
+        raise UsageError(f"{option.name} = {text}: {reason}", _range(option)) from None
     _check_meaning(str(option.name), converted)
     return converted
+
+
+def _range(option: TyperOption) -> str:
+    """What a value may be, in words."""
+    key = str(option.name)
+    for kind in (Sampling, Limits):
+        if key in (found := parameters(kind)):
+            return f"`{key}` must be {found[key][0].range}"
+    return "choose true or false" if option.is_flag else option.help or ""
 
 
 def _check_meaning(key: str, value: Any) -> None:

@@ -156,6 +156,8 @@ class Sampling:
         if not isinstance(self.logit_bias, Mapping):
             raise UsageError(f"`logit_bias` is {self.logit_bias!r}", "it must be a dictionary: token id -> number")
         for token, bias in self.logit_bias.items():
+            if not is_whole(token):
+                raise UsageError(f"`logit_bias` is for {token!r}", "a token is named by its id, a whole number")
             if not _is_number(bias) or not (abs(bias) <= _LARGE or bias == -inf):
                 raise UsageError(
                     f"`logit_bias` is {bias} for {token}", "it must be from -1e9 to 1e9, or -inf to ban the token"

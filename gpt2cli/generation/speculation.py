@@ -7,7 +7,7 @@ draft x with probability min(1, p(x)/q(x)) and where it does not, draws from the
 the distribution p as it was (Leviathan et al. 2023; Chen et al. 2023)."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from gpt2cli.tokenizer.tokenizer import IdsAsText
 MOST = 8  # drafts at a time: beyond that a call costs noticeably more than a step
 
 
+@runtime_checkable
 class Drafter(Protocol):
     """Guesses. `drafted` and `accepted` count over its life."""
 

@@ -101,6 +101,8 @@ def _check(request: Request) -> None:
             raise UsageError(f"`{name}` is {value}", f"`{name}` must be {least} or more")
     if 1 < beams < samples:
         raise UsageError(f"{samples} samples of {beams} beams", f"raise `beams` to {samples}, or lower `samples`")
+    if request.drafter is not None and not isinstance(request.drafter, Drafter):
+        raise UsageError(f"`drafter` is {reprlib.repr(request.drafter)}", "`drafter` must be Lookup() or a DraftModel")
     if request.drafter is not None and max(samples, beams) > 1:
         raise UsageError(
             "drafts are for a single text", "leave out `samples` and `beams`, or `lookup` and `draft_model`"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -161,6 +162,13 @@ def test_a_streamed_text_ends_its_rows_at_blanks(shown, run):
     assert " ".join(torn).split() != whole.split()
     dumb = shown(*argv, columns=30, term="dumb")
     assert dumb == torn
+
+
+def test_the_line_of_stats_ends_its_rows_at_blanks(shown):
+    for argv in (("generate", "-n", 3), ("score",)):
+        rows = shown(*argv, "-m", "tiny", "--stats", "x", columns=40)
+        told = " ".join(map(str.strip, rows[-3:]))
+        assert re.search(r" tokens/s( · load \S+ s, first token \S+ s, total \S+ s)?$", told)
 
 
 def test_an_error_ends_its_rows_at_blanks(shown):

@@ -207,6 +207,8 @@ def test_drawn_seeds_are_exact_in_json():
         {"seed": 2**53},
         {"logit_bias": {1: float("inf")}},
         {"logit_bias": {1: float("nan")}},
+        {"logit_bias": {"the": 1.0}},
+        {"logit_bias": {1.5: 1.0}},
     ],
 )
 def test_impossible_settings_are_usage_errors(changes):
