@@ -1,5 +1,6 @@
 """The editor of a line at the end of the text. The only file that knows prompt_toolkit."""
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -77,8 +78,7 @@ class LineEditor:
             nonlocal width
             if width != self._columns:  # the rows above were broken for another window
                 width = self._columns
-                app = get_app()
-                app.create_background_task(_redraw(app, resized))
+                asyncio.get_running_loop().call_soon(_redraw, get_app(), resized)
             return FormattedText((self._style if yours else "", text) for yours, text in row())
 
         with _signals():
@@ -109,9 +109,7 @@ def is_closed(text: str) -> bool:
     return len(text.rstrip()) >= 2 * len(BLOCK) and text.rstrip().endswith(BLOCK)
 
 
-async def _redraw(app: Application[str], resized: Callable[[], None]) -> None:
-    # an answer that comes later would tell the row in which the cursor was before
-    await app.renderer.wait_for_cpr_responses()
+def _redraw(app: Application[str], resized: Callable[[], None]) -> None:
     app.renderer.erase()
     resized()
     app.renderer.request_absolute_cursor_position()
