@@ -461,7 +461,8 @@ def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term):
     terminal.wait(lambda t: t.lines and (tokens(r"[3-9]")(t) or [line for line in t.lines if line][-1] == ">"), "it")
     os.close(terminal.main)  # as a terminal emulator does whose window is closed
     terminal.main = os.open(os.devnull, os.O_RDWR)
-    assert terminal.process.wait(timeout=30) == 129
+    # a plain prompt may read the end of its input before the signal comes: that is Ctrl-D
+    assert terminal.process.wait(timeout=30) in ((129, 0) if term == "dumb" else (129,))
     assert kept(tmp_path).text.startswith("The king")
 
 
