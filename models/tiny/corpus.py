@@ -37,9 +37,11 @@ STORIES = ("tinystories.txt", "picturebooks.txt")
 
 def stories(corpus: Path) -> tuple[list[str], list[str]]:
     """The stories of `corpus`/stories.tar.xz or `corpus`/stories/*.txt: those to train on, and those held out, which
-    are the last 5 % of each file."""
+    are the last 5 % of each file. None where there are no such files."""
     training: list[str] = []
     held_out: list[str] = []
+    if not ((corpus / "stories.tar.xz").exists() or (corpus / "stories").is_dir()):
+        return training, held_out
     for name in STORIES:
         found = [story.strip("\n") + "\n" for story in _file(corpus, name).split(SEPARATOR) if story.strip()]
         place = len(found) - len(found) // 20

@@ -43,6 +43,8 @@ def logprobs(model: Model, ids: list[int]) -> np.ndarray:
 def bits_of_stories(model: Model, corpus: Path) -> float:
     """Bits per byte over all held-out stories."""
     texts = stories(corpus)[1]
+    if not texts:
+        return math.nan
     nats = -sum(found.logprob for found in score(model, texts))
     return nats / math.log(2) / sum(len(text.encode()) for text in texts)
 

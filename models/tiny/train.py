@@ -161,7 +161,7 @@ def prepare(corpus: Path, out: Path, shape: Shape, init: Path | None) -> tuple[n
         end = tokenizer.token_to_id(END)
         for name, found in texts.items():
             rows = [np.array([end, *tokenizer.encode(text).ids], dtype=np.uint16) for text in found]
-            np.save(out / f"{name}.npy", np.concatenate(rows))
+            np.save(out / f"{name}.npy", np.concatenate(rows) if rows else np.empty(0, np.uint16))
             print(f"{len(found):,} {name}, {sum(map(len, found)):,} bytes, {sum(map(len, rows)):,} tokens", flush=True)
     return np.load(out / "books.npy"), np.load(out / "stories.npy")
 
