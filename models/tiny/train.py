@@ -298,7 +298,8 @@ def train(arguments: argparse.Namespace) -> None:
         f" starting at step {step}",
         flush=True,
     )
-    source = batches(corpus, arguments.batch, shape.n_positions, arguments.stories, arguments.seed + step)
+    length = arguments.length or shape.n_positions
+    source = batches(corpus, arguments.batch, length, arguments.stories, arguments.seed + step)
     forward = torch.compile(model, dynamic=False) if arguments.compile else model
     budget, mean_loss, saved_at = arguments.minutes * 60, math.nan, time.monotonic()
     while spent < budget:
@@ -354,6 +355,9 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=Shape.n_head)
     parser.add_argument("--vocab", type=int, default=Shape.vocab_size)
     parser.add_argument("--batch", type=int, default=4096, help="tokens a step")
+    parser.add_argument(
+        "--length", type=int, help="tokens of a window of books (half of them for stories); default: all positions"
+    )
     parser.add_argument("--lr", type=float, default=0.03, help="peak rate of Muon")
     parser.add_argument("--adam-lr", type=float, default=0.008, help="peak rate of Adam")
     parser.add_argument("--flat", type=float, default=0.2, help="part of the time at the peak rate")
