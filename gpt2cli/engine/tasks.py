@@ -53,6 +53,7 @@ class Job:
         self.rows: list[Row] = []
         self.items: deque[Any] = deque()
         self.begun = self.ended = False
+        self.reused = 0  # tokens that were there
         self.error: BaseException | None = None
         self.result: Any = None
 
