@@ -159,7 +159,8 @@ class Scheduler:
                 single.append((job, row))
             elif size <= _SHORT or not long:
                 long = long or size > _SHORT
-                self._feed([(job, row)])
+                if not self._catch_up(job, row):
+                    self._feed([(job, row)])
         if single:
             self._feed(sorted(single, key=lambda pair: pair[1].place))
         for job in going:
@@ -191,6 +192,7 @@ class Scheduler:
         """What a call has computed."""
         for _, row in rows:
             row.held += len(row.chunks.popleft())
+            row.wish = None
         if len(rows) == 1:
             row = rows[0][1]
             if row.every or not row.chunks:
@@ -257,12 +259,34 @@ class Scheduler:
             parent = job.rows[feed.parent]
             source, held = parent.place, parent.held if feed.length is None else feed.length
         elif feed.reuse:
-            known = [self._known(place, feed) for place in range(len(self.engine.said))]
-            held = max(known)
-            source = known.index(held) if held else None
+            source, held = self._longest(feed)
+            job.reused += held
         left = feed.tokens[held:] if feed.parent is None else feed.tokens
-        job.reused += held if feed.parent is None else 0
-        return Row(-1, held, deque(self.engine.chunks(left)), feed.every), source
+        wish = feed if feed.reuse and not held else None
+        return Row(-1, held, deque(self.engine.chunks(left)), feed.every, wish), source
+
+    def _catch_up(self, job: Job, row: Row) -> bool:
+        """Whether a row of which nothing has been computed is found to begin as another that has come on meanwhile. It
+        takes over what that one holds."""
+        if row.wish is None:
+            return False
+        source, held = self._longest(row.wish)
+        if not held:
+            return False
+        places: list[int | None] = list(range(len(self.engine.said)))
+        places[row.place] = source
+        self._midway = True
+        self.engine.select(places)
+        row.held, row.chunks = held, deque(self.engine.chunks(row.wish.tokens[held:]))
+        row.wish, job.reused = None, job.reused + held
+        self._midway = False
+        return True
+
+    def _longest(self, feed: Feed) -> tuple[int | None, int]:
+        """The place of the row that holds most of what is to be fed, None where none does, and how many tokens."""
+        known = [self._known(place, feed) for place in range(len(self.engine.said))]
+        held = max(known)
+        return (known.index(held) if held else None), held
 
     def _known(self, place: int, feed: Feed) -> int:
         """How many of the first tokens that are to be fed the row at `place` holds."""

@@ -41,6 +41,7 @@ class Row:
     held: int  # tokens that count; an interrupted call may have left more in the engine
     chunks: deque[Ids]  # still to be fed
     every: bool
+    wish: Feed | None = None  # a new row's, of which nothing has been computed yet
     logits: list[Logits] = field(default_factory=list)
 
 
