@@ -11,13 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gpt2cli.console.charsets import BLOCK, MAX_BYTES, Decoder, decoded
 from gpt2cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 _ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _HOW = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from nothing)'
@@ -237,7 +234,11 @@ def token_ids(text: str) -> list[int]:
     return [one for one in ids if one is not None]
 
 
-def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
+class Encoder(Protocol):
+    def encode(self, text: str) -> list[int]: ...
+
+
+def logit_bias(entries: Sequence[str], tokenizer: Encoder, *, escapes: bool) -> dict[int, float]:
     """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id).
     Raises UsageError."""
     biases: dict[int, float] = {}

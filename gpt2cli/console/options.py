@@ -16,7 +16,6 @@ from gpt2cli.generation.parameters import Limits, Sampling
 
 if TYPE_CHECKING:
     from gpt2cli.model import Model
-    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 Name = Annotated[
     str,
@@ -168,7 +167,7 @@ class SamplingOptions(Options):
         if values["greedy"]:
             values["temperature"] = 0.0
 
-    def biased(self, tokenizer: "Tokenizer", *, escapes: bool) -> Sampling:
+    def biased(self, tokenizer: inputs.Encoder, *, escapes: bool) -> Sampling:
         """The values, with the biases as this tokenizer's ids. Raises UsageError."""
         return replace(self.values, logit_bias=inputs.logit_bias(self.logit_bias, tokenizer, escapes=escapes))
 

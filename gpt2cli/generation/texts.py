@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding
-from gpt2cli.generation.decoding import Piece, Request
 from gpt2cli.generation.parameters import Limits, Sampling, is_whole, most_kept
+from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.model import Model
 

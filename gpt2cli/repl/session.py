@@ -15,7 +15,7 @@ from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
-from gpt2cli.generation.decoding import Logprob, Piece, Request
+from gpt2cli.generation.requests import Logprob, Piece, Request
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
 from gpt2cli.repl.document import Document, Node
