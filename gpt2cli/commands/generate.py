@@ -129,7 +129,7 @@ class PlaceOptions(Options):
         typer.Option(
             metavar="URL",
             envvar="GPT2_SERVER",
-            help="Let a running `gpt2 serve` do it: http://HOST:PORT, or unix:PATH.",
+            help="Let a running `gpt2 serve` do it: http://HOST:PORT, or unix:PATH. Default: none.",
             show_default=False,
         ),
     ] = None
