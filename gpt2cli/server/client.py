@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from math import inf
 from typing import Any
 
@@ -64,6 +65,10 @@ class Served:
         self._secure, self._host = scheme == "https", rest.strip("/").removesuffix("/v1")
         if scheme not in ("http", "https", "unix") or not self._host or ("/" in self._host and not self._path):
             raise UsageError(f"`server` is '{url}'", "write it as http://127.0.0.1:8080, or unix:PATH")
+        try:
+            self._connection()
+        except http.client.InvalidURL:
+            raise UsageError(f"`server` is '{url}'", "write it as http://127.0.0.1:8080, or unix:PATH") from None
         self.tokenizer = Heard(self)
         self.prompt_ids: list[int] = []  # those that were fed, when the first piece has come
         self.window: int | None = None  # the tokens that were fed of a prompt that was longer
@@ -94,7 +99,9 @@ class Served:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON of an answer. Raises UserError."""
-        return json.loads(self._send(method, path, body)[0].read())
+        response, connection = self._send(method, path, body)
+        with closing(connection):
+            return json.loads(response.read())
 
     def pieces(self, body: Mapping[str, Any]) -> Iterator[Piece]:
         """The pieces of a text as they come; closing it tells the server. Raises UserError."""
@@ -144,16 +151,20 @@ class Served:
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        connection = self._connection()
         try:
-            connection = self._connection()
+            self._connect(connection)
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             if response.status == 200:
                 return response, connection
             answer = response.read()
+            connection.close()
         except UnicodeEncodeError:
+            connection.close()
             raise UsageError("the API key holds characters that HTTP cannot carry", "check GPT2_API_KEY") from None
         except (OSError, http.client.HTTPException, ValueError) as problem:
+            connection.close()
             why = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
             raise NetworkError(
                 f"no server answers on {self.url}: {why}", "start one with `gpt2 serve`, or leave out --server"
@@ -162,14 +173,15 @@ class Served:
 
     def _connection(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind("localhost" if self._path else self._host, timeout=_CONNECT_SECONDS)
+        return kind("localhost" if self._path else self._host, timeout=_CONNECT_SECONDS)
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
         if self._path:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.connect(self._path)
         else:
             connection.connect()
         connection.sock.settimeout(_SECONDS)
-        return connection
 
 
 def _error_of(answer: bytes, status: int) -> Mapping[str, Any]:
