@@ -29,17 +29,16 @@ def export(
 ) -> int:
     from gpt2cli import model, paths
     from gpt2cli.store import builds, sources, store
+    from gpt2cli.store.choice import Choice, Listener
 
     if not paths.is_text(target := folder.resolve()):
         raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
-    store.check_choices(precision, "auto")
+    choice = Choice(precision, "checkpoint", offline=offline)
     note = terminal.silent if quiet else terminal.note
     with terminal.progress(quiet=quiet) as update:
-        listener = store.Listener(update, note, terminal.note)
-        source = sources.resolve(name, note)
-        checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
+        checkpoint = store.located(sources.resolve(name, note), choice, Listener(update, note, terminal.note))
         chosen, quality = builds.write(
             checkpoint,
             folder,

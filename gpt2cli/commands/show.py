@@ -58,7 +58,9 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     from gpt2cli import model
     from gpt2cli.store import builds, hub, hubcache, sources, store
+    from gpt2cli.store.choice import Choice
 
+    choice = Choice(device=device)
     source = sources.resolve(name, terminal.note)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
     mine = [one for one in builds.cached() if one.model == source.model]
@@ -79,7 +81,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     shape, parameters = _shape(folder), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
-    why_cpu = model.why_not_cuda(device)
+    why_cpu = model.why_not_cuda(choice)
     if why_cpu is None and files and not sources.has_weights(files) and "weights.safetensors" not in files:
         why_cpu = model.READY_MADE
     return {

@@ -113,22 +113,18 @@ def _texts(given: TextOptions, note: Callable[[str], None]) -> list[tuple[str | 
 
 def _open(name: str | None, *, offline: bool, talk: o.QuietOptions) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
-    from gpt2cli.store import sources, store
+    from gpt2cli.store import store
+    from gpt2cli.store.choice import Choice, Listener
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
     with terminal.progress(quiet=talk.quiet) as update:
-        listener = store.Listener(update, talk.note, terminal.note)
-        listing, note = None, listener.note
-        if name is None:
-            name, listing = store.default("auto", listener, offline=offline)
-            note = terminal.silent
-        source = sources.resolve(name, note)
+        choice, listener = Choice(offline=offline), Listener(update, talk.note, terminal.note)
+        source = store.find(name, choice, listener)
         if source.folder and present(source.folder):
-            return name, source.revision, Tokenizer(source.folder)
-        runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)
-    beside = runnable.graph is not None and not present(runnable.folder)
-    return name, runnable.revision, Tokenizer(runnable.graph.parent if beside and runnable.graph else runnable.folder)
+            return source.name, source.revision, Tokenizer(source.folder)
+        runnable = store.ensure(source, choice, listener)
+    return source.name, runnable.revision, Tokenizer(runnable.tokenizer)
 
 
 def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], given: TextOptions) -> Iterator[list[int]]:

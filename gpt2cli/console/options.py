@@ -121,20 +121,17 @@ class ModelOptions(Options):
         """The model, or another `name` in the same way; what slow work does meanwhile is shown. The flags are those of
         model.load. Raises UserError."""
         # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-        from gpt2cli.model import load
-        from gpt2cli.store.store import Listener
+        from gpt2cli.model import open_model
+        from gpt2cli.store.choice import Choice, Listener
 
         with terminal.progress(quiet=talk.quiet) as update:
-            opened = load(
+            opened = open_model(
                 self.model if name is None else name,
-                precision=self.precision,
-                source=self.source,
+                Choice(self.precision, self.source, self.device, self.offline),
+                Listener(update, talk.note, terminal.note),
                 threads=self.threads,
                 text=text,
-                offline=self.offline,
-                device=self.device,
                 alternating=alternating,
-                listener=Listener(update, talk.note, terminal.note),
             )
         if talk.verbose and name is None:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")

@@ -20,12 +20,12 @@ from gpt2cli.export.export import export, notes
 from gpt2cli.export.names import LATER, SETTINGS, VERSION
 from gpt2cli.paths import contained
 from gpt2cli.store import hubcache
+from gpt2cli.store.choice import Progress
 from gpt2cli.store.quality import Quality, measure
 
 MANIFEST = "export.json"
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
 _OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|fp16|int8|int4)-[0-9a-f]{16}")
-Progress = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
 
 # A download of gpt2-xl on a slow line takes hours; nobody waits for one that has hung for a day.
 _LOCK_SECONDS = 6 * 3600
