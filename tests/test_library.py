@@ -4,6 +4,8 @@ import importlib.metadata
 import logging
 import math
 import pydoc
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -159,6 +161,31 @@ def test_a_mistake_is_refused_in_words_that_name_the_parameter(small, call, name
     assert named in caught.value.message
     assert caught.value.hint
     assert isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, folder: load(""),
+        lambda model, folder: load("tinny"),
+        lambda model, folder: load("tiny@0"),
+        lambda model, folder: load(str(folder / "config.json")),
+        lambda model, folder: load("owner/name", offline=True),
+        lambda model, folder: load("tiny", device="cuda", precision="int8"),
+        lambda model, folder: load("tiny", device="cuda", source="onnx"),
+        lambda model, folder: generate(load(str(folder), text=False), "the"),
+        lambda model, folder: generate(model, "the", beams=2, limits=Limits(max_tokens=500)),
+        lambda model, folder: generate(model, "the", samples=2, drafter=Lookup()),
+    ],
+)
+def test_a_hint_names_no_flag_of_the_command_line(small, call, checkpoint, tmp_path):
+    shutil.copytree(checkpoint, folder := tmp_path / "no-tokenizer")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(UserError) as caught:
+        call(small, folder)
+    said = f"{caught.value.message} {caught.value.hint}".replace("at the command line with --ids", "")
+    assert not re.search(r"(?:^|\s)--?[a-zA-Z]", said)
 
 
 # Slow work

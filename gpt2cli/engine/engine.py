@@ -283,7 +283,7 @@ def checked(logits: Logits) -> Logits:
     if not np.isfinite(logits).all():
         raise CorruptFile(
             "the model's logits are not finite numbers (NaN or infinity)",
-            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+            "its weights overflow or are broken: try `precision` fp32, or another checkpoint",
         )
     return logits
 

@@ -191,7 +191,7 @@ class IdsAsText(Tokenizer):
         return None
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        raise CorruptFile("this model has no tokenizer", "give the prompt as token ids: --ids '464 3290'")
+        raise CorruptFile("this model has no tokenizer", "give the prompt as token ids, at the command line with --ids")
 
     def encode_ends(self, text: str, first: int, last: int, *, special: bool = False) -> tuple[list[int], bool]:
         return self.encode(text), False
