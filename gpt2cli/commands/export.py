@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.errors import UsageError
 
 HELP = "Write a model as a folder of ONNX that runs anywhere."
@@ -37,7 +37,7 @@ def export(
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
     choice = Choice(precision, "checkpoint", offline=offline)
     note = terminal.silent if quiet else terminal.note
-    with terminal.progress(quiet=quiet) as update:
+    with bars.progress(quiet=quiet) as update:
         checkpoint = store.located(sources.resolve(name, note), choice, Listener(update, note, terminal.note))
         chosen, quality = builds.write(
             checkpoint,

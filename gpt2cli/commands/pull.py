@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pull(
     model.why_not_cuda(choice)  # a choice that cannot be is told before anything is downloaded
     note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
-    with terminal.progress(quiet=quiet) as update:
+    with bars.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
         for name in names:
             try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import bars, display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import Terminated, UsageError, UserError
@@ -79,7 +79,7 @@ def tokens(given: TextOptions, shown: OutputOptions, model: TokenizerOptions, ta
     texts = _texts(given, talk.note)
     name, revision, tokenizer = _open(model.model, offline=model.offline, talk=talk)
     streams = [(place, _limited(_encoded(tokenizer, blocks, given), shown.limit)) for place, blocks in texts]
-    with terminal.Output() as output:
+    with outputs.Output() as output:
         if shown.as_json:
             _json(output, tokenizer, streams, {"model": name, "revision": revision}, shown)
         elif shown.as_jsonl:
@@ -118,7 +118,7 @@ def _open(name: str | None, *, offline: bool, talk: o.QuietOptions) -> "tuple[st
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-    with terminal.progress(quiet=talk.quiet) as update:
+    with bars.progress(quiet=talk.quiet) as update:
         choice, listener = Choice(offline=offline), Listener(update, talk.note, terminal.note)
         source = store.find(name, choice, listener)
         if source.folder and present(source.folder):
@@ -140,10 +140,10 @@ def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], given: TextOptions) 
 
 
 def _parsed(tokenizer: "Tokenizer", blocks: Iterable[str]) -> Iterator[list[int]]:
-    for words in inputs.id_words(blocks):
+    for words in written.id_words(blocks):
         found = []
         for word in words:
-            token = inputs.token_id(word)
+            token = written.token_id(word)
             if token is None or not tokenizer.knows(token):
                 raise UsageError(
                     f"'{word[:40]}' is not a token id of this model",
@@ -164,19 +164,19 @@ def _limited(blocks: Iterator[list[int]], limit: int | None) -> Iterator[list[in
         left = None if left is None else left - len(block)
 
 
-def _counts(output: terminal.Output, streams: list[Stream]) -> None:
+def _counts(output: outputs.Output, streams: list[Stream]) -> None:
     """A number; with several files a line each, and the total."""
     total = 0
     for place, blocks in streams:
         number = sum(map(len, blocks))
         total += number
-        name = terminal.printable(str(place)) if terminal.stdout_is_terminal() else place
+        name = terminal.printable(str(place)) if display.stdout_is_terminal() else place
         output.write(f"{number}\n" if len(streams) == 1 else f"{number}\t{name}\n")
     if len(streams) > 1:
         output.write(f"{total}\ttotal\n")
 
 
-def _ids(output: terminal.Output, streams: list[Stream]) -> None:
+def _ids(output: outputs.Output, streams: list[Stream]) -> None:
     for _, blocks in streams:
         space = ""
         for block in filter(None, blocks):
@@ -185,11 +185,11 @@ def _ids(output: terminal.Output, streams: list[Stream]) -> None:
         output.write("\n")
 
 
-def _text(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
+def _text(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
     """Whole characters: `limit` leaves out one that it would cut in two."""
     from gpt2cli.tokenizer.tokenizer import TextStream
 
-    writer = terminal.Texts(output, 1, prompt="", null=False)
+    writer = outputs.Texts(output, 1, prompt="", null=False)
     for _, blocks in streams:
         stream = TextStream(tokenizer)
         for block in blocks:
@@ -204,7 +204,7 @@ def _piece(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
     return {"id": token, "token": octets.decode(errors="replace"), "bytes": list(octets)}
 
 
-def _jsonl(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
+def _jsonl(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
     for place, blocks in streams:
         numbers = itertools.count()
         for block in blocks:
@@ -213,7 +213,7 @@ def _jsonl(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream
 
 
 def _json(
-    output: terminal.Output,
+    output: outputs.Output,
     tokenizer: "Tokenizer",
     streams: list[Stream],
     common: dict[str, Any],

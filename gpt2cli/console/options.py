@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import choices, inputs, terminal
+from gpt2cli.console import bars, choices, terminal, written
 from gpt2cli.console.groups import Given, Options
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import Limits, Sampling
@@ -124,7 +124,7 @@ class ModelOptions(Options):
         from gpt2cli.model import open_model
         from gpt2cli.store.choice import Choice, Listener
 
-        with terminal.progress(quiet=talk.quiet) as update:
+        with bars.progress(quiet=talk.quiet) as update:
             opened = open_model(
                 self.model if name is None else name,
                 Choice(self.precision, self.source, self.device, self.offline),
@@ -167,7 +167,7 @@ class SamplingOptions(Options):
 
     def biased(self, tokenizer: "Tokenizer", *, escapes: bool) -> Sampling:
         """The values, with the biases as this tokenizer's ids. Raises UsageError."""
-        return replace(self.values, logit_bias=inputs.logit_bias(self.logit_bias, tokenizer, escapes=escapes))
+        return replace(self.values, logit_bias=written.logit_bias(self.logit_bias, tokenizer, escapes=escapes))
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,6 @@ class LengthOptions(Options):
         """The values, with the escapes of the stop strings read. Raises UsageError."""
         for one in self.values.stop:
             with contextlib.suppress(UsageError):  # it is no escape then
-                if not escapes and inputs.argument_text(one, escapes=True) != one:
+                if not escapes and written.text(one, escapes=True) != one:
                     note(f"--stop '{one}' is taken as it stands, with its backslash; -e reads it as an escape")
-        return replace(self.values, stop=[inputs.argument_text(one, escapes=escapes) for one in self.values.stop])
+        return replace(self.values, stop=[written.text(one, escapes=escapes) for one in self.values.stop])

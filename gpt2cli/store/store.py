@@ -10,7 +10,7 @@ from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UserError
 from gpt2cli.export import formats
 from gpt2cli.export.export import notes
 from gpt2cli.export.names import SETTINGS
-from gpt2cli.store import builds, hub, hubcache, readymade, sources
+from gpt2cli.store import builds, hub, hubcache, locks, readymade, sources
 from gpt2cli.store.catalog import BUILT_IN
 from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener
 from gpt2cli.store.hub import Listing
@@ -126,7 +126,7 @@ def _revision(source: Source, folder: Path) -> str | None:
 def _make(source: Source, folder: Path, precision: str, listener: Listener, *, told: bool = False) -> builds.Export:
     """`told`: what there is to note of the checkpoint has been."""
     target = builds.folder_for(source.model, precision, sources.key(source, folder))
-    with builds.lock(source.model, listener.note):
+    with locks.held(source.model, listener.note):
         found = builds.read(target)  # another process may have made it while we waited
         if found is None or found.lacks(folder):
             for text in [] if told else notes(folder):
@@ -184,7 +184,7 @@ def _download(source: Source, choice: Choice, listener: Listener, *, mend: bool 
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with builds.lock(source.model, listener.note, repository.name):
+    with locks.held(source.model, listener.note, repository.name):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:
