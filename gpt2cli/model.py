@@ -166,7 +166,6 @@ def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
     return Tokenizer(folder) if text or files.present(folder) else IdsAsText()
 
 
-# Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.
 _TEST_TOKENS = 12
 # Rounding of activations moves int8 logits by a few hundredths of their spread, anything broken by all of it.
 _TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3, "fp16": 0.05}
@@ -176,8 +175,7 @@ def self_test(runnable: store.Runnable, device: str = "cpu") -> str:
     """Run a few tokens through the engine and compare with NumPy's result from the stored weights (of a ready-made
     graph: that it says anything); returns the precision. Raises CorruptFile."""
     engine = _engine(runnable, threads=0, device=device)
-    count = min(_TEST_TOKENS, engine.window)
-    ids = [(7919 * number + 13) % engine.vocabulary for number in range(count)]
+    ids = engine.any_ids(min(_TEST_TOKENS, engine.window))
     logits = engine.feed([ids])[0].astype(np.float64)
     name, precision = runnable.graph or runnable.folder, engine.facts.precision
     del engine  # the reference needs memory too

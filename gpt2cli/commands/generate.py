@@ -179,14 +179,14 @@ def generate(
     context: typer.Context,
     prompt: PromptOptions,
     length: TextOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     guess: GuessOptions,
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
-    _refuse_contradictions(length, choice.values, guess, output, drawn)
+    _refuse_contradictions(length, sampling.values, guess, output, drawn)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
     started = time.monotonic()
@@ -199,11 +199,11 @@ def generate(
         opening = partial(model.open, talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
         opened = opening()
         small = None if guess.draft_model is None else opening(name=guess.draft_model)
-        sampling = choice.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
-        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, sampling, length))
+        chosen = sampling.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
+        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, chosen, length))
         fed = texts.fit(opened, whole, special=prompt.special, keep=limits.keep, strict=prompt.strict)
         _note_cut(fed, limits.keep, talk)
-        request = Request(fed.ids, sampling, limits, length.num_samples, length.beams, output.logprobs, drafter)
+        request = Request(fed.ids, chosen, limits, length.num_samples, length.beams, output.logprobs, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
         record = Record(
             opened, text, request, draft_model=guess.draft_model, keep=bool(output.structured), started=started

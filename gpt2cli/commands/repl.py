@@ -51,7 +51,7 @@ class DocumentOptions(Options):
 def repl(
     text: DocumentOptions,
     length: o.LengthOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     talk: o.QuietOptions,
 ) -> int:
@@ -63,8 +63,8 @@ def repl(
     from gpt2cli.repl.session import Session
 
     limits = length.limits(talk.note, escapes=text.escapes)
-    biases = [written.text(one, escapes=text.escapes) for one in choice.logit_bias]
-    settings = Settings(choice.values.seeded(), limits, tuple(biases))
+    biases = [written.text(one, escapes=text.escapes) for one in sampling.logit_bias]
+    settings = Settings(sampling.values.seeded(), limits, tuple(biases))
     document = _document(text, talk, at_keyboard=at_keyboard)
     session = Session(model.open(talk), settings, document)
     if not at_keyboard:

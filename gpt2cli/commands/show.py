@@ -2,11 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import Unreachable
+
+if TYPE_CHECKING:
+    from gpt2cli.store.builds import Export
 
 HELP = "Show a model: origin, shape, device, files, exports, results."
 # \b keeps the lines as they are
@@ -99,25 +102,26 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         "device": "cpu" if why_cpu else "cuda",
         "why_cpu": why_cpu,
         "files": files,
-        "exports": [
-            {
-                "precision": one.precision,
-                "revision": one.revision,
-                "bytes": one.nbytes,
-                "folder": str(one.folder),
-                "stale": one.stale,
-                "quality": one.quality
-                and {
-                    **asdict(one.quality),
-                    "perplexity": one.quality.perplexity,
-                    "perplexity_fp32": one.quality.perplexity_fp32,
-                    "passed": one.quality.passed,
-                    "summary": str(one.quality),
-                },
-            }
-            for one in mine
-        ],
+        "exports": [_export(one) for one in mine],
         "published": dict(entry.published) if entry else {},
+    }
+
+
+def _export(one: "Export") -> dict[str, Any]:
+    quality = one.quality and {
+        **asdict(one.quality),
+        "perplexity": one.quality.perplexity,
+        "perplexity_fp32": one.quality.perplexity_fp32,
+        "passed": one.quality.passed,
+        "summary": str(one.quality),
+    }
+    return {
+        "precision": one.precision,
+        "revision": one.revision,
+        "bytes": one.nbytes,
+        "folder": str(one.folder),
+        "stale": one.stale,
+        "quality": quality,
     }
 
 

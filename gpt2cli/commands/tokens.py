@@ -199,16 +199,11 @@ def _text(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream],
     writer.push(0, "", done=True)
 
 
-def _piece(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
-    octets = tokenizer.bytes_of(token)
-    return {"id": token, "token": octets.decode(errors="replace"), "bytes": list(octets)}
-
-
 def _jsonl(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
     for place, blocks in streams:
         numbers = itertools.count()
         for block in blocks:
-            rows = ({"file": place, "index": next(numbers)} | _piece(tokenizer, token) for token in block)
+            rows = ({"file": place, "index": next(numbers)} | tokenizer.plain(token) for token in block)
             output.write("".join(terminal.json_text(row) + "\n" for row in rows))
 
 
@@ -231,7 +226,7 @@ def _json(
             for block in filter(None, blocks):
                 number += len(block)
                 if not shown.count:
-                    pieces = (terminal.json_text(_piece(tokenizer, one)) for one in block)
+                    pieces = (terminal.json_text(tokenizer.plain(one)) for one in block)
                     rows = map(str, block) if shown.ids else (f"\n{piece}" for piece in pieces)
                     line, unwritten, comma = unwritten + comma + ", ".join(rows), "", ", "
                     output.write(line)

@@ -111,7 +111,8 @@ class Engine:
             for chunk in self.chunks(new):
                 last = self._run(slice(row, row + 1), np.array([chunk], np.int64), last_only=not every)
                 self._note(row, chunk)
-                pieces.append(last) if every else None
+                if every:
+                    pieces.append(last)
             logits[number] = last[-1]
         return np.concatenate(pieces) if every else logits
 
@@ -191,6 +192,10 @@ class Engine:
                     f"the token id {token} lies outside the model's vocabulary",
                     f"ids go from 0 to {self.vocabulary - 1}",
                 )
+
+    def any_ids(self, count: int) -> list[int]:
+        """Ids spread over the vocabulary by a fixed rule: to be computed, tokens need no meaning."""
+        return [(7919 * number + 13) % self.vocabulary for number in range(count)]
 
     def check_room(self, rows: int, tokens: int) -> None:
         """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each. A GPU says

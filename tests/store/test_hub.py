@@ -157,7 +157,7 @@ def test_the_default_is_gpt2_where_the_hub_answers(hub, files, run, monkeypatch)
     result = run("generate", "-n", 3, "The cat")
     assert result.code == 0, result.stderr
     assert result.stderr.startswith("note: downloading gpt2 (")
-    assert "-m tiny" in result.stderr
+    assert "the model tiny is built in" in result.stderr
     assert json.loads(run("generate", "-n", 3, "The cat", "--json").stdout)["model"] == "gpt2"
 
 
