@@ -145,6 +145,8 @@ def test_scores_of_eight_threads(small):
         (lambda model: load(Path("tiny")), "`name` is "),
         (lambda model: load("tiny", threads="2"), "`threads` is '2'"),
         (lambda model: load("tiny", precision=b"int8"), "int8"),
+        (lambda model: load("nonesuch", device="gpu"), "no device 'gpu'"),  # before the model is looked for
+        (lambda model: load("nonesuch", source="hub"), "no source 'hub'"),
         (lambda model: score("tiny", "the"), "`model` is 'tiny'"),
         (lambda model: score(model, b"the"), "`text` is b'the'"),
         (lambda model: score(model, ["the", b"the"]), "`text` is "),
