@@ -38,14 +38,14 @@ def export(
     choice = Choice(precision, "checkpoint", offline=offline)
     note = terminal.silent if quiet else terminal.note
     with bars.progress(quiet=quiet) as update:
-        checkpoint = store.located(sources.resolve(name, note), choice, Listener(update, note, terminal.note))
+        listener = Listener(update, note, terminal.note)
+        checkpoint = store.located(sources.resolve(name, note), choice, listener)
         chosen, quality = builds.write(
             checkpoint,
             folder,
+            listener,
             precision=precision,
             name=name,
-            progress=update,
-            note=note,
             check=lambda part: model.self_test(store.Runnable(part)),
         )
     if quality and not quality.passed:

@@ -62,8 +62,7 @@ class Engine:
             self.facts = Facts(**facts | {"ends": tuple(facts["ends"])})
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
-                f"{path} was not exported by gpt2",
-                "give the checkpoint's own folder; it is exported on first use",
+                f"{path} was not exported by gpt2", "give the checkpoint's own folder; it is exported on first use"
             ) from None
         self.reset()
         self._device = device

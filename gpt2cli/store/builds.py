@@ -19,7 +19,7 @@ from gpt2cli.export.export import export, notes
 from gpt2cli.export.names import LATER, SETTINGS, VERSION
 from gpt2cli.paths import contained
 from gpt2cli.store import locks
-from gpt2cli.store.choice import Progress
+from gpt2cli.store.choice import Listener, Progress
 from gpt2cli.store.quality import Quality, measure
 
 MANIFEST = "export.json"
@@ -197,14 +197,7 @@ def own_precision(folder: Path) -> str | None:
 
 
 def write(
-    checkpoint: Path,
-    folder: Path,
-    *,
-    precision: str,
-    name: str,
-    progress: Progress,
-    note: Callable[[str], None],
-    check: Callable[[Path], object],
+    checkpoint: Path, folder: Path, listener: Listener, *, precision: str, name: str, check: Callable[[Path], object]
 ) -> tuple[str, Quality | None]:
     """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
     raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
@@ -223,12 +216,13 @@ def write(
                     shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:
             for text in notes(checkpoint):
-                note(f"{name}: {text}")
-            quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
+                listener.note(f"{name}: {text}")
+            first = "int8" if precision == "auto" else precision
+            quality = _export(checkpoint, part, first, listener.progress, name)
             if precision == "auto":
                 precision = "int8" if quality and quality.passed else "fp32"
                 if precision == "fp32":
-                    _export(checkpoint, part, precision, progress, name)
+                    _export(checkpoint, part, precision, listener.progress, name)
         from gpt2cli.export.checkpoint import read_config
         from gpt2cli.export.readme import README
 
