@@ -207,7 +207,7 @@ class Engine:
         if memory is not None and needed > memory:
             raise CannotMeet(
                 f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
-                "ask for fewer `samples`, or a smaller `max_tokens`",
+                "lower `samples` or `max_tokens`",
             )
 
     def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:

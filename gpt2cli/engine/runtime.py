@@ -88,7 +88,7 @@ def out_of_memory(error: Exception) -> CannotMeet | None:
         return None
     return CannotMeet(
         f"not enough memory: {_first_line(error)}",
-        "fewer `samples`, `precision` int8, a smaller model, or `device` cpu where it is the GPU's",
+        "lower `samples`, take `precision` int8 or a smaller model, or `device` cpu where it is the GPU's",
     )
 
 
