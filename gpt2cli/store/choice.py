@@ -29,7 +29,7 @@ class Choice:
                 raise UsageError(f"no {what} '{value}'", f"choose {', '.join(values[:-1])} or {values[-1]}")
 
 
-AUTO = Choice()
+AUTO = Choice()  # where nothing is asked for
 
 
 @dataclass(frozen=True)
