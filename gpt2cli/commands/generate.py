@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
@@ -58,7 +58,7 @@ class PromptOptions(Options):
     def read(self, talk: o.QuietOptions) -> str | list[int]:
         """The text, or the ids. Raises UsageError and CannotMeet."""
         if self.ids is not None:
-            ids = inputs.token_ids(self.ids)
+            ids = written.token_ids(self.ids)
             inputs.note_unused(talk.note)
             return ids
         text = inputs.read_prompt(self.prompt, self.file, escapes=self.escapes, note=talk.note)
@@ -165,28 +165,28 @@ class OutputOptions(Options):
     def path(self) -> Path | None:
         return None if str(self.output_file) == "-" else self.output_file
 
-    def texts(self, output: terminal.Output, samples: int, prompt: str) -> terminal.Texts | None:
+    def texts(self, output: outputs.Output, samples: int, prompt: str) -> outputs.Texts | None:
         """What prints the texts as they come; None where JSON is wanted."""
         if self.structured:
             return None
         echo = self.echo
         if echo is None:
-            echo = terminal.is_stdout(self.path) and terminal.stdout_is_terminal()
-        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
+            echo = outputs.is_stdout(self.path) and display.stdout_is_terminal()
+        return outputs.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
 
 
 def generate(
     context: typer.Context,
     prompt: PromptOptions,
     length: TextOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     guess: GuessOptions,
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
-    _refuse_contradictions(length, choice.values, guess, output, drawn)
+    _refuse_contradictions(length, sampling.values, guess, output, drawn)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
     started = time.monotonic()
@@ -195,15 +195,15 @@ def generate(
     from gpt2cli.generation import texts
     from gpt2cli.generation.decoding import Request
 
-    with terminal.Output(output.path) as file:
+    with outputs.Output(output.path) as file:
         opening = partial(model.open, talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
         opened = opening()
         small = None if guess.draft_model is None else opening(name=guess.draft_model)
-        sampling = choice.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
-        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, sampling, length))
+        chosen = sampling.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
+        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, chosen, length))
         fed = texts.fit(opened, whole, special=prompt.special, keep=limits.keep, strict=prompt.strict)
         _note_cut(fed, limits.keep, talk)
-        request = Request(fed.ids, sampling, limits, length.num_samples, length.beams, output.logprobs, drafter)
+        request = Request(fed.ids, chosen, limits, length.num_samples, length.beams, output.logprobs, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
         record = Record(
             opened, text, request, draft_model=guess.draft_model, keep=bool(output.structured), started=started
@@ -212,9 +212,7 @@ def generate(
     return 0
 
 
-def _write(
-    pieces: "Iterable[Piece]", record: "Record", file: terminal.Output, output: OutputOptions, text: str
-) -> None:
+def _write(pieces: "Iterable[Piece]", record: "Record", file: outputs.Output, output: OutputOptions, text: str) -> None:
     """What there is belongs to the user, however it comes to an end."""
     printed = output.texts(file, len(record.held), text)
     cut_short: BaseException | None = None

@@ -139,10 +139,7 @@ class Record:
 
 
 def _logprob(tokenizer: Tokenizer, token: int, logprob: Logprob) -> dict[str, Any]:
-    return {
-        "id": token,
-        "token": tokenizer.decode([token]),
-        "bytes": list(tokenizer.bytes_of(token)),
+    return tokenizer.plain(token) | {
         "logprob": logprob.logprob,
         "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
     }
