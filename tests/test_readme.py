@@ -21,6 +21,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if re.
 def shell(tmp_path, monkeypatch, run):
     """shell(command) in a folder with a story; the result. A shell runs it where there is something for one to do."""
     (tmp_path / "story.txt").write_text("It was a dark night.\n")
+    (tmp_path / "notes.txt").write_text("Once upon a time\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GPT2_MAX_TOKENS", "3")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import CannotMeet, CorruptFile, NetworkError, Terminated, UsageError, UserError
@@ -58,7 +58,7 @@ class PromptOptions(Options):
     def read(self, talk: o.QuietOptions) -> str | list[int]:
         """The text, or the ids. Raises UsageError and CannotMeet."""
         if self.ids is not None:
-            ids = inputs.token_ids(self.ids)
+            ids = written.token_ids(self.ids)
             inputs.note_unused(talk.note)
             return ids
         text = inputs.read_prompt(self.prompt, self.file, escapes=self.escapes, note=talk.note)
@@ -193,21 +193,21 @@ class OutputOptions(Options):
     def path(self) -> Path | None:
         return None if str(self.output_file) == "-" else self.output_file
 
-    def texts(self, output: terminal.Output, samples: int, prompt: str) -> terminal.Texts | None:
+    def texts(self, output: outputs.Output, samples: int, prompt: str) -> outputs.Texts | None:
         """What prints the texts as they come; None where JSON is wanted."""
         if self.structured:
             return None
         echo = self.echo
         if echo is None:
-            echo = terminal.is_stdout(self.path) and terminal.stdout_is_terminal()
-        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
+            echo = outputs.is_stdout(self.path) and display.stdout_is_terminal()
+        return outputs.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
 
 
 def generate(
     context: typer.Context,
     prompt: PromptOptions,
     length: TextOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     guess: GuessOptions,
     place: PlaceOptions,
@@ -215,15 +215,15 @@ def generate(
     talk: o.TalkOptions,
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
-    _refuse_contradictions(length, choice.values, guess, output, drawn)
+    _refuse_contradictions(length, sampling.values, guess, output, drawn)
     place.refuse_contradictions(context, length, guess)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
-    wish = _Wish(whole, limits, prompt, length, choice, output, talk)
+    wish = _Wish(whole, limits, prompt, length, sampling, output, talk)
     started = time.monotonic()
     from gpt2cli.console.record import Record
 
-    with terminal.Output(output.path) as file:
+    with outputs.Output(output.path) as file:
         begun = wish.there(place.server, model.model) if place.server else wish.here(model, guess)
         record = Record(
             *(begun.model, begun.text, begun.request),
@@ -253,7 +253,7 @@ class _Wish:
     limits: "Limits"
     prompt: PromptOptions
     length: TextOptions
-    choice: o.SamplingOptions
+    sampling: o.SamplingOptions
     output: OutputOptions
     talk: o.TalkOptions
 
@@ -272,12 +272,12 @@ class _Wish:
         opening = partial(model.open, self.talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
         opened = opening()
         small = None if guess.draft_model is None else opening(name=guess.draft_model)
-        sampling = self.choice.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
-        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, sampling, self.length))
+        chosen = self.sampling.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
+        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, chosen, self.length))
         fed = texts.fit(opened, whole, special=prompt.special, keep=keep, strict=prompt.strict)
         if fed.cut:
             self.note_cut(len(fed.ids))
-        request = self.request(fed.ids, sampling, drafter)
+        request = self.request(fed.ids, chosen, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
         return _Begun(opened, text, request, texts.stream(opened, request))
 
@@ -286,8 +286,8 @@ class _Wish:
         from gpt2cli.server import client
 
         served = client.Served(url, os.environ.get("GPT2_API_KEY"))
-        sampling = self.choice.biased(served.tokenizer, escapes=self.prompt.escapes).seeded()
-        request = self.request(served.prompt_ids, sampling)
+        chosen = self.sampling.biased(served.tokenizer, escapes=self.prompt.escapes).seeded()
+        request = self.request(served.prompt_ids, chosen)
         text = self.whole if isinstance(self.whole, str) else served.text(self.whole)
         asked = client.body_of(self.whole, request, model=model, special=self.prompt.special, strict=self.prompt.strict)
         pieces = served.pieces(asked)
@@ -301,9 +301,7 @@ class _Wish:
         self.talk.note(f"the prompt is longer than the model's window of {window} tokens: {lost} was cut off")
 
 
-def _write(
-    pieces: "Iterable[Piece]", record: "Record", file: terminal.Output, output: OutputOptions, text: str
-) -> None:
+def _write(pieces: "Iterable[Piece]", record: "Record", file: outputs.Output, output: OutputOptions, text: str) -> None:
     """What there is belongs to the user, however it comes to an end."""
     printed = output.texts(file, len(record.held), text)
     cut_short: BaseException | None = None

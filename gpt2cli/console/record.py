@@ -14,7 +14,7 @@ class Words(Protocol):
     """What a tokenizer knows of tokens."""
 
     def decode(self, ids: Sequence[int]) -> str: ...
-    def bytes_of(self, token: int) -> bytes: ...
+    def plain(self, token: int) -> dict[str, Any]: ...
 
 
 class Speaker(Protocol):
@@ -165,10 +165,7 @@ class Record:
 
 
 def _logprob(tokenizer: Words, token: int, logprob: Logprob) -> dict[str, Any]:
-    return {
-        "id": token,
-        "token": tokenizer.decode([token]),
-        "bytes": list(tokenizer.bytes_of(token)),
+    return tokenizer.plain(token) | {
         "logprob": logprob.logprob,
         "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
     }

@@ -1,6 +1,6 @@
 """The settings: every option with an environment variable, of any command, is also a key of the config file.
 
-Typer decides between flag, environment, file and default; this room only hands it what the file says. A key is the
+Typer decides between flag, environment, file and default; here it is only handed what the file says. A key is the
 variable's name without GPT2_, in small letters, which is also the parameter's name."""
 
 import contextlib

@@ -135,22 +135,21 @@ def _search(state: _State) -> Task[Piece, None]:
     """The likeliest texts that beam search finds, when they are found."""
     request, rows = state.request, state.rows
     assert state.tokens is not None
-    found: list[beams.Beam] = []
+    wanted = beams.Search(
+        state.ids,
+        request.sampling,
+        request.beams,
+        state.tokens,
+        ends=state.ends,
+        banned=state.banned,
+        keep_logits=request.logprobs is not None,
+    )
     cut: BaseException | None = None
     try:
-        yield from beams.search(
-            state.prompt(),
-            ids=state.ids,
-            sampling=request.sampling,
-            beams=request.beams,
-            max_tokens=state.tokens,
-            banned=state.banned,
-            ends=state.ends,
-            keep_logits=request.logprobs is not None,
-            found=found,
-        )
+        yield from beams.search(wanted, state.prompt())
     except (KeyboardInterrupt, Terminated) as reason:  # the best texts so far belong to the user
         cut = reason
+    found = wanted.found
     if cut is None and not found:
         raise all_banned()
     if cut is None and len(found) < len(rows):

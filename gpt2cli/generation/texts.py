@@ -79,7 +79,7 @@ def stream(model: Model, request: Request) -> Iterator[Piece]:
         if request.beams > 1:
             raise CannotMeet(
                 f"beams cannot go beyond the window of {engine.window} tokens",
-                f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
+                f"ask for fewer tokens: `max_tokens` {engine.window + 1 - len(ids)}",
             )
     engine.check_room(max(request.samples, request.beams), engine.window if tokens is None else len(ids) + tokens)
     if tokens == 0:
@@ -157,7 +157,7 @@ def fit(
     if cut and strict:
         raise CannotMeet(
             f"the prompt is longer than the model's window of {window} tokens",
-            "shorten it, or leave out --strict to use its end",
+            "shorten it, or leave out `strict` to use its end",
         )
     if cut:
         Limits(keep=max(keep, 0)).kept(len(ids), window)

@@ -137,13 +137,7 @@ class Choice:
         """As `gpt2 generate --json` and `gpt2 score --json` write a token."""
 
         def plain(one: int, value: float | None) -> Json:
-            raw = self._tokenizer.bytes_of(one)
-            return {
-                "id": one,
-                "token": raw.decode(errors="replace"),
-                "bytes": list(raw),
-                "logprob": None if value is None else _number(value),
-            }
+            return self._tokenizer.plain(one) | {"logprob": None if value is None else _number(value)}
 
         return plain(token, logprob) | {"rank": rank, "top": [plain(other, value) for other, value in top]}
 

@@ -42,11 +42,11 @@ class Heard:
         for one in (entry, *entry["top"]):
             self._bytes[one["id"]] = bytes(one["bytes"])
 
-    def bytes_of(self, token: int) -> bytes:
-        return self._bytes[token]
-
     def decode(self, ids: Sequence[int]) -> str:
-        return b"".join(map(self.bytes_of, ids)).decode(errors="replace")
+        return b"".join(self._bytes[token] for token in ids).decode(errors="replace")
+
+    def plain(self, token: int) -> Json:
+        return {"id": token, "token": self.decode([token]), "bytes": list(self._bytes[token])}
 
     def encode(self, text: str) -> list[int]:
         body = {"prompt": text, "parse_special": False}

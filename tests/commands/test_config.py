@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_error
 
 from gpt2cli import cli
-from gpt2cli.console import configfile, terminal
+from gpt2cli.console import configfile, display
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files and shells")
 PROMPT = ("generate", "Once", "-n", 1, "--json")
@@ -140,7 +140,7 @@ def test_a_path_on_a_terminal_is_not_obeyed(run, file, odd_name, monkeypatch):
     assert run("config", "path").raw == os.fsencode(odd_name) + b"\n"
     assert json.loads(run("config", "get", "top_k", "--json").raw.decode())["place"] == f"{odd_name}:1"
     assert os.fsencode(odd_name) in run("config").raw
-    monkeypatch.setattr(terminal, "stdout_is_terminal", lambda: True)
+    monkeypatch.setattr(display, "stdout_is_terminal", lambda: True)
     assert run("config", "path").stdout.endswith("caf\\udce9\\x1b[31m.txt\n")
 
 

@@ -21,6 +21,7 @@ from gpt2cli.export import reference
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.graph import ACTIVATIONS
 from gpt2cli.store import builds, catalog, sources, store
+from gpt2cli.store.choice import Choice
 
 
 @pytest.fixture(autouse=True)
@@ -322,13 +323,13 @@ def test_the_reference_of_the_self_test_is_right(activation, tmp_path):
     changes = {"activation_function": activation, "n_embd": 20, "tie_word_embeddings": False}
     changes |= {"scale_attn_by_inverse_layer_idx": True}
     config, tensors = make_checkpoint(tmp_path, **changes)
-    folder = store.ensure(sources.resolve(str(tmp_path)), "fp32").folder
+    folder = store.ensure(sources.resolve(str(tmp_path)), Choice("fp32")).folder
     ids = [5, 7, 250, 7, 99]
     found = reference.logits(Checkpoint(folder), ids, every=True)
     np.testing.assert_allclose(found, oracle.forward(tensors, config, ids), atol=1e-4)
     np.testing.assert_allclose(reference.logits(Checkpoint(folder), ids), found[-1], atol=1e-5)
     for precision in ("fp32", "int8", "int4"):
-        assert model.self_test(store.ensure(sources.resolve(str(tmp_path)), precision)) == precision
+        assert model.self_test(store.ensure(sources.resolve(str(tmp_path)), Choice(precision))) == precision
 
 
 def test_the_manifests_are_true():
