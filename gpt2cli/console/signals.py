@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from gpt2cli.errors import Terminated
 
@@ -29,15 +29,33 @@ def listen() -> None:
                 signal.signal(number, _stop)
 
 
+_raised = 0  # the signal for which a handler has raised last
+
+
+def _raise(number: int) -> NoReturn:
+    global _raised
+    _raised = number
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+@contextlib.contextmanager
+def undropped() -> Iterator[None]:
+    """What a signal raises while this lasts comes out of it, even if the library at work there has dropped it."""
+    global _raised
+    _raised = 0
+    yield
+    if _raised:
+        _raise(_raised)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     if _importing(frame) and hasattr(signal, "setitimer"):  # Windows has none
         signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         return
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    leave_undisturbed()
-    raise Terminated(number)
+    if number != signal.SIGINT:
+        leave_undisturbed()
+    _raise(number)
 
 
 def leave_undisturbed() -> None:
@@ -79,10 +97,13 @@ def once() -> Iterator[None]:
         nonlocal pressed
         if not pressed:
             pressed = True
-            raise KeyboardInterrupt
+            _raise(number)
 
     with handled(handle, signal.SIGINT):
-        yield
+        try:
+            yield
+        finally:
+            pressed = True  # the work is done; an exception would leave this handler in place
 
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:

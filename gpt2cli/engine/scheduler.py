@@ -51,7 +51,8 @@ class Stream(Iterator[Item]):
         self._job.items.clear()
 
     def __del__(self) -> None:
-        self._job.ended = True
+        with contextlib.suppress(AttributeError):  # a signal struck before it had a job
+            self._job.ended = True
 
 
 class Scheduler:
