@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from gpt2cli.console import terminal
-from gpt2cli.console.signals import undropped
 from gpt2cli.console.wrapping import Rows, Run, joined
 from gpt2cli.repl import keyboard, layout, lineeditor
 from gpt2cli.repl.lineeditor import Complete, LineEditor, Status
@@ -56,14 +55,14 @@ class Screen:
         if text:
             self._stand()
             self._write(self._rows.add([(yours, layout.visible(text))]))
-            self._flush()
+            self._output.flush()
 
     def at_work(self) -> None:
         """A mark where the text goes on, until more of it comes."""
         if not self._dumb and not self._rows.full:
             self._stand()
             self._output.write_raw("…\b")
-            self._flush()
+            self._output.flush()
             self._working = True
 
     def show(self, runs: Sequence[Run], *, most: int | None = None) -> None:
@@ -79,7 +78,7 @@ class Screen:
         self._drawn = False
         if self._dumb:
             self._stand()
-        self._flush()
+        self._output.flush()
 
     def rule(self, heading: str) -> None:
         """What follows is not the document."""
@@ -109,7 +108,7 @@ class Screen:
             self._stand()
             self._output.write_raw("\r")
             self._output.erase_end_of_line()
-            self._flush()
+            self._output.flush()
         self._drawn = False
         return self._editor.read(lambda: self._rows.row, self._redraw)
 
@@ -165,11 +164,7 @@ class Screen:
         if self._rows.row:
             self._output.write("\n")
         self._rows.begin()
-        self._flush()
-
-    def _flush(self) -> None:
-        with undropped():  # prompt_toolkit looks at the file with a bare `except:` before it writes
-            self._output.flush()
+        self._output.flush()
 
     def _write(self, runs: Sequence[Run]) -> None:
         for yours, text in joined(runs):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -27,3 +28,4 @@ def test_a_signal_amid_the_writing_is_not_dropped(monkeypatch, number, raised):
         monkeypatch.setattr(os, "get_blocking", struck)
         with pytest.raises(raised):
             screen.text("The king", yours=False)
+            time.sleep(10)
