@@ -22,10 +22,13 @@ def test_a_signal_amid_the_writing_is_not_dropped(monkeypatch, number, raised):
         signal.raise_signal(number)
         return asks(descriptor)
 
+    def write():
+        screen.text("The king", yours=False)
+        time.sleep(10)  # it may come a little later
+
     with signals.undisturbed():  # which restores them
         signal.signal(number, signal.SIG_DFL)
         signals.listen()
         monkeypatch.setattr(os, "get_blocking", struck)
         with pytest.raises(raised):
-            screen.text("The king", yours=False)
-            time.sleep(10)
+            write()
