@@ -16,6 +16,7 @@ from prompt_toolkit.filters import is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.utils import is_dumb_terminal
@@ -137,6 +138,13 @@ def _bindings() -> KeyBindings:
             event.current_buffer.reset()
         else:
             event.app.exit(exception=KeyboardInterrupt)
+
+    @bindings.add(Keys.CPRResponse, save_before=lambda event: False)
+    def place(event: KeyPressEvent) -> None:  # the terminal says in which row the cursor is
+        renderer = event.app.renderer
+        renderer.report_absolute_cursor_row(renderer.output.get_size().rows)  # counts the answer, and promises no room
+        if not renderer.waiting_for_cpr:  # else `_redraw` has moved the text since this one was asked for
+            renderer.report_absolute_cursor_row(int(event.data[2:-1].split(";")[0]))
 
     return bindings
 

@@ -570,6 +570,26 @@ def test_a_wider_window_shows_the_text_anew(repl, says, tmp_path):
     terminal.wait(lambda t: "".join(line.rstrip() for line in t.screen.display[:-1]).count(whole[:20]) <= 1, "once")
 
 
+@pytest.mark.parametrize("columns", [30, 70, 81, 120])
+@pytest.mark.parametrize("answers", [True, False])
+def test_another_width_shows_the_text_anew_on_a_cleared_screen(repl, tmp_path, columns, answers):
+    """Also in a terminal that never says where its cursor is."""
+    (tmp_path / "story.txt").write_text("".join(f"line {number}\n" for number in range(6)) + "The king")
+    terminal = repl("-n", 0, "-f", "story.txt", columns=80, rows=24, ready=answers, answers=answers)
+    terminal.wait("The king")
+    terminal.type("\x0c")  # Ctrl-L
+    terminal.wait(lambda t: t.screen.display[0].startswith("The king"), "the last row alone")
+    for width in (columns + 7, columns - 3, columns):  # as a mouse drags it
+        terminal.resize(width, 24)
+    shown = [*(f"line {number}" for number in range(6)), "The king"]
+    terminal.wait(lambda t: [line.rstrip() for line in t.screen.display[:7]] == shown, "the text")
+    terminal.type(" sat")
+    terminal.wait("The king sat")
+    assert [line.rstrip() for line in terminal.screen.display[:7]] == [*shown[:-1], "The king sat"]
+    if answers:
+        terminal.wait(tokens(r"\d+"))  # at the bottom
+
+
 def test_edits_are_undone_and_a_failing_editor_loses_nothing(repl, tmp_path):
     for name, script in (
         ("good", 'printf "The queen\\n" > "$1"'),
