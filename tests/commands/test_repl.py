@@ -579,8 +579,8 @@ def test_another_width_shows_the_text_anew_on_a_cleared_screen(repl, tmp_path, c
     terminal.wait("The king")
     terminal.type("\x0c")  # Ctrl-L
     terminal.wait(lambda t: t.screen.display[0].startswith("The king"), "the last row alone")
-    for width in (columns + 7, columns - 3, columns):  # as a mouse drags it
-        terminal.resize(width, 24)
+    for dragged in (columns + 7, columns - 3, columns):  # as a mouse drags it
+        terminal.resize(dragged, 24)
     shown = [*(f"line {number}" for number in range(6)), "The king"]
     terminal.wait(lambda t: [line.rstrip() for line in t.screen.display[:7]] == shown, "the text")
     terminal.type(" sat")
