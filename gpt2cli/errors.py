@@ -72,6 +72,7 @@ class Terminated(BaseException):
 
     def __init__(self, number: int = 15) -> None:
         super().__init__(number)
+        self.number = number
         self.exit_code = 128 + number
 
 

@@ -77,7 +77,7 @@ def load(
     logged before (by the logger "gpt2cli"), as is what there is to note. Raises UserError."""
     if name is not None and not isinstance(name, str):
         raise UsageError(f"`name` is {name!r}", "`name` must be a text: 'tiny', 'owner/name', or a folder's path")
-    if not isinstance(threads, int) or threads < 0:
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise UsageError(f"`threads` is {threads!r}", "`threads` must be a whole number; 0: every core")
     choice = Choice(precision, source, device, offline)
     return open_model(name, choice, _logging(progress), threads=threads, text=text, alternating=alternating)
@@ -172,8 +172,9 @@ _TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3, "fp16": 0.05}
 
 
 def self_test(runnable: store.Runnable, device: str = "cpu") -> str:
-    """Run a few tokens through the engine and compare with NumPy's result from the stored weights (of a ready-made
-    graph: that it says anything); returns the precision. Raises CorruptFile."""
+    """Open the tokenizer, where there is one; run a few tokens through the engine and compare with NumPy's result from
+    the stored weights (of a ready-made graph: that it says anything); returns the precision. Raises CorruptFile."""
+    _tokenizer(runnable, text=False)
     engine = _engine(runnable, threads=0, device=device)
     ids = engine.any_ids(min(_TEST_TOKENS, engine.window))
     logits = engine.feed([ids])[0].astype(np.float64)

@@ -21,10 +21,13 @@ PATIENCE = 30  # seconds, on a busy machine
 class Terminal:
     """`type` keys, `wait` until something stands on the screen."""
 
-    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, shell=None, **environment):
+    def __init__(
+        self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, shell=None, answers=True, **environment
+    ):
         """`gpt2 ARGV`, or sh with the script `shell`, whose "$@" that is."""
         self.screen = pyte.HistoryScreen(columns, rows, history=1000)
-        self.screen.write_process_input = self.type  # it answers where the cursor is
+        if answers:  # where the cursor is
+            self.screen.write_process_input = self.type
         self._stream = pyte.Stream(self.screen)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.main, side = pty.openpty()

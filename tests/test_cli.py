@@ -304,6 +304,39 @@ def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, an
 
 
 @POSIX
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Terminated")])
+@pytest.mark.parametrize("around", ["once", "contextlib.nullcontext"])
+def test_a_signal_in_a_destructor_is_not_lost(name, raised, around):
+    """The garbage collector runs them anywhere, and Python drops what they raise."""
+    code = (
+        "import contextlib, signal, time\nfrom gpt2cli.console.signals import listen, once\nlisten()\n"
+        f"class Dies:\n    def __del__(self):\n        signal.raise_signal(signal.{name})\n"
+        f"try:\n    with {around}():\n        Dies()\n        time.sleep(20)\n"
+        "except BaseException as reason:\n    print(type(reason).__name__)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == (f"{raised}\n", "")
+
+
+@POSIX
+def test_ctrl_c_is_heard_again_after_the_work_that_it_stopped():
+    """Whenever it was pressed: here, while the handler is put in place, or taken away."""
+    code = (
+        "import signal\nfrom gpt2cli.console import signals\n"
+        "signals.listen()\nbefore, put = signal.getsignal(signal.SIGINT), signal.signal\n"
+        "def struck(number, handler):\n    previous = put(number, handler)\n"
+        "    signal.raise_signal(number)\n    return previous\n"
+        "for first in (True, False):\n    try:\n"
+        "        if first:\n            signal.signal = struck\n"
+        "        with signals.once():\n            signal.signal = struck\n"
+        "    except KeyboardInterrupt:\n        pass\n"
+        "    signal.signal = put\n    print(signal.getsignal(signal.SIGINT) is before)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("True\nTrue\n", "")
+
+
+@POSIX
 def test_only_the_first_sigterm_is_heard():
     code = (
         "import os, signal\nfrom gpt2cli.console import signals\nsignals.listen()\n"

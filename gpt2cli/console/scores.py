@@ -241,8 +241,7 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
         table = Table([*_FILES, Column("file", tail=True)], room)
     else:
         table = Table([*_LINES, Column("line", cells if several else 5), Column("text")], room)
-    if not reading.tokens:
-        write(f"{table.head}\n")
+    head = "" if reading.tokens else f"{table.head}\n"  # with the first row: before it there may be an error
 
     def token(one: Scored) -> str:
         return coloured(each.line(_token_cells(one, reading.tokenizer)), one.rank) + "\n"
@@ -256,7 +255,8 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
         place = terminal.visible(os.fsencode(row.place if reading.whole or several else str(row.text.line)))
         shown = [] if reading.whole else [terminal.visible((row.text.shown or "").encode())]
         line = table.line([*_cells(row.score), place if reading.whole else cut(place, cells, end=False), *shown])
-        write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{line}\n")
+        write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{head}{line}\n")
+        head = ""
 
 
 def _cells(score: Score) -> list[str]:

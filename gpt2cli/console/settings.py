@@ -135,7 +135,7 @@ def _range(option: TyperOption) -> str:
     key = str(option.name)
     for kind in (Sampling, Limits):
         if key in (found := parameters(kind)):
-            return f"`{key}` must be {found[key][0].range}"
+            return f"`{key}` must be {found[key][0].written}"
     return "choose true or false" if option.is_flag else option.help or ""
 
 
@@ -153,7 +153,10 @@ def _check_meaning(key: str, value: Any) -> None:
     for kind in (Sampling, Limits):
         found = parameters(kind)
         if key in found and value != found[key][0].none:
-            kind(**{key: value})
+            try:
+                kind(**{key: value})
+            except UsageError as error:
+                raise UsageError(error.message, f"`{key}` must be {found[key][0].written}") from None
 
 
 def _nearest(word: str, words: Any) -> str:

@@ -73,18 +73,29 @@ def json_text(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, **options).encode(errors="backslashreplace").decode()
 
 
-def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
-    """Columns of text on stdout, for people; never wrapped. `cut`: on a terminal the last column ends where the line
-    does. Raises BrokenPipe and StorageError."""
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, fold: bool = False) -> None:
+    """Columns of text on stdout, for people. `fold`: on a terminal the last column is broken at blanks where the line
+    ends, or has lines of its own where the others leave it no room. Raises BrokenPipe and StorageError."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    if cut and display.stdout_is_terminal():
-        left = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1])
-        widths[-1] = max(2, left)
+    room = shutil.get_terminal_size().columns if fold and display.stdout_is_terminal() else 0
+    indent = sum(widths[:-1]) + 2 * len(widths[:-1])
+    below = room > 0 and room - indent < min(widths[-1], _READABLE)
     for row in (header, *rows):
         *cells, last = row
-        if cut and len(last) > widths[-1]:
-            last = f"{last[: widths[-1] - 1]}…"
-        say_out("  ".join(cell.ljust(width) for cell, width in zip([*cells, last], widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
+        if not room:
+            lines = [f"{line}  {last}"]
+        elif below:
+            lines = [line, *wrapping.folded(f"  {last}", room)]
+        else:
+            first, *others = wrapping.folded(last, room - indent, indent="")
+            lines = [f"{line}  {first}", *(" " * indent + other for other in others)]
+        for one in lines:
+            if one.strip():
+                say_out(one.rstrip())
+
+
+_READABLE = 20  # cells of a column of words
 
 
 def visible(octets: bytes) -> str:

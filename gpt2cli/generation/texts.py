@@ -127,7 +127,7 @@ def checked(text: str | Sequence[int], name: str) -> str | list[int]:
             ) from None
         return text
     try:
-        if not isinstance(text, bytes | bytearray):
+        if not isinstance(text, bytes | bytearray) and not any(isinstance(token, bool) for token in text):
             return [operator.index(token) for token in text]
     except TypeError:
         pass

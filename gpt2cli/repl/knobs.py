@@ -99,7 +99,7 @@ _NONE = ("off", "random")  # of a length there need be none; of the seed any
 def _range(name: str) -> str:
     """What a value may be, in words."""
     parameter, one = _PARAMETERS[name]
-    return "on or off" if one.type is bool else parameter.range
+    return "on or off" if one.type is bool else parameter.written
 
 
 def _text(value: Any, none: int | None) -> str:

@@ -255,8 +255,13 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The names of the files in `folder` whose fingerprints are not those of `files`. Raises OSError."""
-    return [name for name, facts in files.items() if fingerprint(folder / name) != facts]
+    """The names of what in `folder` are no files, or whose fingerprints are not those of `files`. Raises OSError."""
+
+    def differs(name: str) -> bool:
+        odd = (folder / name).exists() and not (folder / name).is_file()  # a pipe would be waited for
+        return odd or fingerprint(folder / name) != files[name]
+
+    return [name for name in files if differs(name)]
 
 
 def remove(folder: Path) -> None:
