@@ -101,6 +101,8 @@ def isolated(monkeypatch, tmp_path_factory):
         of_the_network = name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE") or name.startswith("SSL_CERT_")
         if of_the_network or name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
+    # else every process compiles the package anew, a quarter of its start
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
