@@ -458,7 +458,8 @@ def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number, code):
 def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term):
     terminal = repl("-n", 2, term=term)
     terminal.type(f"The king{ENTER}")
-    terminal.wait(lambda t: t.lines and (tokens(r"[3-9]")(t) or [line for line in t.lines if line][-1] == ">"), "it")
+    prompts = ["> The king", ">"]  # the plain one, before the text and after it
+    terminal.wait(lambda t: tokens(r"[3-9]")(t) or [line for line in t.lines if line[:1] == ">"] == prompts, "it")
     os.close(terminal.main)  # as a terminal emulator does whose window is closed
     terminal.main = os.open(os.devnull, os.O_RDWR)
     # a plain prompt may read the end of its input before the signal comes: that is Ctrl-D
