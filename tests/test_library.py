@@ -32,6 +32,7 @@ def test_every_name_is_there_for_tools():
         gpt2cli.nothing  # noqa: B018
 
 
+@pytest.mark.process
 def test_importing_it_costs_nothing():
     code = "import gpt2cli, sys; dir(gpt2cli); print(*(name for name in {heavy} if name in sys.modules))"
     heavy = ("numpy", "onnxruntime", "tokenizers", "huggingface_hub", "typer", "dataclasses", "importlib.metadata")
@@ -62,6 +63,7 @@ Sampling(top_k="3")
 """
 
 
+@pytest.mark.process
 def test_type_checkers_see_the_names(tmp_path, pytestconfig):
     (tmp_path / "script.py").write_text(SCRIPT)
     cache = pytestconfig.cache.mkdir("mypy")  # with which the next run takes a second

@@ -158,12 +158,10 @@ def test_every_exit_code_is_named():
 
 def test_every_option_and_command_is_named():
     """On some page, by one of its names."""
-    from typer.main import get_command
-
-    from gpt2cli.cli import app
+    from gpt2cli.cli import command as tree
 
     everything = "".join(PAGES.values())
-    for name, command in get_command(app).commands.items():
+    for name, command in tree().commands.items():
         assert re.search(rf"`(gpt2 )?{name}\b|gpt2 {name}\b", everything), name
         for option in command.params:
             named = [one for one in [*option.opts, *option.secondary_opts] if one.startswith("-")]
@@ -236,6 +234,7 @@ def test_the_first_picture_shows_what_the_command_prints(run):
     assert "".join(printed.split()) in "".join("".join(rows).split())  # wherever its lines end
 
 
+@pytest.mark.terminal
 @pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
 def test_pictures_are_drawn_from_what_a_terminal_shows(tmp_path, monkeypatch):
     pyte = pytest.importorskip("pyte")

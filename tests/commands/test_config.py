@@ -341,6 +341,7 @@ def editor(monkeypatch, tmp_path):
     return use
 
 
+@pytest.mark.process
 @POSIX
 def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     editor("pass")
@@ -358,6 +359,7 @@ def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     assert run("config").code == 0
 
 
+@pytest.mark.process
 @POSIX
 def test_edit_says_at_once_what_is_wrong(run, file, editor):
     written(file, "seed = 1\n")
@@ -368,6 +370,7 @@ def test_edit_says_at_once_what_is_wrong(run, file, editor):
     assert run("config", "edit").code == 0
 
 
+@pytest.mark.process
 def test_an_editor_that_is_not_there(run, file, monkeypatch):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "no-such-editor")

@@ -287,6 +287,7 @@ def test_prune_removes_what_is_stale(run, tmp_path):
     assert [path.name for path in (tmp_path / "cache/exports").iterdir()] == ["thesis"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
 def test_the_example_of_an_exported_folder_runs_as_it_stands(run, checkpoint, tmp_path, precision):
     target = tmp_path / "out"

@@ -460,7 +460,8 @@ def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term, shell):
     """Whether its signal is heard or not."""
     terminal = repl("-n", 2, term=term, shell=shell)
     terminal.type(f"The king{ENTER}")
-    terminal.wait(lambda t: t.lines and (tokens(r"[3-9]")(t) or [line for line in t.lines if line][-1] == ">"), "it")
+    prompts = ["> The king", ">"]  # the plain one, before the text and after it
+    terminal.wait(lambda t: tokens(r"[3-9]")(t) or [line for line in t.lines if line[:1] == ">"] == prompts, "it")
     os.close(terminal.main)  # as a terminal emulator does whose window is closed
     terminal.main = os.open(os.devnull, os.O_RDWR)
     assert terminal.process.wait(timeout=30) == 129

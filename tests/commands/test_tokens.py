@@ -184,6 +184,7 @@ def test_the_weights_are_not_needed(run, checkpoint, tmp_path):
     assert int(run("tokens", "-m", tmp_path, "-c", "the cat").stdout) > 0
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_imported(tmp_path):
     code = "import sys; from gpt2cli.cli import main; main(['tokens', '-m', 'tiny', 'a']); print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
