@@ -6,6 +6,7 @@ import { newId } from "./spans.js";
 import { local, session } from "./store.js";
 import { Versions } from "./versions.js";
 
+const TITLE = 60; // characters
 const ORPHANED = 3600e3; // after an hour what a tab has left unsaved is nobody's any more
 
 export class Keeper {
@@ -102,9 +103,12 @@ function pathTo(versions, id) {
   return new History(versions.path(id).map((one) => one.id));
 }
 
+// The first line, as far as whole words go.
 export function titleOf(text) {
-  const line = text.slice(0, 400).trim().split("\n", 1)[0];
-  return [...line].slice(0, 60).join("").trim() || "Untitled";
+  const line = text.slice(0, 400).trim().split("\n", 1)[0].trimEnd();
+  const start = [...line].slice(0, TITLE).join("");
+  const whole = start.length < line.length ? `${start.replace(/\s+\S*$/u, "")}\u2026` : start;
+  return whole || "Untitled";
 }
 
 export function words(text) {

@@ -1,6 +1,8 @@
 // A copy of the text behind the field, a block a paragraph. It gives the field its height, carries underlines and
 // grounds, and knows where on the screen a character is. Only paragraphs that changed are drawn again.
 
+import { difference } from "./spans.js";
+
 export class Overlay {
   constructor(root) {
     this.root = root;
@@ -129,20 +131,44 @@ function paragraphs(text, marks) {
   return lines;
 }
 
+// Where only letters change, the elements stay: a browser lays out anew no more than it must.
 function fill(node, { text, marks }) {
+  const parts = partsOf(text, marks);
+  const children = [...node.childNodes];
+  const alike = children.length === parts.length && children.every((one, place) => nameOf(one) === parts[place][1]);
+  if (alike) {
+    for (const [place, [wanted]] of parts.entries()) rewrite(children[place].firstChild ?? children[place], wanted);
+  } else node.replaceChildren(...parts.map(elementOf));
+  return node;
+}
+
+function partsOf(text, marks) {
   const parts = [];
   let at = 0;
   for (const [start, end, name] of marks) {
-    if (start > at) parts.push(text.slice(at, start));
-    const mark = document.createElement("span");
-    mark.className = name;
-    mark.textContent = text.slice(start, end);
-    parts.push(mark);
+    if (start > at) parts.push([text.slice(at, start), ""]);
+    parts.push([text.slice(start, end), name]);
     at = end;
   }
-  if (at < text.length) parts.push(text.slice(at));
-  node.replaceChildren(...parts);
-  return node;
+  if (at < text.length) parts.push([text.slice(at), ""]);
+  return parts;
+}
+
+const nameOf = (child) => child.className ?? "";
+
+function elementOf([text, name]) {
+  const node = document.createTextNode(text);
+  if (!name) return node;
+  const mark = document.createElement("span");
+  mark.className = name;
+  mark.append(node);
+  return mark;
+}
+
+function rewrite(node, wanted) {
+  if (node.data === wanted) return;
+  const { at, cut, put } = difference(node.data, wanted);
+  node.replaceData(at, cut, put);
 }
 
 // The text node of a paragraph, and the place in it.

@@ -1,10 +1,11 @@
 // Three continuations below the caret. The focus stays in the text.
 
 import { make } from "./elements.js";
-import { placeBeside } from "./floating.js";
+import { placeBeside, reveal } from "./floating.js";
 import { oneKindOfLine } from "./formats.js";
 
 const COUNT = 3;
+const ROOM = 230; // pixels that the list may take below the caret
 
 export class Suggestions {
   constructor({ list, field, writer, overlay, status, floor }) {
@@ -57,6 +58,8 @@ export class Suggestions {
     this.list.setAttribute("aria-busy", "true");
     this.field.setAttribute("aria-controls", this.list.id);
     this.#select(0, false);
+    const { left, top, bottom } = this.overlay.rect(this.at);
+    reveal(new DOMRect(left, top, 0, bottom - top + ROOM), this.floor());
     placeBeside(this.list, this.overlay.rect(this.at), this.floor());
     this.changed();
   }
