@@ -19,6 +19,7 @@ from gpt2cli.commands import (
     repl,
     rm,
     score,
+    serve,
     show,
     tokens,
     verify,
@@ -35,7 +36,23 @@ from gpt2cli.errors import (
     UserError,
 )
 
-COMMANDS = (generate, repl, tokens, score, pull, list_, show, verify, rm, prune, export, bench, config, completion)
+COMMANDS = (
+    generate,
+    repl,
+    serve,
+    tokens,
+    score,
+    pull,
+    list_,
+    show,
+    verify,
+    rm,
+    prune,
+    export,
+    bench,
+    config,
+    completion,
+)
 
 app = typer.Typer(
     name="gpt2",

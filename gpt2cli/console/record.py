@@ -59,8 +59,8 @@ class Record:
                 sample.text.append(piece.text)
                 if piece.token is not None:
                     sample.ids.append(piece.token)
-                if piece.logprob is not None:
-                    sample.logprobs.append(piece.logprob)
+                    if piece.logprob is not None:
+                        sample.logprobs.append(piece.logprob)
             if piece.finish is not None:
                 sample.finish_reason = piece.finish
             yield piece

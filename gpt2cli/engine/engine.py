@@ -199,7 +199,7 @@ class Engine:
             return
         facts, tokens = self.facts, min(tokens, self.window)
         floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
-        needed, memory = 4 * rows * floats, _physical_memory()
+        needed, memory = 4 * rows * floats, physical_memory()
         if memory is not None and needed > memory:
             raise CannotMeet(
                 f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
@@ -288,7 +288,7 @@ def checked(logits: Logits) -> Logits:
     return logits
 
 
-def _physical_memory() -> int | None:
+def physical_memory() -> int | None:
     """In bytes; None where the system does not say (Windows, where an allocation that is too large fails at once)."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

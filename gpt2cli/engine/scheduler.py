@@ -46,6 +46,32 @@ class Stream(Iterator[Item]):
         error, job.error = job.error, None
         raise error or StopIteration
 
+    def advance(self) -> None:
+        """A step for everybody, whatever waits here already: for whoever serves several streams in one thread."""
+        with self._scheduler.lock:
+            if not self._job.ended:
+                self._scheduler._serve(self._job)
+
+    def ready(self) -> list[Item]:
+        """The items that are there, without waiting. Raises what ended the task, when all have been taken."""
+        with self._scheduler.lock:
+            items: list[Item] = list(self._job.items)
+            self._job.items.clear()
+        if not items and self._job.error is not None:
+            error, self._job.error = self._job.error, None
+            raise error
+        return items
+
+    @property
+    def ended(self) -> bool:
+        """Whether no item will follow."""
+        return self._job.ended and not self._job.items and self._job.error is None
+
+    @property
+    def reused(self) -> int:
+        """Tokens that needed not be computed, because a row began with them."""
+        return self._job.reused
+
     def close(self) -> None:
         self._job.ended = True
         self._job.items.clear()
@@ -60,6 +86,10 @@ class Scheduler:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.lock = threading.RLock()
+        # Rows that nobody holds any more stay for whoever begins in the same way, as long as there are no more in all.
+        self.kept = 0
+        self._used = [0]  # for each row, when somebody held it last
+        self._clock = 0
         self._jobs: list[Job] = []
         self._stepping = self._midway = False
 
@@ -129,7 +159,8 @@ class Scheduler:
                 single.append((job, row))
             elif size <= _SHORT or not long:
                 long = long or size > _SHORT
-                self._feed([(job, row)])
+                if not self._catch_up(job, row):
+                    self._feed([(job, row)])
         if single:
             self._feed(sorted(single, key=lambda pair: pair[1].place))
         for job in going:
@@ -161,6 +192,7 @@ class Scheduler:
         """What a call has computed."""
         for _, row in rows:
             row.held += len(row.chunks.popleft())
+            row.wish = None
         if len(rows) == 1:
             row = rows[0][1]
             if row.every or not row.chunks:
@@ -179,7 +211,8 @@ class Scheduler:
 
     def _arrange(self, jobs: list[Job]) -> None:
         """Give the rows that these jobs want their places: a parent's first child takes its place, others one that is
-        given up, or a new one. What nobody holds goes, so that the rows of a batch lie side by side."""
+        given up, or a new one. What nobody holds goes, or moves to the end, so that the rows of a batch lie side by
+        side."""
         if not jobs:
             return
         owned = {row.place for job in self._jobs for row in job.rows}
@@ -195,7 +228,11 @@ class Scheduler:
                     settled[source] = row
                 else:
                     copies.append((row, source))
-        places = _places(len(self.engine.said), settled, copies)
+        self._clock += 1
+        for place in owned.intersection(range(len(self._used))):
+            self._used[place] = self._clock
+        idle = [place for place in range(len(self.engine.said)) if place not in settled and self.engine.said[place]]
+        places = _places(settled, copies, sorted(idle, key=self._used.__getitem__), self.kept)
         self._midway = True
         try:
             self.engine.select(places)
@@ -207,6 +244,7 @@ class Scheduler:
                     job.advance(error=error)
             self._arrange([job for job in jobs if not job.ended])
             return
+        self._used = [self._clock if place is None else self._used[place] for place in places]
         for place, row in settled.items():
             row.place = place
         for job, rows in zip(jobs, wanted, strict=True):
@@ -221,11 +259,34 @@ class Scheduler:
             parent = job.rows[feed.parent]
             source, held = parent.place, parent.held if feed.length is None else feed.length
         elif feed.reuse:
-            known = [self._known(place, feed) for place in range(len(self.engine.said))]
-            held = max(known)
-            source = known.index(held) if held else None
+            source, held = self._longest(feed)
+            job.reused += held
         left = feed.tokens[held:] if feed.parent is None else feed.tokens
-        return Row(-1, held, deque(self.engine.chunks(left)), feed.every), source
+        wish = feed if feed.reuse and not held else None
+        return Row(-1, held, deque(self.engine.chunks(left)), feed.every, wish), source
+
+    def _catch_up(self, job: Job, row: Row) -> bool:
+        """Whether a row of which nothing has been computed is found to begin as another that has come on meanwhile. It
+        takes over what that one holds."""
+        if row.wish is None:
+            return False
+        source, held = self._longest(row.wish)
+        if not held:
+            return False
+        places: list[int | None] = list(range(len(self.engine.said)))
+        places[row.place] = source
+        self._midway = True
+        self.engine.select(places)
+        row.held, row.chunks = held, deque(self.engine.chunks(row.wish.tokens[held:]))
+        row.wish, job.reused = None, job.reused + held
+        self._midway = False
+        return True
+
+    def _longest(self, feed: Feed) -> tuple[int | None, int]:
+        """The place of the row that holds most of what is to be fed, None where none does, and how many tokens."""
+        known = [self._known(place, feed) for place in range(len(self.engine.said))]
+        held = max(known)
+        return (known.index(held) if held else None), held
 
     def _known(self, place: int, feed: Feed) -> int:
         """How many of the first tokens that are to be fed the row at `place` holds."""
@@ -248,23 +309,30 @@ def _by_itself() -> UsageError:
     return UsageError("a text waits for another on the same model, which waits for it", "load the model twice")
 
 
-def _places(count: int, settled: dict[int, Row], copies: list[tuple[Row, int | None]]) -> list[int | None]:
-    """For each place of the engine the one that its row comes from. Of the `count` places that there are the settled
-    stay where they are, as far as the last do not fill the gaps. Completes `settled`."""
-    places: list[int | None] = list(range(count))
-    free = [place for place in range(count) if place not in settled]
-    for row, source in copies:
-        place = free.pop(0) if free else len(places)
-        places[place:] = [source, *places[place + 1 :]]
-        settled[place] = row
-    while free:
-        last = len(places) - 1
-        if last == free[-1]:
-            free.pop()
-        else:
-            gap = free.pop(0)
-            places[gap], settled[gap] = places[last], settled.pop(last)
-        places.pop()
+def _places(
+    settled: dict[int, Row], copies: list[tuple[Row, int | None]], idle: list[int], kept: int
+) -> list[int | None]:
+    """For each place of the engine the one that its row comes from: rows that somebody holds, settled or copies, then
+    those of the `idle` (the longest idle first) for which there is room among `kept`. Who can stays where it is.
+    Completes `settled`."""
+    active = len(settled) + len(copies)
+    room = max(0, kept - active)
+    idle = idle[max(0, len(idle) - room) :]
+    places: list[int | None] = [None] * (active + len(idle))
+    stay = [place for place in settled if place < active]
+    stay += [place for place in idle if active <= place < len(places)]
+    for place in stay:
+        places[place] = place
+    free = [place for place in range(len(places)) if place not in stay]
+    for source in sorted(set(settled).difference(stay)):
+        gap = free.pop(0)
+        places[gap], settled[gap] = source, settled.pop(source)
+    for row, origin in copies:
+        gap = free.pop(0)
+        places[gap], settled[gap] = origin, row
+    for place in idle:
+        if place not in stay:
+            places[free.pop(0)] = place
     return places or [None]
 
 

@@ -41,6 +41,7 @@ class Row:
     held: int  # tokens that count; an interrupted call may have left more in the engine
     chunks: deque[Ids]  # still to be fed
     every: bool
+    wish: Feed | None = None  # a new row's, of which nothing has been computed yet
     logits: list[Logits] = field(default_factory=list)
 
 
@@ -53,6 +54,7 @@ class Job:
         self.rows: list[Row] = []
         self.items: deque[Any] = deque()
         self.begun = self.ended = False
+        self.reused = 0  # tokens that were there
         self.error: BaseException | None = None
         self.result: Any = None
 

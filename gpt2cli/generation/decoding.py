@@ -18,27 +18,28 @@ from gpt2cli.generation.sampling import Draft, Sampler, all_banned, log_softmax
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.generation.stops import StopStrings
 from gpt2cli.model import Model
-from gpt2cli.tokenizer.tokenizer import TextStream
+from gpt2cli.tokenizer.tokenizer import TextStream, Tokenizer
 
 Finish = Literal["stop", "length", "end"]
 
 
 @dataclass(frozen=True)
 class Logprob:
-    """Natural log-probability of a token under the model's own distribution, before any sampling step, and the most
-    probable tokens there with theirs."""
+    """Natural log-probability of a token under the model's own distribution, before any sampling step, the most
+    probable tokens there with theirs, and the token's rank among all (1: the most probable), where it was asked for."""
 
     logprob: float
     top: tuple[tuple[int, float], ...]
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
     more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
-    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: for an
-    end token, and with max_tokens 0. `finish` is set on the last piece of a row: "stop" a stop string, "length" enough
-    tokens, "end" an end token."""
+    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: with
+    max_tokens 0, and for an end token, which is `end`. `finish` is set on the last piece of a row: "stop" a stop
+    string, "length" enough tokens, "end" an end token."""
 
     row: int
     text: str
@@ -46,12 +47,16 @@ class Piece:
     token: int | None = None
     logprob: Logprob | None = None
     finish: Finish | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: the ids that are fed, and how they go on. With `resumes`, what the cache still holds of their
-    beginning is not computed again."""
+    """What is asked for: the ids that are fed, and how they go on.
+
+    `shares`: where a row begins with the same calls of the engine, these are not made again; with `resumes`, whatever
+    calls its tokens came from. `first` is the number of the first sample, whose draws are its own. `stop_tokens` end a
+    text as the model's end tokens do."""
 
     ids: Sequence[int]
     sampling: Sampling
@@ -61,14 +66,18 @@ class Request:
     logprobs: int | None = None
     drafter: Drafter | None = None
     resumes: bool = False
+    shares: bool = False
+    first: int = 0
+    stop_tokens: tuple[int, ...] = ()
 
 
-def decode(model: Model, request: Request) -> Task[Piece, None]:
-    """The pieces of a request that has been found possible."""
+def decode(model: Model, request: Request, logits: Logits | None = None) -> Task[Piece, None]:
+    """The pieces of a request that has been found possible. `logits` [1, vocabulary] are those after the prompt, where
+    the task's first row holds it already, and texts are drawn."""
     state = _State(model, request)
     if request.beams > 1:
         return _search(state)
-    return _speculate(state, request.drafter) if request.drafter else _sample(state)
+    return _speculate(state, request.drafter) if request.drafter else _sample(state, logits)
 
 
 class _State:
@@ -76,22 +85,28 @@ class _State:
 
     def __init__(self, model: Model, request: Request) -> None:
         limits = request.limits
-        self.request, self.window, self.ends = request, model.engine.window, model.ends
+        self.request, self.window = request, model.engine.window
+        self.ends, self._all_ends = model.ends, (*model.ends, *request.stop_tokens)
         self.ids = list(request.ids)
         self.tokens = limits.tokens(len(self.ids))
         # tokens that stay where the window slides; where it does not, any number may have been given
         slides = self.tokens is None or len(self.ids) + self.tokens > self.window + 1
         self.keep = limits.kept(len(self.ids), self.window) if slides else 0
         self.recent = max(1, (self.window - self.keep) // 2)
-        self.rows = [_Row(number, model, limits, self.tokens) for number in range(request.samples)]
+        numbers = range(request.first, request.first + request.samples)
+        self.rows = [_Row(number, model.tokenizer, self._all_ends, limits, self.tokens) for number in numbers]
 
     def prompt(self) -> list[Feed]:
-        return [Feed(self.ids, reuse=len(self.ids) - 1 if self.request.resumes else 0, resumes=True)]
+        request = self.request
+        reuse = len(self.ids) - 1 if request.resumes or request.shares else 0
+        return [Feed(self.ids, reuse=reuse, resumes=request.resumes)]
 
     def banned(self, count: int) -> Sequence[int]:
         """Tokens that may not follow `count` generated ones."""
         limits = self.request.limits
-        return self.ends if limits.ignore_eos or count < limits.min_tokens else ()
+        if count < limits.min_tokens:
+            return self._all_ends
+        return self.ends if limits.ignore_eos else ()
 
     def piece(self, row: "_Row", token: int, logits: Logits | None) -> Piece:
         """The row's next token, chosen from `logits` [vocabulary], which only log-probabilities need."""
@@ -99,12 +114,13 @@ class _State:
         return row.push(token, None if count is None or logits is None else _logprob(logits, token, count))
 
 
-def _sample(state: _State) -> Task[Piece, None]:
+def _sample(state: _State, logits: Logits | None) -> Task[Piece, None]:
     """Rows that go on from one prompt, each with draws of its own."""
     rows, ids = state.rows, state.ids
-    logits = yield state.prompt()
+    if logits is None:
+        logits = yield state.prompt()
     logits, parents = np.repeat(logits, len(rows), axis=0), [0] * len(rows)
-    sampler = Sampler(state.request.sampling, ids, len(rows))
+    sampler = Sampler(state.request.sampling, ids, len(rows), state.request.first)
     recent = {row.number: deque(ids, maxlen=state.window) for row in rows}
     held = len(ids)  # tokens in the cache; all rows are equally long
     for count in itertools.count():
@@ -146,7 +162,7 @@ def _speculate(state: _State, drafter: Drafter) -> Task[Piece, None]:
             if place < len(drafts):
                 token, agreed = sampler.judge(values[None], drafts[place], state.banned(count))
             else:
-                (token,) = sampler.choose(values[None], [0], state.banned(count))
+                (token,) = sampler.choose(values[None], [row.number], state.banned(count))
             context.append(token)
             count, taken = count + 1, taken + agreed
             yield state.piece(row, token, values)
@@ -204,23 +220,26 @@ def _search(state: _State) -> Task[Piece, None]:
 def _logprob(logits: Logits, token: int, count: int) -> Logprob:
     values = log_softmax(logits)
     best = np.argsort(-values, kind="stable")[:count]
-    return Logprob(float(values[token]), tuple((int(i), float(values[i])) for i in best))
+    rank = 1 + (values > values[token]).sum() + (values[:token] == values[token]).sum()
+    return Logprob(float(values[token]), tuple((int(i), float(values[i])) for i in best), int(rank))
 
 
 class _Row:
     """One continuation: its characters, its stop strings, its length."""
 
-    def __init__(self, number: int, model: Model, limits: Limits, tokens: int | None) -> None:
+    def __init__(
+        self, number: int, tokenizer: Tokenizer, ends: Sequence[int], limits: Limits, tokens: int | None
+    ) -> None:
         self.number = number
         self.finished = False
-        self._text = TextStream(model.tokenizer)
+        self._text = TextStream(tokenizer)
         self._stop = StopStrings(limits.stop)
         self._left = tokens
-        self._ends = model.ends
+        self._ends = ends
 
     def push(self, token: int, logprob: Logprob | None) -> Piece:
         if token in self._ends:
-            return self._finish("", None, None, "end")
+            return self._finish("", None, logprob, "end", token)
         text = self._stop.push(self._text.push(token))
         if self._left is not None:
             self._left -= 1
@@ -228,9 +247,11 @@ class _Row:
             return self._finish(text, token, logprob, "length")
         return Piece(self.number, text, self._stop.held + self._text.held, token, logprob)
 
-    def _finish(self, text: str, token: int | None, logprob: Logprob | None, reason: Finish) -> Piece:
+    def _finish(
+        self, text: str, token: int | None, logprob: Logprob | None, reason: Finish, end: int | None = None
+    ) -> Piece:
         self.finished = True
         if not self._stop.found:
             text += self._stop.push(self._text.finish())
         text += self._stop.finish()
-        return Piece(self.number, text, "", token, logprob, "stop" if self._stop.found else reason)
+        return Piece(self.number, text, "", token, logprob, "stop" if self._stop.found else reason, end)

@@ -54,15 +54,16 @@ class Draft:
 
 
 class Sampler:
-    """Chooses tokens for rows that share a prompt, and remembers what each row has said.
+    """Chooses tokens for rows that share a prompt, numbered from `first` on, and remembers what each has said.
 
     Row r draws from a random stream of its own, derived from (seed, r), one double a token: its text does not
     depend on how many rows there are."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], rows: int) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], rows: int, first: int = 0) -> None:
         self.sampling = sampling = sampling.seeded()
-        self._streams = [np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in range(rows)]
-        self._histories = [History(sampling, prompt) for _ in range(rows)]
+        numbers = range(first, first + rows)
+        self._streams = {row: np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in numbers}
+        self._histories = {row: History(sampling, prompt) for row in numbers}
 
     def choose(self, logits: Array, rows: Sequence[int], banned: Sequence[int] = ()) -> list[int]:
         """The next tokens of `rows`, from logits [len(rows), vocabulary]. Raises CannotMeet where every token is

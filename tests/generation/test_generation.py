@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracle
@@ -16,11 +17,12 @@ from texts import collect, generate, ids_of
 
 from gpt2cli import Sampling, load
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.generation.decoding import Piece
+from gpt2cli.generation.decoding import Piece, Request
+from gpt2cli.generation.parameters import Limits
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.generation.speculation import DraftModel, Lookup
 from gpt2cli.generation.stops import StopStrings
-from gpt2cli.generation.texts import fit
+from gpt2cli.generation.texts import fit, stream
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [260, 280, 270]
@@ -88,7 +90,7 @@ def test_closing_the_generator_is_cancellation(small):
 def test_finish_reasons(small):
     (end,) = small.ends
     bias = Sampling(temperature=0, logit_bias={end: 1e4})
-    assert list(generate(small, PROMPT, sampling=bias)) == [Piece(0, "", finish="end")]
+    assert list(generate(small, PROMPT, sampling=bias)) == [Piece(0, "", finish="end", end=end)]
     assert collect(generate(small, PROMPT, sampling=GREEDY, max_tokens=5))[0][2] == "length"
     assert list(generate(small, PROMPT, max_tokens=0, samples=2)) == [
         Piece(0, "", finish="length"),
@@ -222,6 +224,26 @@ def test_stop_strings_cross_token_boundaries(small):
     assert shorter == text.partition(stop)[0]
 
 
+def test_tokens_that_end_a_text_as_an_end_token_does(small):
+    whole = ids_of(generate(small, PROMPT, sampling=GREEDY, max_tokens=8))
+    asked = Request(PROMPT, GREEDY, Limits(max_tokens=8), logprobs=0, stop_tokens=(whole[3],))
+    pieces = list(stream(small, asked))
+    count = whole.index(whole[3])
+    assert [piece.token for piece in pieces] == [*whole[:count], None]
+    assert (pieces[-1].end, pieces[-1].finish) == (whole[3], "end")
+    assert pieces[-1].logprob is not None
+    later = replace(asked, limits=Limits(max_tokens=8, min_tokens=count + 1))
+    assert next(itertools.islice(stream(small, later), count, None)).token not in (None, whole[3])
+
+
+def test_samples_by_number_are_those_of_the_batch(small):
+    def rows(**numbers):
+        request = Request(PROMPT, Sampling(seed=3), Limits(max_tokens=12), **numbers)
+        return collect(stream(small, request))
+
+    assert rows(samples=5) == rows(samples=3) | rows(samples=2, first=3)
+
+
 # Log-probabilities
 
 
@@ -235,6 +257,7 @@ def test_logprobs_are_the_raw_distribution(small, weights):
         assert piece.logprob.logprob == pytest.approx(expected[piece.token], abs=1e-4)
         best = np.argsort(-expected)[:5]
         assert [token for token, _ in piece.logprob.top] == best.tolist()
+        assert np.argsort(-expected)[piece.logprob.rank - 1] == piece.token
         assert [value for _, value in piece.logprob.top] == pytest.approx(expected[best], abs=1e-4)
         context.append(piece.token)
 

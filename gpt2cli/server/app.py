@@ -1,0 +1,271 @@
+"""The routes: what of HTTP the model answers. Only this file, gate.py and run.py know Starlette and uvicorn."""
+
+import asyncio
+import importlib.metadata
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from gpt2cli.errors import UsageError
+from gpt2cli.model import Model
+from gpt2cli.server import knobs, protocol
+from gpt2cli.server.answers import Envelope, Json
+from gpt2cli.server.completions import Answer, prompts
+from gpt2cli.server.gate import Gate, Log, Rules
+from gpt2cli.server.messages import Reply, Service, body_of
+from gpt2cli.server.metrics import Metrics
+from gpt2cli.server.protocol import BadRequest, Completions, field_of
+from gpt2cli.server.worker import Full, Worker
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How much is done at a time, and how long a request may take."""
+
+    rows: int
+    waiting: int
+    seconds: float
+
+
+class Server:
+    """A model, from the moment it is loaded, and the requests it answers."""
+
+    def __init__(self, rules: Rules, log: Log, aliases: tuple[str, ...] = ()) -> None:
+        self.metrics = Metrics()
+        self.model: Model | None = None
+        self.app = Gate(Starlette(routes=self._routes(), exception_handlers=self._handlers()), rules, self.metrics, log)
+        self._log, self._aliases = log, aliases
+        self._service: Service | None = None
+        self._rows = 1
+        self._named: set[str] = set()  # unknown fields that have been logged
+        self.draining = False  # no further request is taken
+
+    def open(self, model: Model, capacity: Capacity) -> None:
+        """From now on the routes answer."""
+        worker = Worker(model, self.metrics, rows=capacity.rows, waiting=capacity.waiting)
+        self._service, self._rows = Service(worker, self.metrics, capacity.seconds), capacity.rows
+        self._created = int(time.time())
+        self.model = model
+
+    def stop(self) -> None:
+        """What is under way ends now, with an error that says so."""
+        self.draining = True
+        if self._service:
+            self._service.stop()
+
+    def _routes(self) -> list[Route]:
+        gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/": self._page,
+            "/page/{name}": self._page,
+            "/health": self._health,
+            "/v1/health": self._health,
+            "/version": self._version,
+            "/metrics": self._metrics_text,
+            "/parameters": self._parameters,
+            "/tokenizer_info": self._tokenizer_info,
+            "/v1/models": self._models,
+            "/v1/models/{id:path}": self._model,
+        }
+        posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/v1/completions": self._completions,
+            "/tokenize": self._tokenize,
+            "/detokenize": self._detokenize,
+        }
+        return [
+            *(Route(path, handler, methods=["GET"]) for path, handler in gets.items()),
+            *(Route(path, handler, methods=["POST"]) for path, handler in posts.items()),
+        ]
+
+    def _handlers(self) -> Mapping[Any, Any]:
+        def bad(_: Request, problem: BadRequest) -> Response:
+            return JSONResponse(problem.plain(), problem.status, problem.headers)
+
+        def http(request: Request, problem: HTTPException) -> Response:
+            what = {404: f"no route {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
+            message = what.get(problem.status_code, problem.detail)
+            found = protocol.error(message, "invalid_request_error", None, None)
+            return JSONResponse(found, problem.status_code, dict(problem.headers or {}))
+
+        def bug(_: Request, problem: Exception) -> Response:
+            message = f"unexpected {type(problem).__name__}: this is a bug"
+            return JSONResponse(protocol.error(message, "server_error"), 500)
+
+        def gone(_: Request, problem: ClientDisconnect) -> Response:
+            return Response(status_code=499)
+
+        return {BadRequest: bad, HTTPException: http, ClientDisconnect: gone, Exception: bug}
+
+    def _loaded(self) -> Model:
+        if self.draining:
+            raise Unavailable("the server is shutting down")
+        if self.model is None:
+            raise Unavailable("the model is being loaded")
+        return self.model
+
+    # Routes
+
+    async def _page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        kind = _TYPES.get(name.rpartition(".")[2])
+        file = resources.files("gpt2cli.server") / "page" / name
+        if kind is None or not file.is_file():
+            raise HTTPException(404)
+        return Response(file.read_bytes(), media_type=kind, headers=_PAGE_HEADERS)
+
+    async def _health(self, _: Request) -> Response:
+        if self.model is None or self.draining:
+            message = "Loading model" if self.model is None else "Shutting down"
+            return JSONResponse({"error": {"code": 503, "message": message, "type": "unavailable_error"}}, 503)
+        return JSONResponse({"status": "ok"})
+
+    async def _version(self, _: Request) -> Response:
+        return JSONResponse({"version": importlib.metadata.version("gpt2cli")})
+
+    async def _metrics_text(self, _: Request) -> Response:
+        return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def _parameters(self, _: Request) -> Response:
+        return JSONResponse(knobs.plain())
+
+    async def _models(self, _: Request) -> Response:
+        model = self._loaded()
+        return JSONResponse({"object": "list", "data": [self._described(model, id) for id in self._ids(model)]})
+
+    async def _model(self, request: Request) -> Response:
+        model = self._loaded()
+        self._check_model(model, request.path_params["id"])
+        return JSONResponse(self._described(model, request.path_params["id"]))
+
+    def _ids(self, model: Model) -> tuple[str, ...]:
+        return (*self._aliases, model.name)
+
+    def _check_model(self, model: Model, name: object) -> None:
+        if name is not None and name not in self._ids(model):
+            known = " or ".join(self._ids(model))
+            raise BadRequest(f"no model {name!r} here: this is {known}", "model", code="model_not_found", status=404)
+
+    def _described(self, model: Model, id: str) -> Json:
+        facts = model.engine.facts
+        return {
+            "id": id,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "gpt2cli",
+            "max_model_len": model.engine.window,
+            "meta": {
+                "n_ctx_train": model.engine.window,
+                "n_vocab": model.engine.vocabulary,
+                "n_embd": facts.heads * facts.head_size,
+                "n_layer": facts.layers,
+                "precision": model.precision,
+                "device": model.device,
+                "revision": model.revision,
+            },
+        }
+
+    async def _tokenizer_info(self, _: Request) -> Response:
+        model = self._loaded()
+
+        def name(token: int | None) -> str | None:
+            return None if token is None else model.tokenizer.decode([token])
+
+        return JSONResponse(
+            {
+                "eos_token": name(next(iter(model.ends), None)),
+                "bos_token": name(model.start),
+                "eos_token_ids": model.ends,
+                "vocab_size": model.engine.vocabulary,
+                "model_max_length": model.engine.window,
+            }
+        )
+
+    async def _tokenize(self, request: Request) -> Response:
+        """As vLLM (`prompt`) and llama.cpp (`content`) have it: special tokens are read as such."""
+        model, body = self._loaded(), await body_of(request)
+        is_text = (lambda value: isinstance(value, str)), "a text"
+        text = field_of(body, ("prompt", *is_text), ("content", *is_text))
+        fields = protocol.Fields(body)
+        special = body.get("parse_special") is not False
+        ids = await asyncio.to_thread(model.tokenizer.encode, text, special=special)
+        found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
+        if fields.switch("with_pieces"):
+            found["tokens"] = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
+        if fields.switch("return_token_strs"):
+            found["token_strs"] = [model.tokenizer.decode([token]) for token in ids]
+        return JSONResponse(found)
+
+    async def _detokenize(self, request: Request) -> Response:
+        model, body = self._loaded(), await body_of(request)
+        ids = field_of(body, ("tokens", protocol.are_ids, "a list of token ids"))
+        try:
+            model.engine.check_ids(ids)
+        except UsageError as problem:
+            raise BadRequest(protocol.refused(problem).message, "tokens") from None
+        text = model.tokenizer.decode(ids)
+        return JSONResponse({"prompt": text, "content": text})
+
+    async def _completions(self, request: Request) -> Response:
+        received = time.monotonic()
+        model, body = self._loaded(), await body_of(request)
+        asked = protocol.completions(body)
+        self._check_model(model, body.get("model"))
+        self._name(asked)
+        found = await asyncio.to_thread(prompts, model, asked)
+        answer = Answer(model, asked, found, self._rows)
+        envelope = Envelope(
+            body.get("model") or self._ids(model)[0],
+            f"{model.name}@{model.revision or 'local'} {model.precision} {model.device}",
+            asked.sampling.seed,
+            received,
+            prompt_tokens=answer.prompt_tokens,
+        )
+        assert self._service is not None
+        try:
+            self._service.worker.submit(answer.request)
+        except Full:
+            self.metrics.refused += 1
+            raise Busy(self.metrics) from None
+        headers = {"x-gpt2-ignored-fields": ", ".join(map(_ascii, asked.unknown))} if asked.unknown else {}
+        return Reply(self._service, asked, answer, envelope, headers)
+
+    def _name(self, asked: Completions) -> None:
+        """Unknown fields, in the log, once."""
+        if new := [name for name in asked.unknown if name not in self._named]:
+            if len(self._named) < 1000:
+                self._named.update(new)
+            self._log({"note": f"unknown fields are ignored: {', '.join(map(_ascii, new))}"})
+
+
+class Unavailable(BadRequest):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=503)
+        self.headers["retry-after"] = "2"
+
+
+class Busy(BadRequest):
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__("too many requests wait already: try again later", code="rate_limit_exceeded", status=429)
+        self.headers["retry-after"] = str(max(1, math.ceil(metrics.seconds.sum / max(1, metrics.seconds.count))))
+
+
+def _ascii(name: str) -> str:
+    """A field's name for a header: no line of it can begin another."""
+    return json.dumps(name[:60])[1:-1].replace(",", " ")

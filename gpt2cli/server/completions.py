@@ -1,0 +1,172 @@
+"""A checked request -> tasks of the worker -> deltas of its choices, as they come."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2cli.analysis.scoring import Scored, scored
+from gpt2cli.engine.tasks import Feed, Task
+from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.generation import decoding, texts
+from gpt2cli.generation.decoding import Piece
+from gpt2cli.model import Model
+from gpt2cli.server.answers import Choice, Delta
+from gpt2cli.server.protocol import BadRequest, Completions, refused
+from gpt2cli.server.worker import Request, Work
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it is fed, and as text."""
+
+    ids: list[int]
+    text: str
+
+
+# Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
+_MOST_LOGPROBS = 5_000_000
+
+
+def prompts(model: Model, asked: Completions) -> list[Prompt]:
+    """The request's prompts, found to have room. Raises BadRequest."""
+    found = []
+    for given in asked.prompts:
+        try:
+            found.append(_prompt(model, asked, given))
+        except (UsageError, CannotMeet) as problem:
+            raise BadRequest(refused(problem).message, "prompt") from None
+    if asked.logprobs is not None:
+        each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs, model.engine.vocabulary)
+        tokens = sum(len(prompt.ids) * asked.echo + (asked.limits.max_tokens or 0) for prompt in found) * asked.n
+        if each * tokens > _MOST_LOGPROBS:
+            raise BadRequest(
+                f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
+                f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
+                "logprobs",
+            )
+    return found
+
+
+def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
+    ids = model.tokenizer.encode(given, special=asked.special) if isinstance(given, str) else given
+    whole, window, tokens = len(ids), model.engine.window, asked.limits.max_tokens
+    room = window if asked.slide or tokens is None else window + 1 - max(1, tokens)
+    if asked.truncate is not None:
+        most = room if asked.truncate == -1 else asked.truncate
+        ids = ids[max(0, len(ids) - most) :]
+    if not asked.slide and len(ids) > room:
+        raise BadRequest(
+            f"this model's maximum context length is {window} tokens: the prompt has {len(ids)}, and max_tokens is"
+            f" {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
+            f" (lm-evaluation-harness: max_length={window})",
+            "prompt",
+            code="context_length_exceeded",
+        )
+    fed = texts.fit(model, ids, keep=asked.limits.keep)
+    if isinstance(given, str) and (len(fed.ids) == whole or not whole):
+        return Prompt(fed.ids, given)
+    return Prompt(fed.ids, model.tokenizer.decode(fed.ids if ids else []))
+
+
+class Answer:
+    """A request under way: its choices, and what they are made from."""
+
+    def __init__(self, model: Model, asked: Completions, found: Sequence[Prompt], rows: int) -> None:
+        """`rows` is the most that a task may have. Raises BadRequest."""
+        self._asked, self._prompts = asked, found
+        self.choices = [
+            Choice(number * asked.n + sample, asked, model.tokenizer, prompt.text, prompt.ids)
+            for number, prompt in enumerate(found)
+            for sample in range(asked.best_of)
+        ]
+        self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
+        self._scores = asked.echo and asked.logprobs is not None
+        self._works: list[Work] = []
+        for number, prompt in enumerate(found):
+            for first in range(0, asked.best_of, rows):
+                samples = min(rows, asked.best_of - first)
+                try:
+                    self._add(model, number, prompt, samples, first)
+                except (UsageError, CannotMeet) as problem:
+                    raise refused(problem) from None
+        self.request = Request(self._works)
+
+    def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
+        asked = self._asked
+        logprobs = asked.logprobs
+        if logprobs == -1:
+            logprobs = model.engine.vocabulary
+        elif asked.best_of > asked.n:
+            logprobs = logprobs or 0
+        request = decoding.Request(
+            prompt.ids,
+            asked.sampling,
+            asked.limits,
+            samples,
+            logprobs=logprobs,
+            shares=True,
+            first=first,
+            stop_tokens=asked.stop_tokens,
+        )
+        model.engine.check_ids(asked.stop_tokens)
+        stream: Any = texts.stream(model, request)  # checks the request, computes nothing yet
+        if self._scores and first == 0:
+            stream = model.scheduler.stream(_scored(model, request))
+        elif asked.limits.max_tokens == 0:
+            return
+        self._works.append(Work(number, samples, stream))
+
+    async def deltas(self, seconds: float) -> AsyncIterator[list[tuple[Choice, Delta]]]:
+        """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
+        asked = self._asked
+        if asked.echo and not self._scores:
+            yield [(choice, choice.echo(None)) for choice in self.choices]
+        if not self._works:
+            yield [(choice, Delta(finish="length")) for choice in self.choices]
+            return
+        scores: list[list[Scored]] = [[] for _ in self._prompts]
+        early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
+        if self._scores:
+            early = {number: [] for number in range(len(self._prompts))}
+        while (items := await self.request.next(seconds)) is not None:
+            found: list[tuple[Choice, Delta]] = []
+            for number, item in items:
+                if isinstance(item, Scored):
+                    scores[number].append(item)
+                    if len(scores[number]) == len(self._prompts[number].ids):
+                        found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
+                        found += early.pop(number)
+                    continue
+                choice = self.choices[number * asked.best_of + item.row]
+                early.get(number, found).append((choice, choice.push(item)))
+            yield found
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompts that needed not be computed."""
+        first = {work.number: work.stream.reused for work in reversed(self._works)}
+        return sum(first.values())
+
+    def _of(self, number: int) -> Sequence[Choice]:
+        """The choices of a prompt."""
+        count = self._asked.best_of
+        return self.choices[number * count : (number + 1) * count]
+
+
+def _scored(model: Model, request: decoding.Request) -> Task[Scored | Piece, None]:
+    """The log-probabilities of a prompt's tokens, and then the texts that continue it. The prompt is computed afresh,
+    in the calls of any prompt, so that the texts are those that follow it without."""
+    ids, row = request.ids, None
+    yield Scored(ids[0], None)
+    logits: Any = None
+    place = 0
+    for chunk in model.engine.chunks(ids):
+        logits = yield [Feed(chunk, row, every=True)]
+        row, place = 0, place + len(chunk)
+        targets = ids[place - len(chunk) + 1 : place + 1]
+        yield from scored(logits[: len(targets)], targets, top=request.logprobs)
+    if request.limits.max_tokens == 0:
+        for number in range(request.first, request.first + request.samples):
+            yield Piece(number, "", finish="length")
+        return
+    yield from decoding.decode(model, request, logits[-1:])

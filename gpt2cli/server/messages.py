@@ -1,0 +1,208 @@
+"""A request's body as it arrives, and an answer as it leaves: whole, or as server-sent events. Who hangs up is not
+answered any further, and who reads slowly is waited for."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from gpt2cli.errors import CorruptFile, UserError
+from gpt2cli.server import protocol
+from gpt2cli.server.answers import Choice, Delta, Envelope, Json
+from gpt2cli.server.completions import Answer
+from gpt2cli.server.metrics import Metrics
+from gpt2cli.server.protocol import BadRequest, Completions
+from gpt2cli.server.worker import Worker
+
+MOST_BYTES = 8 << 20  # of a body
+_BODY_SECONDS = 30.0  # for a body to arrive
+_PING_SECONDS = 15.0  # of silence in a stream
+_LAST_SECONDS = 5.0  # for the last word to somebody who reads slowly
+
+
+async def body_of(request: Request) -> Any:
+    """The JSON of a request. Raises BadRequest."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > MOST_BYTES:
+                    raise BadRequest(f"the body is larger than {MOST_BYTES >> 20} MB", status=413)
+    except TimeoutError:
+        raise BadRequest("the body did not arrive in time", status=408) from None
+    raw = b"".join(parts)
+    try:
+        value = json.loads(raw, parse_constant=_no_number)
+        if b"\\ud" in raw.lower():  # an escape that may be half a character
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise BadRequest(f"the body is no JSON: {problem}") from None
+    return value
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+@dataclass
+class Service:
+    """What the answers share: the worker, and whether they can be finished."""
+
+    worker: Worker
+    metrics: Metrics
+    seconds: float  # that an answer may take
+    replies: set[asyncio.Task[None]] = field(default_factory=set)  # under way
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """What is under way ends now, with an error that says so."""
+        self.stopping = True
+        for task in self.replies:
+            task.cancel()
+        self.worker.stop()
+
+
+class Reply(Response):
+    """The answer to a request for completions."""
+
+    def __init__(
+        self,
+        service: Service,
+        asked: Completions,
+        answer: Answer,
+        envelope: Envelope,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._service = service
+        self._asked, self._answer, self._envelope = asked, answer, envelope
+        super().__init__(headers=dict(headers), media_type="text/event-stream" if asked.stream else "application/json")
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, or finds that nobody listens any more."""
+        answering = asyncio.create_task(self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+        leaving = asyncio.create_task(_hang_up(receive))
+        self._service.replies.add(answering)
+        if self._service.stopping:
+            answering.cancel()
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                self._service.metrics.cancelled += 1
+                scope["gpt2"]["cancelled"] = True
+                answering.cancel()
+                await asyncio.wait({answering})
+            if not answering.cancelled() and (error := answering.exception()) is not None:
+                raise error
+        finally:
+            self._service.replies.discard(answering)
+            self._service.worker.cancel(self._answer.request)
+            leaving.cancel()
+            answering.cancel()
+            scope["gpt2"] |= self._count()
+
+    def _count(self) -> Json:
+        """The answer's tokens, for the usage, the metrics and the log."""
+        envelope, metrics = self._envelope, self._service.metrics
+        self._measure()
+        metrics.prompt_tokens += envelope.prompt_tokens
+        metrics.cached_tokens += envelope.cached_tokens
+        metrics.generated_tokens += envelope.completion_tokens
+        return {"prompt_tokens": envelope.prompt_tokens, "completion_tokens": envelope.completion_tokens}
+
+    def _measure(self) -> None:
+        self._envelope.completion_tokens = sum(choice.tokens for choice in self._answer.choices)
+        self._envelope.cached_tokens = self._answer.cached
+
+    async def _deltas(self) -> AsyncIterator[list[tuple[Choice, Delta]]]:
+        """Those of the answer."""
+        begun = False
+        async for deltas in self._answer.deltas(_PING_SECONDS):
+            if deltas and not begun:
+                begun = True
+                self._service.metrics.first_token.observe(time.monotonic() - self._envelope.received)
+            yield deltas
+
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._envelope.received + self._service.seconds - time.monotonic())
+
+    def _problem(self, error: BaseException) -> BadRequest:
+        """What kept the answer from its end. Raises what is nobody's fault."""
+        if isinstance(error, TimeoutError):
+            return BadRequest("the answer took too long: the time for a request has passed", code="timeout", status=408)
+        if isinstance(error, asyncio.CancelledError) and self._service.stopping:
+            return BadRequest("the server is shutting down", status=503)
+        if isinstance(error, CorruptFile):
+            return BadRequest(f"{error.message}: {error.hint}", status=500)
+        if isinstance(error, UserError):
+            return protocol.refused(error)
+        raise error
+
+    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found: dict[int, tuple[Choice, Delta]] = {}
+        try:
+            async with self._in_time():
+                async for deltas in self._deltas():
+                    for choice, delta in deltas:
+                        found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
+            self._measure()
+            body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
+            response = JSONResponse(body, headers=_plain(self.headers))
+        except (TimeoutError, asyncio.CancelledError, UserError) as error:
+            problem = self._problem(error)
+            response = JSONResponse(problem.plain(), problem.status, {"x-should-retry": "false"})
+        await response(scope, receive, send)
+
+    def _chosen(self, found: Mapping[int, tuple[Choice, Delta]]) -> list[Json]:
+        """The n best of each prompt's, by the log-probability of a token."""
+        asked, plain = self._asked, list[Json]()
+        for first in range(0, len(found), asked.best_of):
+            mine = [found[first + sample] for sample in range(asked.best_of)]
+            if asked.best_of > asked.n:
+                mine.sort(key=lambda pair: -pair[0].logprob)
+            for choice, delta in mine[: asked.n]:
+                plain.append(choice.plain(delta, index=len(plain)))
+        return plain
+
+    async def _stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        usage: Json = {"usage": None} if self._asked.include_usage else {}
+        last = b""
+        try:
+            async with self._in_time():
+                async for deltas in self._deltas():
+                    events = [_event(self._envelope.plain([choice.plain(delta)], **usage)) for choice, delta in deltas]
+                    await _part(send, b"".join(events) or b": still at work\n\n")
+            if self._asked.include_usage:
+                self._measure()
+                last = _event(self._envelope.plain([], usage=self._envelope.usage()))
+        except (TimeoutError, asyncio.CancelledError, UserError) as error:
+            last = _event(self._problem(error).plain())
+        async with asyncio.timeout(_LAST_SECONDS):
+            await _part(send, last + b"data: [DONE]\n\n", more=False)
+
+
+async def _hang_up(receive: Receive) -> None:
+    """Until the client has left; its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _part(send: Send, body: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _event(value: Json) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _plain(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "content-type"}

@@ -1,0 +1,276 @@
+"""A request's JSON -> what is asked for, checked field by field. Pure: knows no model, no socket.
+
+The schema is that of OpenAI's legacy completions (openai/openai-openapi, CreateCompletionRequest) with the extensions
+that clients of vLLM and llama.cpp send; every parameter of `Sampling` and `Limits` is a field of its own name. A wrong
+value is a BadRequest that names the field; an unknown field is not, but is reported."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from gpt2cli.errors import UsageError, UserError
+from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
+
+Body = Mapping[str, Any]
+Values = TypeVar("Values", Sampling, Limits)
+
+# What the schema says where nothing is sent: the model's own distribution.
+NEUTRAL = Sampling(temperature=1.0, top_k=0, top_p=1.0)
+MAX_TOKENS = 16
+MOST_SAMPLES = 128
+MOST_PROMPTS = 2048
+
+_CHANGED = frozenset(name for name in ("stop", "seed", "logit_bias", "max_tokens", "max_length"))
+_ALIASES = {"typical_p": "typical", "repetition_penalty": "repeat_penalty"}
+_HARMLESS = frozenset({"user", "model"})
+
+
+class BadRequest(Exception):
+    """What is wrong with a request, as the schema's error object has it."""
+
+    def __init__(self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.message, self.param, self.code, self.status = message, param, code, status
+        self.headers: dict[str, str] = {}
+
+    def plain(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return error(self.message, kind, self.param, self.code)
+
+
+def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The schema's error object: all four keys are always there."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+@dataclass(frozen=True)
+class Completions:
+    """A request for continuations: `n` of each prompt, the best of `best_of`."""
+
+    prompts: tuple[str | list[int], ...]
+    sampling: Sampling
+    limits: Limits
+    n: int = 1
+    best_of: int = 1
+    echo: bool = False
+    logprobs: int | None = None  # -1: the whole vocabulary
+    stop_tokens: tuple[int, ...] = ()
+    stream: bool = False
+    include_usage: bool = False
+    token_ids: bool = False
+    slide: bool = False  # beyond the window as `gpt2 generate` goes, which cuts the prompt's beginning
+    truncate: int | None = None  # the last so many tokens of a prompt; -1: as many as there is room for
+    special: bool = False
+    unknown: tuple[str, ...] = ()  # fields that mean nothing here
+
+
+def completions(body: object) -> Completions:
+    """Raises BadRequest."""
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    fields = Fields(body)
+    _refuse_suffix(fields)
+    n, best_of = fields.whole("n", 1, 1, MOST_SAMPLES), fields.whole("best_of", None, 1, MOST_SAMPLES)
+    stream = fields.switch("stream")
+    found = Completions(
+        prompts=_prompts(fields),
+        sampling=_sampling(fields),
+        limits=_limits(fields),
+        n=n or 1,
+        best_of=best_of or n or 1,
+        echo=fields.switch("echo"),
+        logprobs=_logprobs(fields),
+        stop_tokens=tuple(fields.ids("stop_token_ids")),
+        stream=stream,
+        include_usage=_include_usage(fields, stream),
+        token_ids=fields.switch("return_token_ids"),
+        slide=fields.switch("slide"),
+        truncate=fields.whole("truncate_prompt_tokens", None, -1),
+        special=fields.switch("special"),
+    )
+    if found.best_of < found.n:
+        raise BadRequest(f"best_of is {found.best_of}, less than n, which is {found.n}", "best_of")
+    if found.stream and found.best_of > found.n:
+        raise BadRequest("the best of several texts is known at their end: best_of cannot be streamed", "best_of")
+    if found.limits.max_tokens is None and not (found.stream and found.slide):
+        raise BadRequest("max_tokens -1 needs stream and slide: the text has no end", "max_tokens")
+    return replace(found, unknown=tuple(sorted(name for name in body if name not in fields.seen | _HARMLESS)))
+
+
+class Fields:
+    """The fields of a JSON object, and which of them somebody has asked for. null is as good as absent."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self.seen: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        self.seen.add(name)
+        return self._body.get(name)
+
+    def switch(self, name: str) -> bool:
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise wrong(name, value, "true or false")
+        return bool(value)
+
+    def whole(self, name: str, default: int | None, least: int, most: int | None = None) -> int | None:
+        value = self.get(name)
+        if value is None:
+            return default
+        words = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or value < least
+            or (most is not None and value > most)
+        ):
+            raise wrong(name, value, words)
+        return value
+
+    def number(self, name: str) -> float | None:
+        value = self.get(name)
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+            raise wrong(name, value, "a number")
+        return value
+
+    def ids(self, name: str) -> list[int]:
+        value = self.get(name)
+        if value is not None and not are_ids(value):
+            raise wrong(name, value, "a list of token ids")
+        return value or []
+
+
+def wrong(name: str, value: object, expected: str) -> BadRequest:
+    text = repr(value)
+    return BadRequest(f"{name} is {text if len(text) < 60 else text[:57] + '...'}; it must be {expected}", name)
+
+
+def are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
+
+
+def _refuse_suffix(fields: Fields) -> None:
+    if fields.get("suffix") not in (None, ""):
+        raise BadRequest("suffix is not supported: GPT-2 continues a text, it cannot fill a gap in one", "suffix")
+
+
+def _prompts(fields: Fields) -> tuple[str | list[int], ...]:
+    """The prompts; a list of numbers is one."""
+    value = fields.get("prompt")
+    if value is None:
+        return ("",)
+    if isinstance(value, str) or (value != [] and are_ids(value)):
+        return (value,)
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) or are_ids(one) for one in value):
+        raise wrong("prompt", value, "a text, a list of texts, a list of token ids, or a list of such lists")
+    if len(value) > MOST_PROMPTS:
+        raise BadRequest(f"prompt has {len(value)} texts; at most {MOST_PROMPTS} fit into a request", "prompt")
+    return tuple(value)
+
+
+def _logprobs(fields: Fields) -> int | None:
+    value = fields.get("logprobs")
+    if isinstance(value, bool):  # as some clients send the chat schema's switch
+        return 0 if value else None
+    return fields.whole("logprobs", None, -1)
+
+
+def _include_usage(fields: Fields, stream: bool) -> bool:
+    value = fields.get("stream_options")
+    if value is None:
+        return False
+    if not isinstance(value, dict):
+        raise wrong("stream_options", value, "an object")
+    if not stream:
+        raise BadRequest("stream_options is for streams: set stream", "stream_options")
+    return Fields(value).switch("include_usage")
+
+
+def _sampling(fields: Fields) -> Sampling:
+    changes: dict[str, Any] = {
+        name: value
+        for name in parameters(Sampling)
+        if name not in _CHANGED and (value := fields.number(name)) is not None
+    }
+    for alias, name in _ALIASES.items():
+        if (value := fields.number(alias)) is not None:
+            changes.setdefault(name, value)
+            if name == "repeat_penalty":  # where it has this name it looks at the whole text
+                changes.setdefault("repeat_last_n", -1)
+    if changes.get("top_k") == -1:
+        changes["top_k"] = 0
+    changes["logit_bias"] = _biases(fields)
+    changes["seed"] = _seed(fields)
+    called = {name: alias for alias, name in _ALIASES.items() if fields.get(alias) is not None}
+    return _built(NEUTRAL, changes, called).seeded()
+
+
+def _seed(fields: Fields) -> int | None:
+    """Any 64-bit number, as the schema allows; -1 is drawn. Ours lie from 0 to 2^53 - 1: others wrap around."""
+    value = fields.whole("seed", None, -(2**63), 2**64 - 1)
+    return None if value is None or value == -1 else value % MAX_SEED
+
+
+def _biases(fields: Fields) -> dict[int, float]:
+    value = fields.get("logit_bias")
+    if value is None:
+        return {}
+    expected = "an object of token ids and numbers from -100 to 100"
+    if not isinstance(value, dict):
+        raise wrong("logit_bias", value, expected)
+    for token, bias in value.items():
+        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not re.fullmatch(r"[0-9]{1,9}", token) or not number or not -100 <= bias <= 100:
+            raise wrong("logit_bias", {token: bias}, expected)
+    return {int(token): float(bias) for token, bias in value.items()}
+
+
+def _limits(fields: Fields) -> Limits:
+    tokens = fields.whole("max_tokens", MAX_TOKENS, -1)
+    changes: dict[str, Any] = {"max_tokens": None if tokens == -1 else tokens}
+    for name, (_, one) in parameters(Limits).items():
+        if name not in _CHANGED:
+            value = fields.switch(name) if one.type is bool else fields.number(name)
+            if value is not None:
+                changes[name] = value
+    stop = fields.get("stop")
+    if stop is not None:
+        if not isinstance(stop, str) and not (isinstance(stop, list) and all(isinstance(one, str) for one in stop)):
+            raise wrong("stop", stop, "a text, or a list of texts")
+        changes["stop"] = stop
+    return _built(Limits(), changes)
+
+
+def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] = MappingProxyType({})) -> Values:
+    """A copy of `default` with the changes. Raises BadRequest; parameters are `called` as in the request."""
+    try:
+        return replace(default, **changes)
+    except UsageError as problem:
+        raise refused(problem, called) from None
+
+
+def refused(problem: UserError, called: Mapping[str, str] = MappingProxyType({})) -> BadRequest:
+    """The library's complaint as the schema has it: parameters have the same names there."""
+    words = re.sub(
+        "`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", f"{problem.message}: {problem.hint}"
+    )
+    named = re.search("`([a-z_]+)`", words)
+    return BadRequest(words.replace("`", ""), named[1] if named else None)
+
+
+Check = Callable[[object], bool]
+
+
+def field_of(body: object, *names: tuple[str, Check, str]) -> Any:
+    """The first of these fields that is there: name, check, and what it must be. Raises BadRequest."""
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    for name, check, expected in names:
+        if name in body:
+            if not check(body[name]):
+                raise wrong(name, body[name], expected)
+            return body[name]
+    raise BadRequest(f"{names[0][0]} is missing; it must be {names[0][2]}", names[0][0])

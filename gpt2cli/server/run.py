@@ -1,0 +1,154 @@
+"""The server's life: its sockets, its loop, and its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gpt2cli.errors import EXIT_INTERRUPTED, StorageError, UsageError
+from gpt2cli.server.app import Server
+
+_GRACE_SECONDS = 4  # for answers that have been told to end
+_HEAD_SECONDS = 20  # for a connection to ask for something
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of the host; port 0 is a free one. Raises UsageError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as problem:
+        raise UsageError(f"cannot listen on '{host}': {problem.strerror or problem}", "use --host 127.0.0.1") from None
+    sockets: list[socket.socket] = []
+    for family, _, _, _, address in dict.fromkeys(found):
+        one = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            one.bind((address[0], port or (sockets[0].getsockname()[1] if sockets else 0), *address[2:]))
+            one.listen(512)
+        except OSError as problem:
+            one.close()
+            if sockets:  # an address family that this machine does not have
+                continue
+            why = "it is taken" if "in use" in str(problem) else problem.strerror or str(problem)
+            raise UsageError(
+                f"cannot listen on {host}:{port}: {why}", "choose another --port; 0 is any free one"
+            ) from None
+        sockets.append(one)
+    return sockets
+
+
+def listen_locally(path: Path) -> list[socket.socket]:
+    """A Unix socket that only this user may use; one that a dead server left behind is replaced. Raises UserError."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise UsageError("this system has no Unix sockets", "leave out --socket")
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            try:
+                one.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise UsageError(f"another server listens on '{path}'", "choose another --socket")
+            one.close()
+            one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            one.bind(str(path))
+        finally:
+            os.umask(before)
+        one.listen(512)
+    except OSError as problem:
+        one.close()
+        raise StorageError(
+            f"cannot make the socket '{path}': {problem.strerror or problem}", "choose another path"
+        ) from None
+    return [one]
+
+
+class _Patient(H11Protocol):
+    """Closes a connection on which nobody asks for anything."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(_HEAD_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        if getattr(self, "cycle", None) is None:
+            self.transport.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn, with signals that are ours: Ctrl-C ends what is under way, and leaves at once when it is pressed again;
+    SIGTERM lets it finish."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._ours = server
+        self.exit_code = 0
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        numbers = [
+            getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+        ]
+        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.exit_code:
+                os._exit(EXIT_INTERRUPTED)
+            self.exit_code = EXIT_INTERRUPTED
+            self.config.timeout_graceful_shutdown = _GRACE_SECONDS
+            asyncio.get_running_loop().call_soon_threadsafe(self._ours.stop)
+        self._ours.draining = self.should_exit = True
+
+
+def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) -> int:
+    """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
+    that it is not ready yet. Raises what `load` raises."""
+    config = uvicorn.Config(
+        server.app,
+        http=_Patient,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=512,
+        timeout_keep_alive=30,
+    )
+    running = _Uvicorn(config, server)
+    failure: list[BaseException] = []
+
+    def loading() -> None:
+        try:
+            load()
+        except BaseException as error:
+            failure.append(error)
+            running.should_exit = True
+
+    threading.Thread(target=loading, name="loading", daemon=True).start()
+    running.run(sockets)
+    if failure:
+        raise failure[0]
+    return running.exit_code
