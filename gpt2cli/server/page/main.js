@@ -77,7 +77,10 @@ function marks() {
   return found;
 }
 
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\ud802\ud803\ud83a\ud83b]/;
+
 function draw() {
+  root.classList.toggle("both-ways", LEFTWARDS.test(editor.text));
   overlay.draw(editor.text, marks());
 }
 

@@ -4,6 +4,7 @@ import { local } from "./store.js";
 
 const PAGE = { max_tokens: 40 }; // a person who writes along wants less at a time than a command's user
 const SUGGESTED = 16;
+const UNASKED = ["logit_bias", "max_length"]; // a request has no such field, or a form no such box
 
 export class Settings {
   constructor() {
@@ -12,7 +13,7 @@ export class Settings {
   }
 
   declare(parameters) {
-    this.parameters = parameters;
+    this.parameters = parameters.filter((one) => !UNASKED.includes(one.name));
   }
 
   usual(one) {
