@@ -34,6 +34,7 @@ STARTS = {
     "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment", "editor"},
     "terminal": {"repl", "wide", "terminal", "shown"},
     "hub": {"hub", "machine"},
+    "browser": {"browser", "page"},
 }
 NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity")
 

@@ -1,0 +1,196 @@
+"""The page of `gpt2 serve` in a real browser: Chromium without a window, driven by selenium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ARGUMENTS = "--headless=new --no-sandbox --disable-dev-shm-usage --disable-gpu --disable-background-networking"
+PATIENCE = 60  # seconds after which what is awaited is given up
+
+
+def until(condition, what="what was awaited"):
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what} never came"
+        time.sleep(0.02)
+    return found
+
+
+class ServerProcess:
+    """`gpt2 serve` as its users start it; it may be ended and started again at the same address."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._folder = folder
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self):
+        names = {"GPT2_CACHE": self._folder / "cache", "HF_HOME": self._folder / "hf", "GPT2_THREADS": 1}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("GPT2_", "HF_"))}
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gpt2cli", "serve", "-m", "tiny", "--port", str(self.port)],
+                env=own | {name: str(value) for name, value in names.items()},
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        until(self._answers, "the server")
+
+    def _answers(self):
+        assert self._process.poll() is None, (self._folder / "log").read_text()
+        try:
+            with urllib.request.urlopen(f"{self.url}health") as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+
+
+def open_browser(downloads):
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium (the extra dev)")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = selenium.ChromeOptions()
+    options.binary_location = program
+    for argument in [*ARGUMENTS.split(), "--no-first-run"]:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+    return browser
+
+
+class Page:
+    """One tab, as its reader uses it."""
+
+    def __init__(self, browser, url, downloads=None):
+        self.browser, self.url, self.downloads = browser, url, downloads
+        self.tab = browser.current_window_handle
+
+    def open(self, url=None):
+        self.browser.get(url or self.url)
+        self.ready()
+        return self
+
+    def ready(self):
+        ready = "const d = document.documentElement.dataset; return d.ready === 'yes' && d.server === 'ready'"
+        until(lambda: self.run(ready), "the page")
+
+    def reload(self):
+        self.browser.refresh()
+        self.ready()
+
+    def look(self, width=1024, height=768, scheme="light"):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def all(self, selector):
+        return self.browser.find_elements("css selector", selector)
+
+    def click(self, selector):
+        until(lambda: self.all(selector), selector)
+        self.find(selector).click()
+
+    @property
+    def text(self):
+        return self.run("return document.getElementById('text').value")
+
+    @property
+    def status(self):
+        return self.find("#status").text
+
+    def keys(self, *keys):
+        """To whatever has the focus."""
+        self.browser.switch_to.active_element.send_keys(*keys)
+
+    def type(self, *keys):
+        self.find("#text").send_keys(*keys)
+
+    def paste(self, text):
+        self.run("document.getElementById('text').focus(); document.execCommand('insertText', false, arguments[0])", text)
+
+    def caret(self, place):
+        self.run("const t = document.getElementById('text'); t.focus(); t.setSelectionRange(arguments[0], arguments[0])", place)
+
+    @property
+    def busy(self):
+        return self.find("#text").get_attribute("aria-busy") == "true"
+
+    def go_on(self):
+        """Lets the model write, and returns what it wrote."""
+        from selenium.webdriver import Keys
+
+        before = self.text
+        self.type(Keys.CONTROL, Keys.ENTER)
+        return self.written(before)
+
+    def written(self, before):
+        until(lambda: not self.busy and self.text != before, "the model's text")
+        assert self.text.startswith(before)
+        return self.text[len(before) :]
+
+    def suggest(self):
+        """The three continuations, as soon as they are complete."""
+        from selenium.webdriver import Keys
+
+        self.type(Keys.TAB)
+        until(lambda: self.run("return document.getElementById('suggestions').ariaBusy !== 'true'"), "continuations")
+        return [option.text for option in self.all("[role=option]")]
+
+    def show(self, kind):
+        """Plain text, who wrote it, or surprise."""
+        self.find(f"#marks option[value={kind}]").click()
+
+    def panel(self, name):
+        if not self.find(f"#{name}").is_displayed():
+            self.click(f"#open-{name}")
+        return self.find(f"#{name}")
+
+    def export(self, ending):
+        self.panel("file")
+        old = set(self.downloads.iterdir())
+        self.click(f"#export-{ending}")
+
+        def fresh():
+            return [path for path in set(self.downloads.iterdir()) - old if path.suffix == f".{ending}"]
+
+        return until(fresh, "the file")[0].read_text(encoding="utf-8")
+
+    def take_in(self, path: Path):
+        before = self.run("return location.hash")
+        self.panel("file").find_element("css selector", "#import").send_keys(str(path))
+        until(lambda: self.run("return location.hash") != before, "the imported text")
+
+    def saved(self):
+        """Waits until nothing lies unsaved beside the database."""
+        rest = "return Object.keys(localStorage).filter(key => key.startsWith('gpt2.unsaved.')).length"
+        until(lambda: self.run(rest) == 0, "the end of saving")
+
+    def complaints(self):
+        """What the browser's console holds against the page."""
+        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
