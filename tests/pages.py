@@ -132,10 +132,15 @@ class Page:
         self.find("#text").send_keys(*keys)
 
     def paste(self, text):
-        self.run("document.getElementById('text').focus(); document.execCommand('insertText', false, arguments[0])", text)
+        self.run(
+            "document.getElementById('text').focus(); document.execCommand('insertText', false, arguments[0])", text
+        )
 
     def caret(self, place):
-        self.run("const t = document.getElementById('text'); t.focus(); t.setSelectionRange(arguments[0], arguments[0])", place)
+        self.run(
+            "const t = document.getElementById('text'); t.focus(); t.setSelectionRange(arguments[0], arguments[0])",
+            place,
+        )
 
     @property
     def busy(self):

@@ -65,14 +65,14 @@ class _File(dict[str, Any]):
 
     @cached_property
     def _values(self) -> Mapping[str, object]:
-        values = configfile.read()
+        values = configfile.read()  # where it is empty no command is built but the one that runs
         for key in values:
             if key not in self._options:
                 configfile.broken(key, f"no setting '{key}'", _nearest(key, self._options))
         return values
 
     def get(self, key: str, default: Any = None) -> Any:
-        if key not in self._options or key not in self._values:
+        if key not in self._values or key not in self._options:
             return default
         try:
             return checked(self._options[key], self._values[key])

@@ -107,7 +107,7 @@ def test_list_names_every_variable_with_its_value_and_origin(run, file, monkeypa
     assert run("config", "list").stdout == result.stdout
     assert run("config", "list", "--json").stdout == run("config", "--json").stdout
     assert not file.exists()
-    text = "".join(run(module.__name__.rpartition(".")[2], "--help").stdout for module in cli.COMMANDS)
+    text = "".join(run(name, "--help").stdout for name in cli.COMMANDS)
     for row in json.loads(run("config", "--json").stdout):
         assert f"GPT2_{row['key'].upper()}" in text
 

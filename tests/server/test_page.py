@@ -27,7 +27,8 @@ def test_the_model_goes_on_at_the_caret_and_what_stands_below_stays(page):
     page.caret(len("The king"))
     page.type(Keys.CONTROL, Keys.ENTER)
     until(lambda: not page.busy and len(page.text) > 30)
-    assert page.text.startswith("The king") and page.text.endswith("\n\nThe end.")
+    assert page.text.startswith("The king")
+    assert page.text.endswith("\n\nThe end.")
 
 
 def test_escape_stops_and_keeps(page):
