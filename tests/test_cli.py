@@ -111,7 +111,7 @@ def test_a_page_has_headings_and_fits(page):
     text = page("generate")
     headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [
-        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Output:", "Messages:")
+        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Server:", "Output:", "Messages:")
     ]
     assert text.rstrip().endswith("Show this message and exit.")
     assert text.index("--temperature") < text.index("--seed") < text.index("--top-k") < text.index("--logit-bias")
@@ -176,7 +176,7 @@ def test_unknown_commands_and_options(run):
     assert_error(run("config", "ste"), 2, "'ste'", "did you mean gpt2 config set?")
     for word, meant in (("gen", "generate"), ("lsit", "list"), ("tokenss", "tokens"), ("benhc", "bench")):
         assert_error(run(word), 2, f"'{word}'", f"did you mean gpt2 {meant}?")
-    for word in ("run", "serve", "prun", "rn", "remove", "help-me"):
+    for word in ("run", "chat", "prun", "rn", "remove", "help-me"):
         result = run(word)
         assert_error(result, 2, f"'{word}'", f'gpt2 generate "{word}"')
         assert "did you mean" not in result.stderr

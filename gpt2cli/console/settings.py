@@ -5,7 +5,7 @@ variable's name without GPT2_, in small letters, which is also the parameter's n
 
 import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,9 +34,13 @@ def known(context: typer.Context) -> dict[str, TyperOption]:
     found: dict[str, TyperOption] = {}
     for command in getattr(context.find_root().command, "commands", {}).values():
         for option in command.params:
-            if option.name and str(option.envvar).startswith("GPT2_"):
+            if option.name and _variable(option):
                 found.setdefault(option.name, option)
     return found
+
+
+def _variable(option: Any) -> bool:
+    return str(option.envvar).startswith("GPT2_")
 
 
 class Command(help.Command):
@@ -44,7 +48,7 @@ class Command(help.Command):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            ctx.default_map = _File(ctx)
+            ctx.default_map = _File(ctx, {option.name for option in self.params if _variable(option)})
         return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
@@ -55,9 +59,10 @@ class Command(help.Command):
 class _File(dict[str, Any]):
     """What Typer asks for defaults."""
 
-    def __init__(self, context: typer.Context) -> None:
+    def __init__(self, context: typer.Context, keys: Container[str | None]) -> None:
+        """`keys` are those that may be asked for; nothing else opens the file."""
         super().__init__()
-        self._context = context
+        self._context, self._keys = context, keys
 
     @cached_property
     def _options(self) -> dict[str, TyperOption]:
@@ -72,7 +77,7 @@ class _File(dict[str, Any]):
         return values
 
     def get(self, key: str, default: Any = None) -> Any:
-        if key not in self._values or key not in self._options:
+        if key not in self._keys or key not in self._values:
             return default
         try:
             return checked(self._options[key], self._values[key])
@@ -92,14 +97,14 @@ def find(context: typer.Context, key: str) -> TyperOption:
 def current(context: typer.Context) -> list[Setting]:
     """What every setting is now, and why. Raises what a command would: CorruptFile for the file, Typer's errors for the
     environment."""
-    file = _File(context)
+    file = _File(context, known(context))
     return [_setting(context, file, key) for key in known(context)]
 
 
 def model(context: typer.Context) -> str | None:
     """The model that commands take now; None where nobody named one, or what names it is wrong."""
     with contextlib.suppress(UserError, typer.BadParameter):
-        value = _setting(context, _File(context), "model").value
+        value = _setting(context, _File(context, ("model",)), "model").value
         return None if value is None else str(value)
     return None
 
