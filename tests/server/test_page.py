@@ -27,7 +27,8 @@ def test_the_model_goes_on_at_the_caret_and_what_stands_below_stays(page):
     page.caret(len("The king"))
     page.type(Keys.CONTROL, Keys.ENTER)
     until(lambda: not page.busy and len(page.text) > 30)
-    assert page.text.startswith("The king") and page.text.endswith("\n\nThe end.")
+    assert page.text.startswith("The king")
+    assert page.text.endswith("\n\nThe end.")
 
 
 def test_escape_stops_and_keeps(page):
@@ -114,7 +115,8 @@ def test_a_token_tells_how_probable_it_was_and_another_is_taken(page):
     page.type(Keys.ALT, Keys.ENTER)
     until(lambda: page.find("#why").is_displayed())
     assert page.find("#why-token").text == "␣was"
-    assert "%" in page.find("#why .chance").text and "of 4,096" in page.find("#why .chance").text
+    assert "%" in page.find("#why .chance").text
+    assert "of 4,096" in page.find("#why .chance").text
     assert len(page.all("#why li")) == 10
     other = page.browser.switch_to.active_element.find_element("css selector", ".token").text
     page.keys(Keys.ENTER)
@@ -192,7 +194,8 @@ def test_what_the_model_was_writing_is_kept_over_a_reload(page):
     page.type(START, Keys.CONTROL, Keys.ENTER)
     until(lambda: len(page.text) > len(START))
     page.reload()
-    assert page.text.startswith(START) and len(page.text) > len(START)
+    assert page.text.startswith(START)
+    assert len(page.text) > len(START)
     assert authors(page)
 
 

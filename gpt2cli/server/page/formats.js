@@ -1,7 +1,7 @@
 // Files: plain text, Markdown with what is yours in bold, and the document of `gpt2 repl` with all versions.
 
 import { History } from "./history.js";
-import { span } from "./spans.js";
+import { oneKindOfLine, span } from "./spans.js";
 import { Versions } from "./versions.js";
 
 const FORMAT = "gpt2 document";
@@ -87,9 +87,6 @@ function opened(versions, current) {
   return { versions, history: new History(versions.path(current).map((one) => one.id)) };
 }
 
-// Text fields know one kind of line break.
-export const oneKindOfLine = (text) => text.replace(/\r\n?/g, "\n");
-
 export function fromSpans(spans) {
   const versions = new Versions();
   const put = spans.filter((one) => one.text);
@@ -123,7 +120,9 @@ export function fromMarkdown(text) {
   let author = "model";
   let run = "";
   const end = () => {
-    if (run) spans.push(span(author, run));
+    const last = spans.at(-1);
+    if (last && !run.trim()) last.text += run; // bold text may not end with white space
+    else if (run) spans.push(span(author, run));
     run = "";
   };
   for (const [, character, stars, line, other] of oneKindOfLine(text).replace(/\n$/, "").matchAll(marked)) {

@@ -108,7 +108,7 @@ export function titleOf(text) {
   const line = text.slice(0, 400).trim().split("\n", 1)[0].trimEnd();
   const start = [...line].slice(0, TITLE).join("");
   const whole = start.length < line.length ? `${start.replace(/\s+\S*$/u, "")}\u2026` : start;
-  return whole || "Untitled";
+  return whole.toWellFormed() || "Untitled";
 }
 
 export function words(text) {

@@ -2,7 +2,7 @@
 
 import { make } from "./elements.js";
 import { placeBeside, reveal } from "./floating.js";
-import { oneKindOfLine } from "./formats.js";
+import { oneKindOfLine } from "./spans.js";
 
 const COUNT = 3;
 const ROOM = 230; // pixels that the list may take below the caret
