@@ -9,12 +9,13 @@ const MOST = 16e6; // characters in one file; with more, only the ends of branch
 
 export function toJson(versions, current) {
   const tree = new NodeTree(versions);
-  const all = versions.inOrder();
-  const size = all.reduce((sum, one) => sum + versions.lengthAt(one.id), 0);
-  const parents = new Set(all.map((one) => one.parent));
-  const marked = (one) => one.name || one.id === current || !parents.has(one.id);
+  const families = versions.families();
+  const childrenOf = (one) => families.get(one.id) ?? [];
+  let wanted = versions.inOrder().filter((one) => !versions.isPassing(one, childrenOf(one), current));
+  const size = wanted.reduce((sum, one) => sum + versions.lengthAt(one.id), 0);
+  if (size > MOST) wanted = wanted.filter((one) => one.name || !childrenOf(one).length);
   const names = {};
-  for (const one of size > MOST ? all.filter(marked) : all) {
+  for (const one of wanted) {
     const node = tree.add(versions.spansAt(one.id));
     if (one.name && !(one.name in names)) names[one.name] = node;
   }

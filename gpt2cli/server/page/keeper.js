@@ -81,6 +81,12 @@ export class Keeper {
     return this.flush();
   }
 
+  // The database has lost the document, which is being written here.
+  addAll() {
+    this.unsaved = this.versions.inOrder().filter((one) => one.parent !== null);
+    return this.flush();
+  }
+
   async flush() {
     const batch = [...this.unsaved];
     const { versions } = this;

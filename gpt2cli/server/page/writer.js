@@ -43,7 +43,7 @@ export class Writer {
     const running = new Run(this, at);
     this.running = running;
     this.changed();
-    this.status.say("Writing");
+    this.status.say("Writing", { stays: true });
     try {
       for await (const event of this.ask(this.body(this.editor.text.slice(0, at)), running.signal)) {
         if (this.running !== running) return;
