@@ -14,6 +14,7 @@ export class Keeper {
     this.store = store;
     this.editor = editor;
     this.failed = () => {}; // told when nothing can be kept
+    this.saved = () => {};
     this.unsaved = [];
     this.key = `unsaved.${newId()}`;
   }
@@ -99,6 +100,7 @@ export class Keeper {
       this.failed();
       return;
     }
+    this.saved();
     if (versions !== this.versions) return;
     this.unsaved = this.unsaved.filter((version) => !batch.includes(version));
     this.note();

@@ -125,12 +125,12 @@ editor.pendingChanged = () => {
   keeper.note();
   drawControls();
 };
-editor.committed = async (version) => {
+editor.committed = (version) => {
   drawControls();
   panels.update("versions", "file");
-  await keeper.add(version);
-  tabs.saved();
+  return keeper.add(version);
 };
+keeper.saved = () => tabs.saved();
 keeper.failed = () => status.always("This browser cannot keep the text. Export it before you leave.");
 tabs.changed = () => panels.update("texts");
 tabs.removed = (id) => (id === editor.versions.id ? keeper.addAll() : panels.update("texts"));
