@@ -9,17 +9,19 @@ import subprocess
 import sys
 from time import perf_counter
 
+_FOLDER = "store.ensure(sources.resolve({model!r})).folder"
+_MODULES = "import gpt2cli.cli, gpt2cli.commands.generate, gpt2cli.console.record, gpt2cli.generation.texts"
 STAGES = {
     "python": "pass",
     "the command line": "import gpt2cli.cli",
     "numpy": "import gpt2cli.cli, numpy",
-    "onnxruntime": "import gpt2cli.cli, gpt2cli.engine",
-    "all of our modules": "import gpt2cli.cli, gpt2cli.commands.generate, gpt2cli.generation, gpt2cli.model",
-    "... and the tokenizer": "from gpt2cli import cli, generation, model, sources, store, tokenizer\n"
-    "tokenizer.Tokenizer(store.ensure(sources.resolve({model!r})).folder)",
-    "... and the session": "from gpt2cli import cli, generation, model, sources, store\n"
-    "from gpt2cli.engine import Engine\nEngine(store.ensure(sources.resolve({model!r})).folder)",
-    "... and both, as load does": "from gpt2cli import cli, generation, model\nmodel.load({model!r})",
+    "onnxruntime": "import gpt2cli.cli, gpt2cli.engine.runtime",
+    "all of our modules": _MODULES,
+    "... and the tokenizer": f"{_MODULES}\nfrom gpt2cli.store import sources, store\n"
+    f"from gpt2cli.tokenizer.tokenizer import Tokenizer\nTokenizer({_FOLDER})",
+    "... and the session": f"{_MODULES}\nfrom gpt2cli.store import sources, store\n"
+    f"from gpt2cli.engine.engine import Engine\nEngine({_FOLDER})",
+    "... and both, as load does": f"{_MODULES}\nfrom gpt2cli import load\nload({{model!r}})",
 }
 
 
@@ -40,6 +42,8 @@ def main() -> None:
                 process.stdout.read(1)
                 elapsed = perf_counter() - start
                 process.stdout.read()
+            if process.returncode:
+                sys.exit(f"{name} failed")
             if number:
                 taken[name].append(elapsed * 1e3)
     for name, values in taken.items():

@@ -14,8 +14,8 @@ from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
     from gpt2cli.analysis.scoring import Score, score
-    from gpt2cli.generation.decoding import Piece
     from gpt2cli.generation.parameters import Limits, Sampling
+    from gpt2cli.generation.requests import Piece
     from gpt2cli.generation.texts import complete, generate
     from gpt2cli.model import Model, load
 
@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Limits": "generation.parameters",
     "Model": "model",
-    "Piece": "generation.decoding",
+    "Piece": "generation.requests",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "complete": "generation.texts",

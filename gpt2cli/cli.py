@@ -1,30 +1,15 @@
 """The Typer app, and main(argv) -> exit code: the one place where errors become words."""
 
+import functools
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import gpt2cli
-from gpt2cli.commands import (
-    bench,
-    completion,
-    config,
-    export,
-    generate,
-    prune,
-    pull,
-    repl,
-    rm,
-    score,
-    serve,
-    show,
-    tokens,
-    verify,
-)
-from gpt2cli.commands import list as list_
 from gpt2cli.console import help, inputs, settings, terminal
 from gpt2cli.console.groups import spread
 from gpt2cli.errors import (
@@ -37,33 +22,10 @@ from gpt2cli.errors import (
 )
 
 COMMANDS = (
-    generate,
-    repl,
-    serve,
-    tokens,
-    score,
-    pull,
-    list_,
-    show,
-    verify,
-    rm,
-    prune,
-    export,
-    bench,
-    config,
-    completion,
+    *("generate", "repl", "serve", "tokens", "score"),
+    *("pull", "list", "show", "verify", "rm", "prune", "export", "bench", "config", "completion"),
 )
-
-app = typer.Typer(
-    name="gpt2",
-    cls=help.Group,
-    help="The command line for GPT-2. `gpt2 help COMMAND` shows examples.",
-    rich_markup_mode=None,
-    add_completion=False,  # `gpt2 completion` does it
-    pretty_exceptions_enable=False,
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": help.WIDTH},
-)
+_DELETING = ("rm", "prune")
 
 
 def _version(wanted: bool) -> None:
@@ -72,7 +34,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
@@ -81,15 +42,53 @@ def _root(
     pass
 
 
-_DELETING = ("rm", "prune")
-_NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+def _tree(name: str | None = None) -> Any:
+    """Typer's tree, with this command of all."""
+    app = typer.Typer(
+        name="gpt2",
+        cls=help.Group,
+        help="The command line for GPT-2. `gpt2 help COMMAND` shows examples.",
+        rich_markup_mode=None,
+        add_completion=False,  # `gpt2 completion` does it
+        pretty_exceptions_enable=False,
+        no_args_is_help=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": help.WIDTH},
+    )
+    app.callback()(_root)
+    if name is not None:
+        module = importlib.import_module(f"gpt2cli.commands.{name}")
+        if group := getattr(module, "app", None):
+            app.add_typer(group, name=name)
+        else:
+            verb = spread(getattr(module, name))
+            app.command(name, cls=settings.Command, help=module.HELP, epilog=module.EXAMPLES)(verb)
+    return typer.main.get_command(app)
 
-for _name, _module in zip(_NAMES, COMMANDS, strict=True):
-    if _group := getattr(_module, "app", None):
-        app.add_typer(_group, name=_name)
-    else:
-        _verb = spread(getattr(_module, _name))
-        app.command(_name, cls=settings.Command, help=_module.HELP, epilog=_module.EXAMPLES)(_verb)
+
+class _Commands(dict[str, Any]):
+    """The commands by name. One is imported and built when it is asked for: none pays for the others."""
+
+    def __getitem__(self, name: str) -> Any:
+        if super().__getitem__(name) is None:
+            self[name] = _tree(name).commands[name]
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401 - that would be this method
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+@functools.cache
+def command() -> Any:
+    """The tree of Typer's commands."""
+    tree = _tree()
+    tree.commands = _Commands(dict.fromkeys(COMMANDS))
+    return tree
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,10 +97,12 @@ def main(argv: Sequence[str]) -> int:
         asks_help = list(argv[:1]) == ["help"]
         words = list(argv[1:] if asks_help else argv)
         if "_GPT2_COMPLETE" in os.environ:  # a script of completions/ asks
-            return completion.answer(typer.main.get_command(app), words, os.environ.get("_GPT2_WORD", ""))
+            from gpt2cli.commands import completion
+
+            return completion.answer(command(), words, os.environ.get("_GPT2_WORD", ""))
         if asks_help:
             words.append("--help")
-        return int(app(words or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
+        return int(command()(words or _bare(), prog_name="gpt2", standalone_mode=False) or 0)
     except UserError as error:
         if os.environ.get("GPT2_DEBUG"):
             raise
@@ -181,19 +182,19 @@ def _usage_error(error: typer.TyperException, argv: Sequence[str]) -> int:
 
 def _path(argv: Sequence[str]) -> str:
     """The command that the words begin with, where an error does not say which it is of."""
-    path, command = "gpt2", typer.main.get_command(app)
+    path, found = "gpt2", command()
     for word in argv:
-        below = getattr(command, "commands", {})
+        below = getattr(found, "commands", {})
         if word not in below:
             break
-        path, command = f"{path} {word}", below[word]
+        path, found = f"{path} {word}", below[word]
     return path
 
 
 def _owner(option: str) -> str | None:
     """The first command that has this option."""
-    commands = getattr(typer.main.get_command(app), "commands", {})
-    return next((name for name in _NAMES if any(option in one.opts for one in commands[name].params)), None)
+    commands = command().commands
+    return next((name for name in COMMANDS if any(option in one.opts for one in commands[name].params)), None)
 
 
 def _variable(error: typer.TyperException) -> str:
@@ -224,4 +225,4 @@ def _near(word: str, names: Sequence[str]) -> str | None:
 
 def _subcommands(error: typer.TyperException) -> list[str]:
     """The commands among which the unknown one was looked for."""
-    return list(getattr(getattr(error, "cmd", None), "commands", _NAMES))
+    return list(getattr(getattr(error, "cmd", None), "commands", COMMANDS))

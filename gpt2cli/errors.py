@@ -10,7 +10,8 @@
     └── StorageError     7   a cache or output file that cannot be written
         └── Homeless     7   no folder of the user's, and no variable that names another
 
-They are raised where the mistake is understood and become words in `cli.main`, nowhere else.
+They are raised where the mistake is understood, and become words in `cli.main`; or in the command itself, where it goes
+on with what else was named.
 """
 
 EXIT_ABOVE = 8  # gpt2 score --fail-above: no failure, an answer
@@ -71,6 +72,7 @@ class Terminated(BaseException):
 
     def __init__(self, number: int = 15) -> None:
         super().__init__(number)
+        self.number = number
         self.exit_code = 128 + number
 
 

@@ -1,7 +1,7 @@
 """load(name) -> Model: the only place that knows all the pieces."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from gpt2cli.engine.engine import Engine
 from gpt2cli.engine.runtime import check_cuda
 from gpt2cli.engine.scheduler import Scheduler
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.export.names import DEVICES
-from gpt2cli.store import builds, sources, store
-from gpt2cli.store.hub import Listing
+from gpt2cli.store import store
+from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener, Progress
+from gpt2cli.store.sources import Source
 from gpt2cli.tokenizer import files
 from gpt2cli.tokenizer.tokenizer import IdsAsText, Tokenizer
 
@@ -52,6 +52,7 @@ class Model:
         return next(iter(self.ends), None)
 
 
+# nine parameters: whoever writes Python names each by itself, and help() shows them
 def load(
     name: str | None = None,
     *,
@@ -62,8 +63,7 @@ def load(
     offline: bool = False,
     device: str = "auto",
     alternating: bool = False,
-    progress: builds.Progress | None = None,
-    listener: store.Listener | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Open a model by catalogue name, owner/name[@revision] on the hub, or folder; download and export it first where
     that has not been done.
@@ -74,31 +74,36 @@ def load(
     ids are its text.
 
     `progress(title, bytes done, in all)` is called while something is downloaded or exported. Without it a line is
-    logged before (by the logger "gpt2cli"), as is what there is to note; a `listener` gets all that instead. Raises
-    UserError."""
-    _check(name, threads)
-    listener = listener or _logging(progress)
-    listing, note = None, listener.note
-    if name is None:
-        name, listing = store.default(precision, listener, offline=offline)
-        note = store.SILENT.note
-    found = sources.resolve(name, note)
-    preparing = partial(prepare, found, precision, listener, prefer=source, offline=offline, listing=listing)
+    logged before (by the logger "gpt2cli"), as is what there is to note. Raises UserError."""
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"`name` is {name!r}", "`name` must be a text: 'tiny', 'owner/name', or a folder's path")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise UsageError(f"`threads` is {threads!r}", "`threads` must be a whole number; 0: every core")
+    choice = Choice(precision, source, device, offline)
+    return open_model(name, choice, _logging(progress), threads=threads, text=text, alternating=alternating)
+
+
+def open_model(
+    name: str | None, choice: Choice, listener: Listener, *, threads: int, text: bool, alternating: bool
+) -> Model:
+    """What `load` does, for those who have the choice and the listener."""
+    source = store.find(name, choice, listener)
     opening = partial(_engine, threads=threads, alternating=alternating)
-    runnable, why_cpu = preparing(device=device)
+    runnable, why_cpu = prepare(source, choice, listener)
     with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
         text_side = pool.submit(_tokenizer, runnable, text)
         try:
             engine = opening(runnable, device="cpu" if why_cpu else "cuda")
         except CannotMeet as problem:
-            if why_cpu or device == "cuda":
+            if why_cpu or choice.device == "cuda":
                 raise
-            runnable, _ = preparing(device="cpu")  # the GPU's memory is too small, or taken
+            # the GPU's memory is too small, or taken
+            runnable, _ = prepare(source, replace(choice, device="cpu"), listener)
             engine, why_cpu = opening(runnable, device="cpu"), problem.message
         return Model(
-            name=name,
+            name=source.name,
             revision=runnable.revision,
-            folder=runnable.folder if runnable.graph is None else runnable.graph.parent,
+            folder=runnable.place,
             precision=engine.facts.precision,
             device="cpu" if why_cpu else "cuda",
             why_cpu=why_cpu,
@@ -108,14 +113,7 @@ def load(
         )
 
 
-def _check(name: object, threads: object) -> None:
-    if name is not None and not isinstance(name, str):
-        raise UsageError(f"`name` is {name!r}", "`name` must be a text: 'tiny', 'owner/name', or a folder's path")
-    if not isinstance(threads, int) or threads < 0:
-        raise UsageError(f"`threads` is {threads!r}", "`threads` must be a whole number; 0: every core")
-
-
-def _logging(progress: builds.Progress | None) -> store.Listener:
+def _logging(progress: Progress | None) -> Listener:
     """A listener for those who have none."""
     import logging
 
@@ -127,73 +125,58 @@ def _logging(progress: builds.Progress | None) -> store.Listener:
             # a warning, for it may take minutes: the others are not shown where nobody has asked for them
             log.warning("%s (%.1f MB)", title, total / 1e6)
 
-    return store.Listener(progress or tell, log.info, log.warning)
+    return Listener(progress or tell, log.info, log.warning)
 
 
-def prepare(
-    source: sources.Source,
-    precision: str = "auto",
-    listener: store.Listener = store.SILENT,
-    *,
-    prefer: str = "auto",
-    device: str = "auto",
-    offline: bool = False,
-    listing: Listing | None = None,
-) -> tuple[store.Runnable, str | None]:
+def prepare(source: Source, choice: Choice = AUTO, listener: Listener = SILENT) -> tuple[store.Runnable, str | None]:
     """What runs the model on the device, downloaded and exported where that has not been done; and why that is not
     CUDA, None where it is. Raises UserError."""
-    ensure = partial(store.ensure, source, listener=listener, prefer=prefer, offline=offline, listing=listing)
-    why_cpu = why_not_cuda(device, precision, prefer)
+    why_cpu = why_not_cuda(choice)
     if why_cpu is None:
         try:
-            return ensure("fp16"), None
+            return store.ensure(source, replace(choice, precision="fp16"), listener), None
         except store.OnlyReadyMade:
-            if precision == "fp16":
+            if choice.precision == "fp16":
                 raise
             why_cpu = READY_MADE
-            if device == "cuda":
-                raise CannotMeet(f"'{source.name}' has no checkpoint, and {READY_MADE}", "use --device cpu") from None
-    return ensure(precision), why_cpu
+            if choice.device == "cuda":
+                raise CannotMeet(f"'{source.name}' has no checkpoint, and {READY_MADE}", "use `device` cpu") from None
+    return store.ensure(source, choice, listener), why_cpu
 
 
-def why_not_cuda(device: str, precision: str = "auto", prefer: str = "auto") -> str | None:
-    """What speaks against CUDA; None where it can be used. Raises UsageError and CannotMeet where it was asked for."""
-    if device not in DEVICES:
-        raise UsageError(f"no device '{device}'", f"choose {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
-    if device == "cpu":
+def why_not_cuda(choice: Choice) -> str | None:
+    """What speaks against CUDA; None where it can be used. Raises CannotMeet where it was asked for."""
+    if choice.device == "cpu":
         return "it was asked for"
     try:
-        if precision not in ("auto", "fp16"):
-            raise CannotMeet(f"CUDA runs fp16, not {precision}", "leave out --precision, or use --device cpu")
-        if prefer == "onnx":
-            raise CannotMeet(READY_MADE, "leave out --source onnx, or use --device cpu")
+        if choice.precision not in ("auto", "fp16"):
+            raise CannotMeet(f"CUDA runs fp16, not {choice.precision}", "leave out `precision`, or use `device` cpu")
+        if choice.prefer == "onnx":
+            raise CannotMeet(READY_MADE, "leave out `source` onnx, or use `device` cpu")
         check_cuda()
     except CannotMeet as problem:
-        if device == "cuda":
+        if choice.device == "cuda":
             raise
         return problem.message
     return None
 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:
-    folder = runnable.folder
-    if runnable.graph and not files.present(folder):
-        folder = runnable.graph.parent
+    folder = runnable.tokenizer
     return Tokenizer(folder) if text or files.present(folder) else IdsAsText()
 
 
-# Tokens need no meaning to be computed: these are spread over any vocabulary by a fixed rule.
 _TEST_TOKENS = 12
 # Rounding of activations moves int8 logits by a few hundredths of their spread, anything broken by all of it.
 _TOLERANCE = {"fp32": 1e-3, "int8": 0.3, "int4": 0.3, "fp16": 0.05}
 
 
 def self_test(runnable: store.Runnable, device: str = "cpu") -> str:
-    """Run a few tokens through the engine and compare with NumPy's result from the stored weights (of a ready-made
-    graph: that it says anything); returns the precision. Raises CorruptFile."""
+    """Open the tokenizer, where there is one; run a few tokens through the engine and compare with NumPy's result from
+    the stored weights (of a ready-made graph: that it says anything); returns the precision. Raises CorruptFile."""
+    _tokenizer(runnable, text=False)
     engine = _engine(runnable, threads=0, device=device)
-    count = min(_TEST_TOKENS, engine.window)
-    ids = [(7919 * number + 13) % engine.vocabulary for number in range(count)]
+    ids = engine.any_ids(min(_TEST_TOKENS, engine.window))
     logits = engine.feed([ids])[0].astype(np.float64)
     name, precision = runnable.graph or runnable.folder, engine.facts.precision
     del engine  # the reference needs memory too

@@ -1,4 +1,5 @@
-"""Where things live on this machine: the package's own data, the cache, and the config file."""
+"""Where things live on this machine: the package's own data, the caches, the config file; and what is looked at before
+a file that strangers may have made is opened, or a file is deleted."""
 
 import contextlib
 import json

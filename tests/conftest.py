@@ -14,7 +14,7 @@ from checkpoints import make_checkpoint
 from hub import NAME, Hub
 from huggingface_hub import constants
 
-from gpt2cli import cli
+from gpt2cli import cli, paths
 from gpt2cli.model import load
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, which children would inherit
@@ -31,8 +31,8 @@ def pytest_cmdline_main(config):
 
 # What a test starts beside this process, told by its fixtures; other tests carry the marker themselves.
 STARTS = {
-    "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment"},
-    "terminal": {"repl", "wide"},
+    "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment", "editor"},
+    "terminal": {"repl", "wide", "terminal", "shown"},
     "hub": {"hub", "machine"},
     "browser": {"browser", "page"},
 }
@@ -49,20 +49,49 @@ def pytest_collection_modifyitems(items):
             item.add_marker("fast")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def patient():
+class Options(onnxruntime.SessionOptions):
     """Threads of ONNX Runtime that have no work sleep, instead of waiting for it on the processors of other tests. What
     they compute, and on how many threads, stays the same."""
-    made = onnxruntime.SessionOptions
 
-    def options():
-        one = made()
-        one.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return one
+    def __init__(self):
+        super().__init__()
+        self.entries = {}
+        self.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def add_session_config_entry(self, key, value):
+        self.entries[key] = value
+        super().add_session_config_entry(key, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions(tmp_path_factory):
+    """ONNX Runtime with those options. It opens what the tests share, the built-in model and the exports in their
+    common cache, once: a session keeps nothing from one call to the next."""
+    shared = (paths.data("models"), tmp_path_factory.getbasetemp() / "cache")
+    opened, real = {}, onnxruntime.InferenceSession
+
+    def session(graph, options, **others):
+        if not isinstance(graph, Path) or not any(graph.is_relative_to(folder) for folder in shared):
+            return real(graph, options, **others)
+        files = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(graph.parent.iterdir())]
+        key = repr((graph, files, options.entries, options.intra_op_num_threads, others))
+        return opened.get(key) or opened.setdefault(key, real(graph, options, **others))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxruntime, "SessionOptions", options)
+        patch.setattr(onnxruntime, "SessionOptions", Options)
+        patch.setattr(onnxruntime, "InferenceSession", session)
         yield
+
+
+def _no_process(*_, **__):
+    raise AssertionError("a test that starts a process carries the marker `process`, or `terminal`")
+
+
+@pytest.fixture(autouse=True)
+def no_process(request, monkeypatch):
+    """What is fast starts none."""
+    if request.node.get_closest_marker("fast"):
+        monkeypatch.setattr(subprocess, "Popen", _no_process)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +102,8 @@ def isolated(monkeypatch, tmp_path_factory):
         of_the_network = name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE") or name.startswith("SSL_CERT_")
         if of_the_network or name.startswith(("GPT2_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
+    # else every process compiles the package anew, a quarter of its start
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))

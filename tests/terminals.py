@@ -21,12 +21,16 @@ PATIENCE = 30  # seconds, on a busy machine
 class Terminal:
     """`type` keys, `wait` until something stands on the screen."""
 
-    def __init__(self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, shell=None, **environment):
+    def __init__(
+        self, *argv, columns=80, rows=24, term="xterm-256color", cwd=None, shell=None, answers=True, **environment
+    ):
         """`gpt2 ARGV`, or sh with the script `shell`, whose "$@" that is."""
         self.screen = pyte.HistoryScreen(columns, rows, history=1000)
-        self.screen.write_process_input = self.type  # it answers where the cursor is
+        if answers:  # where the cursor is
+            self.screen.write_process_input = self.type
         self._stream = pyte.Stream(self.screen)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._lines = None
         self.main, side = pty.openpty()
         self.raw = b""
         self._size(side, columns, rows)
@@ -48,6 +52,7 @@ class Terminal:
 
     def resize(self, columns, rows):
         self.screen.resize(rows, columns)
+        self._lines = None
         self._size(self.main, columns, rows)
 
     def type(self, keys):
@@ -56,9 +61,11 @@ class Terminal:
     @property
     def lines(self):
         """Everything that has been shown, scrolled out or not, right ends stripped."""
-        width = self.screen.columns
-        past = ["".join(line[place].data for place in range(width)) for line in self.screen.history.top]
-        return [line.rstrip() for line in [*past, *self.screen.display]]
+        if self._lines is None:  # since the screen has changed
+            width = self.screen.columns
+            past = ["".join(line[place].data for place in range(width)) for line in self.screen.history.top]
+            self._lines = [line.rstrip() for line in [*past, *self.screen.display]]
+        return list(self._lines)
 
     def wait(self, condition, what=""):
         """Until condition(self), or until a text stands on the screen; returns the lines."""
@@ -79,6 +86,7 @@ class Terminal:
             return False
         self.raw += data
         self._stream.feed(self._decoder.decode(data))
+        self._lines = None
         return bool(data)
 
     def exit_code(self):

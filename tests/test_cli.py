@@ -31,6 +31,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "argv",
     [
@@ -61,8 +62,6 @@ def test_help_and_version(run):
 
 def every_command():
     """("generate", its Typer command), ("config set", ...) and so on."""
-    import typer
-
     from gpt2cli import cli
 
     def below(name, command):
@@ -71,7 +70,7 @@ def every_command():
         for child, one in getattr(command, "commands", {}).items():
             yield from below(f"{name} {child}".strip(), one)
 
-    return list(below("", typer.main.get_command(cli.app)))
+    return list(below("", cli.command()))
 
 
 def test_every_option_has_help():
@@ -85,14 +84,20 @@ def test_the_help_of_every_command_has_examples(run):
         assert re.search(rf"Examples?:\n.*\bgpt2 {name}", run(*name.split(), "--help").stdout, re.DOTALL), name
 
 
-def page(name, columns=80):
-    command = [sys.executable, "-m", "gpt2cli", *name.split(), "--help"]
-    result = subprocess.run(command, env=os.environ | {"COLUMNS": str(columns)}, capture_output=True, text=True)
-    assert result.stderr == ""
-    return result.stdout
+@pytest.fixture
+def page(run, monkeypatch):
+    """page(command, columns=80) -> its help."""
+
+    def call(name, columns=80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        result = run(*name.split(), "--help")
+        assert result.stderr == ""
+        return result.stdout
+
+    return call
 
 
-def test_a_page_begins_with_usage_a_sentence_and_examples():
+def test_a_page_begins_with_usage_a_sentence_and_examples(page):
     for name in ("generate", "repl", "score", "bench", "config", "config set"):
         blocks = page(name).split("\n\n")
         assert blocks[0].startswith(f"Usage: gpt2 {name}")
@@ -102,7 +107,7 @@ def test_a_page_begins_with_usage_a_sentence_and_examples():
         assert headed[0] == examples + 1
 
 
-def test_a_page_has_headings_and_fits():
+def test_a_page_has_headings_and_fits(page):
     text = page("generate")
     headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [
@@ -124,7 +129,7 @@ def test_a_page_shows_the_short_and_the_main_name(run):
     assert run("generate", "-q", "Once", "--n-predict", "1").code == 0
 
 
-def test_metavars_are_words_in_capitals_and_pages_name_only_their_own_options(run):
+def test_metavars_are_words_in_capitals_and_pages_name_only_their_own_options(run, page):
     for name, command in every_command():
         text = page(name)
         own = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}
@@ -144,6 +149,7 @@ def test_help_is_understood(run):
     assert_error(run("help", "scor"), 2, "'scor'", "did you mean gpt2 score?")
 
 
+@pytest.mark.process
 def test_help_without_docstrings():
     """python -OO drops them."""
     for argv in ([], ["generate"], ["config"], ["config", "set"]):
@@ -215,6 +221,7 @@ def test_the_built_in_model_is_the_default_and_writes_no_cache(run, monkeypatch,
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.process
 @POSIX
 def test_nothing_is_left_in_the_home_and_nobody_is_told(tmp_path):
     """ONNX Runtime's wheels collect what to report in a database there, unless they are told not to (and on CI)."""
@@ -303,6 +310,40 @@ def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, an
     assert (process.returncode, out, errors) == (code, b"", b"")
 
 
+@pytest.mark.process
+@POSIX
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Terminated")])
+@pytest.mark.parametrize("around", ["once", "contextlib.nullcontext"])
+def test_a_signal_in_a_destructor_is_not_lost(name, raised, around):
+    """The garbage collector runs them anywhere, and Python drops what they raise."""
+    code = (
+        "import contextlib, signal, time\nfrom gpt2cli.console.signals import listen, once\nlisten()\n"
+        f"class Dies:\n    def __del__(self):\n        signal.raise_signal(signal.{name})\n"
+        f"try:\n    with {around}():\n        Dies()\n        time.sleep(20)\n"
+        "except BaseException as reason:\n    print(type(reason).__name__)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == (f"{raised}\n", "")
+
+
+@POSIX
+def test_ctrl_c_is_heard_again_after_the_work_that_it_stopped():
+    """Whenever it was pressed: here, while the handler is put in place, or taken away."""
+    code = (
+        "import signal\nfrom gpt2cli.console import signals\n"
+        "signals.listen()\nbefore, put = signal.getsignal(signal.SIGINT), signal.signal\n"
+        "def struck(number, handler):\n    previous = put(number, handler)\n"
+        "    signal.raise_signal(number)\n    return previous\n"
+        "for first in (True, False):\n    try:\n"
+        "        if first:\n            signal.signal = struck\n"
+        "        with signals.once():\n            signal.signal = struck\n"
+        "    except KeyboardInterrupt:\n        pass\n"
+        "    signal.signal = put\n    print(signal.getsignal(signal.SIGINT) is before)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("True\nTrue\n", "")
+
+
 @POSIX
 def test_only_the_first_sigterm_is_heard():
     code = (
@@ -357,6 +398,7 @@ def test_a_signal_that_is_ignored_stays_so(spawn):
     assert (process.returncode, len(json.loads(out)["samples"][0]["ids"])) == (0, 300)
 
 
+@pytest.mark.terminal
 @POSIX
 def test_a_terminal_that_is_closed(tmp_path):
     """What goes to a file is kept; what went to the terminal is nobody's, and no error."""
@@ -378,6 +420,7 @@ def test_a_terminal_that_is_closed(tmp_path):
             path.unlink()
 
 
+@pytest.mark.process
 @POSIX
 def test_head_ends_an_endless_text_silently():
     script = f"{GPT2} generate -n -1 Once | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
@@ -386,6 +429,7 @@ def test_head_ends_an_endless_text_silently():
     assert result.stderr == ""
 
 
+@pytest.mark.process
 @POSIX
 def test_a_while_read_loop_keeps_its_stdin(tmp_path):
     script = f'printf "a\\nb\\nc\\n" | while read -r line; do {GPT2} generate -q -n 2 "$line" >>out; echo "$line"; done'
@@ -414,6 +458,7 @@ def test_an_open_pipe_that_never_ends_does_not_hang_a_prompt(spawn):
     os.close(writer)
 
 
+@pytest.mark.process
 @POSIX
 def test_a_pipe_without_end_is_cut_off():
     result = subprocess.run(["bash", "-c", f"yes | {GPT2} generate"], capture_output=True, text=True, timeout=60)
@@ -421,6 +466,7 @@ def test_a_pipe_without_end_is_cut_off():
     assert "holds more than 64 MB" in result.stderr
 
 
+@pytest.mark.process
 @POSIX
 def test_closed_streams():
     for redirect, code, word in (("<&-", 2, "stdin is closed"), (">&-", 7, "stdout is closed")):
@@ -442,6 +488,7 @@ def test_a_full_disk(spawn):
     assert errors.count(b"\n") == 2
 
 
+@pytest.mark.process
 @POSIX
 @pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/dev/stderr", "/dev/fd/7"])
 def test_an_open_file_as_output_file_is_written_in_place(tmp_path, target):
@@ -476,6 +523,7 @@ def test_tracebacks_only_with_debug(spawn):
     assert b"Traceback" in process.communicate(timeout=60)[1]
 
 
+@pytest.mark.terminal
 @POSIX
 def test_on_a_terminal_the_prompt_is_dim_and_the_bytes_are_the_same(checkpoint):
     import pty
@@ -505,6 +553,7 @@ def test_on_a_terminal_the_prompt_is_dim_and_the_bytes_are_the_same(checkpoint):
     assert plain == screen(TERM="dumb") == re.sub(r"\x1b\[\d*m", "", styled)
 
 
+@pytest.mark.process
 @POSIX
 @pytest.mark.parametrize("argv", ["--help", "generate --help", "--version"])
 def test_help_that_nobody_reads_ends_silently(argv):

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 
+import pytest
 from documents import PAGES, blocks
 
 
@@ -23,6 +24,7 @@ def kind(value):
     return float if type(value) is int else type(value)
 
 
+@pytest.mark.process
 def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch):
     """One after another: what one command leaves is what the next one shows."""
     shutil.copytree(checkpoint, tmp_path / "my-finetune")

@@ -4,6 +4,8 @@ import importlib.metadata
 import logging
 import math
 import pydoc
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,6 +32,7 @@ def test_every_name_is_there_for_tools():
         gpt2cli.nothing  # noqa: B018
 
 
+@pytest.mark.process
 def test_importing_it_costs_nothing():
     code = "import gpt2cli, sys; dir(gpt2cli); print(*(name for name in {heavy} if name in sys.modules))"
     heavy = ("numpy", "onnxruntime", "tokenizers", "huggingface_hub", "typer", "dataclasses", "importlib.metadata")
@@ -60,6 +63,7 @@ Sampling(top_k="3")
 """
 
 
+@pytest.mark.process
 def test_type_checkers_see_the_names(tmp_path, pytestconfig):
     (tmp_path / "script.py").write_text(SCRIPT)
     cache = pytestconfig.cache.mkdir("mypy")  # with which the next run takes a second
@@ -142,7 +146,19 @@ def test_scores_of_eight_threads(small):
         (lambda model: load(b"tiny"), "`name` is b'tiny'"),
         (lambda model: load(Path("tiny")), "`name` is "),
         (lambda model: load("tiny", threads="2"), "`threads` is '2'"),
+        (lambda model: load("tiny", threads=True), "`threads` is True"),
+        (lambda model: generate(model, "the", samples=True), "`samples` is True"),
+        (lambda model: generate(model, "the", beams=True), "`beams` is True"),
+        (lambda model: generate(model, "the", logprobs=True), "`logprobs` is True"),
+        (lambda model: generate(model, [1, True]), "`prompt` is [1, True]"),
+        (lambda model: Sampling(temperature=True), "`temperature` is True"),
+        (lambda model: Sampling(logit_bias={1: True}), "`logit_bias` is True"),
+        (lambda model: Limits(max_tokens=True), "`max_tokens` is True"),
+        (lambda model: score(model, "the", stride=True), "`stride` is True"),
+        (lambda model: score(model, "the", top=True), "`top` is True"),
         (lambda model: load("tiny", precision=b"int8"), "int8"),
+        (lambda model: load("nonesuch", device="gpu"), "no device 'gpu'"),  # before the model is looked for
+        (lambda model: load("nonesuch", source="hub"), "no source 'hub'"),
         (lambda model: score("tiny", "the"), "`model` is 'tiny'"),
         (lambda model: score(model, b"the"), "`text` is b'the'"),
         (lambda model: score(model, ["the", b"the"]), "`text` is "),
@@ -159,6 +175,31 @@ def test_a_mistake_is_refused_in_words_that_name_the_parameter(small, call, name
     assert named in caught.value.message
     assert caught.value.hint
     assert isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, folder: load(""),
+        lambda model, folder: load("tinny"),
+        lambda model, folder: load("tiny@0"),
+        lambda model, folder: load(str(folder / "config.json")),
+        lambda model, folder: load("owner/name", offline=True),
+        lambda model, folder: load("tiny", device="cuda", precision="int8"),
+        lambda model, folder: load("tiny", device="cuda", source="onnx"),
+        lambda model, folder: generate(load(str(folder), text=False), "the"),
+        lambda model, folder: generate(model, "the", beams=2, limits=Limits(max_tokens=500)),
+        lambda model, folder: generate(model, "the", samples=2, drafter=Lookup()),
+    ],
+)
+def test_a_hint_names_no_flag_of_the_command_line(small, call, checkpoint, tmp_path):
+    shutil.copytree(checkpoint, folder := tmp_path / "no-tokenizer")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(UserError) as caught:
+        call(small, folder)
+    said = f"{caught.value.message} {caught.value.hint}".replace("at the command line with --ids", "")
+    assert not re.search(r"(?:^|\s)--?[a-zA-Z]", said)
 
 
 # Slow work

@@ -14,7 +14,7 @@ from gpt2cli import cli
 
 # the comment above a line -> the line
 SCRIPTS = dict(re.findall(r"^# (.+)\n(.+)$", "".join(blocks("bash", "docs/scripts.md")), re.MULTILINE))
-COMMANDS = {module.__name__.rpartition(".")[2] for module in cli.COMMANDS}
+COMMANDS = set(cli.COMMANDS)
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash") or os.name != "posix", reason="bash")
 

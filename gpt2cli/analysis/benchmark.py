@@ -83,18 +83,13 @@ def runs(
         yield test.name, test, repeat(model, test, repetitions)
 
 
-def _ids(model: Model, count: int) -> list[int]:
-    """Tokens spread over the vocabulary by a fixed rule."""
-    return [(7919 * number + 13) % model.engine.vocabulary for number in range(count)]
-
-
 def short_prompt(model: Model) -> str:
     """Eight tokens, as --ids takes them."""
-    return " ".join(map(str, _ids(model, min(8, model.engine.window))))
+    return " ".join(map(str, model.engine.any_ids(min(8, model.engine.window))))
 
 
 def _prefill(model: Model, test: Test) -> float:
-    return test.n_prompt / model.scheduler.run(_prompt(_ids(model, test.depth + test.n_prompt), test.depth))
+    return test.n_prompt / model.scheduler.run(_prompt(model.engine.any_ids(test.depth + test.n_prompt), test.depth))
 
 
 def _prompt(ids: list[int], depth: int) -> Task[None, float]:
@@ -111,7 +106,8 @@ def _prompt(ids: list[int], depth: int) -> Task[None, float]:
 def _decode(model: Model, test: Test) -> float:
     """The loop that `gpt2 generate` runs, drawing and decoding included; the first token belongs to the prompt."""
     limits = Limits(max_tokens=test.n_gen + 1, ignore_eos=True)
-    pieces = generate(model, _ids(model, max(test.depth, 1)), Sampling(seed=0), limits, samples=test.batch)
+    prompt = model.engine.any_ids(max(test.depth, 1))
+    pieces = generate(model, prompt, Sampling(seed=0), limits, samples=test.batch)
     for _ in range(test.batch):
         next(pieces)
     start = perf_counter()
@@ -136,7 +132,8 @@ def first_token_cold(arguments: list[str]) -> float:
 def first_token_warm(model: Model) -> float:
     """Seconds from a prompt of 8 tokens to the first token, the model being loaded."""
     start = perf_counter()
-    next(generate(model, _ids(model, min(8, model.engine.window)), Sampling(seed=0), Limits(max_tokens=1)))
+    prompt = model.engine.any_ids(min(8, model.engine.window))
+    next(generate(model, prompt, Sampling(seed=0), Limits(max_tokens=1)))
     return perf_counter() - start
 
 

@@ -38,10 +38,7 @@ class Scored:
 
     def plain(self, tokenizer: Tokenizer) -> dict[str, Any]:
         """For JSON, as `generate` writes its log-probabilities."""
-        return {
-            "id": self.token,
-            "token": tokenizer.decode([self.token]),
-            "bytes": list(tokenizer.bytes_of(self.token)),
+        return tokenizer.plain(self.token) | {
             "logprob": self.logprob,
             "rank": self.rank,
             "top": [{"id": i, "token": tokenizer.decode([i]), "logprob": logprob} for i, logprob in self.top],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpt2cli.console import options as o
-from gpt2cli.console import speeds, terminal
+from gpt2cli.console import outputs, speeds, terminal
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import CannotMeet, UsageError
@@ -108,7 +108,7 @@ def bench(tested: TestOptions, model: o.ModelOptions, shown: OutputOptions, talk
         "machine": machine,
     }
     names = [*(benchmark.FIRST if first_token else ()), *(test.name for test in fitting)]
-    with terminal.Output() as output, Bar(quiet=talk.quiet, patience=0) as bar:
+    with outputs.Output() as output, Bar(quiet=talk.quiet, patience=0) as bar:
         sheet = speeds.Sheet(bar.before(output.write), shown.form, names)
         try:
             _measure(benchmark.runs(opened, fitting, repetitions, cold), len(names) * repetitions, common, sheet, bar)

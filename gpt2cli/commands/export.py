@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.errors import UsageError
 
 HELP = "Write a model as a folder of ONNX that runs anywhere."
@@ -29,24 +29,23 @@ def export(
 ) -> int:
     from gpt2cli import model, paths
     from gpt2cli.store import builds, sources, store
+    from gpt2cli.store.choice import Choice, Listener
 
     if not paths.is_text(target := folder.resolve()):
         raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
-    store.check_choices(precision, "auto")
+    choice = Choice(precision, "checkpoint", offline=offline)
     note = terminal.silent if quiet else terminal.note
-    with terminal.progress(quiet=quiet) as update:
-        listener = store.Listener(update, note, terminal.note)
-        source = sources.resolve(name, note)
-        checkpoint = store.located(source, precision, listener, prefer="checkpoint", offline=offline)
+    with bars.progress(quiet=quiet) as update:
+        listener = Listener(update, note, terminal.note)
+        checkpoint = store.located(sources.resolve(name, note), choice, listener)
         chosen, quality = builds.write(
             checkpoint,
             folder,
+            listener,
             precision=precision,
             name=name,
-            progress=update,
-            note=note,
             check=lambda part: model.self_test(store.Runnable(part)),
         )
     if quality and not quality.passed:

@@ -1,5 +1,6 @@
 """gpt2 generate: continue a text."""
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options, given
-from gpt2cli.errors import CannotMeet, CorruptFile, Terminated, UsageError, UserError
+from gpt2cli.errors import CannotMeet, CorruptFile, NetworkError, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.console.record import Record
-    from gpt2cli.generation.decoding import Piece
-    from gpt2cli.generation.parameters import Sampling
+    from gpt2cli.console.record import Record, Speaker
+    from gpt2cli.generation.parameters import Limits, Sampling
+    from gpt2cli.generation.requests import Piece, Request
     from gpt2cli.generation.speculation import Drafter
-    from gpt2cli.generation.texts import Prompt
     from gpt2cli.model import Model
 
 HELP = "Continue a text, streaming."
@@ -58,7 +58,7 @@ class PromptOptions(Options):
     def read(self, talk: o.QuietOptions) -> str | list[int]:
         """The text, or the ids. Raises UsageError and CannotMeet."""
         if self.ids is not None:
-            ids = inputs.token_ids(self.ids)
+            ids = written.token_ids(self.ids)
             inputs.note_unused(talk.note)
             return ids
         text = inputs.read_prompt(self.prompt, self.file, escapes=self.escapes, note=talk.note)
@@ -121,6 +121,34 @@ class GuessOptions(Options):
 
 
 @dataclass(frozen=True)
+class PlaceOptions(Options):
+    heading = "Server"
+
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="GPT2_SERVER",
+            help="Let a running `gpt2 serve` do it: http://HOST:PORT, or unix:PATH. Default: none.",
+            show_default=False,
+        ),
+    ] = None
+
+    def refuse_contradictions(self, context: typer.Context, length: TextOptions, guess: GuessOptions) -> None:
+        """Raises UsageError for what a server decides, or does not do."""
+        if not self.server:
+            return
+        for name in ("precision", "device", "threads", "source", "offline"):
+            if given(context, name):
+                raise UsageError(f"`{name}` contradicts --server", "how a model runs, its server has decided")
+        if length.beams > 1:
+            raise UsageError("--beams contradicts --server", "servers draw: leave one out")
+        if guess.lookup or guess.draft_model:
+            name = "--lookup" if guess.lookup else "--draft-model"
+            raise UsageError(f"{name} contradicts --server", "servers do not guess ahead: leave one out")
+
+
+@dataclass(frozen=True)
 class OutputOptions(Options):
     heading = "Output"
 
@@ -165,56 +193,115 @@ class OutputOptions(Options):
     def path(self) -> Path | None:
         return None if str(self.output_file) == "-" else self.output_file
 
-    def texts(self, output: terminal.Output, samples: int, prompt: str) -> terminal.Texts | None:
+    def texts(self, output: outputs.Output, samples: int, prompt: str) -> outputs.Texts | None:
         """What prints the texts as they come; None where JSON is wanted."""
         if self.structured:
             return None
         echo = self.echo
         if echo is None:
-            echo = terminal.is_stdout(self.path) and terminal.stdout_is_terminal()
-        return terminal.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
+            echo = outputs.is_stdout(self.path) and display.stdout_is_terminal()
+        return outputs.Texts(output, samples, prompt=prompt if echo else "", null=self.null, wrap=not self.no_wrap)
 
 
 def generate(
     context: typer.Context,
     prompt: PromptOptions,
     length: TextOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     guess: GuessOptions,
+    place: PlaceOptions,
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
-    _refuse_contradictions(length, choice.values, guess, output, drawn)
+    _refuse_contradictions(length, sampling.values, guess, output, drawn)
+    place.refuse_contradictions(context, length, guess)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
+    wish = _Wish(whole, limits, prompt, length, sampling, output, talk)
     started = time.monotonic()
-    # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.console.record import Record
-    from gpt2cli.generation import texts
-    from gpt2cli.generation.decoding import Request
 
-    with terminal.Output(output.path) as file:
-        opening = partial(model.open, talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
-        opened = opening()
-        small = None if guess.draft_model is None else opening(name=guess.draft_model)
-        sampling = choice.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
-        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, sampling, length))
-        fed = texts.fit(opened, whole, special=prompt.special, keep=limits.keep, strict=prompt.strict)
-        _note_cut(fed, limits.keep, talk)
-        request = Request(fed.ids, sampling, limits, length.num_samples, length.beams, output.logprobs, drafter)
-        text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
+    with outputs.Output(output.path) as file:
+        begun = wish.there(place.server, model.model) if place.server else wish.here(model, guess)
         record = Record(
-            opened, text, request, draft_model=guess.draft_model, keep=bool(output.structured), started=started
+            *(begun.model, begun.text, begun.request),
+            draft_model=guess.draft_model,
+            keep=bool(output.structured),
+            started=started,
         )
-        _write(record.watch(texts.stream(opened, request)), record, file, output, text)
+        _write(record.watch(begun.pieces), record, file, output, begun.text)
     return 0
 
 
-def _write(
-    pieces: "Iterable[Piece]", record: "Record", file: terminal.Output, output: OutputOptions, text: str
-) -> None:
+@dataclass(frozen=True)
+class _Begun:
+    """Texts under way."""
+
+    model: "Speaker"
+    text: str  # the prompt
+    request: "Request"
+    pieces: "Iterable[Piece]"
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is wanted, whoever does it."""
+
+    whole: str | list[int]
+    limits: "Limits"
+    prompt: PromptOptions
+    length: TextOptions
+    sampling: o.SamplingOptions
+    output: OutputOptions
+    talk: o.TalkOptions
+
+    def request(self, ids: list[int], sampling: "Sampling", drafter: "Drafter | None" = None) -> "Request":
+        from gpt2cli.generation.requests import Request
+
+        length = self.length
+        return Request(ids, sampling, self.limits, length.num_samples, length.beams, self.output.logprobs, drafter)
+
+    def here(self, model: o.ModelOptions, guess: GuessOptions) -> _Begun:
+        """On a model of this process."""
+        # NumPy: 60 ms that --help, usage errors and clients of a server do not pay
+        from gpt2cli.generation import texts
+
+        prompt, whole, keep = self.prompt, self.whole, self.limits.keep
+        opening = partial(model.open, self.talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
+        opened = opening()
+        small = None if guess.draft_model is None else opening(name=guess.draft_model)
+        chosen = self.sampling.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
+        drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, chosen, self.length))
+        fed = texts.fit(opened, whole, special=prompt.special, keep=keep, strict=prompt.strict)
+        if fed.cut:
+            self.note_cut(len(fed.ids))
+        request = self.request(fed.ids, chosen, drafter)
+        text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
+        return _Begun(opened, text, request, texts.stream(opened, request))
+
+    def there(self, url: str, model: str | None) -> _Begun:
+        """On a server."""
+        from gpt2cli.server import client
+
+        served = client.Served(url, os.environ.get("GPT2_API_KEY"))
+        chosen = self.sampling.biased(served.tokenizer, escapes=self.prompt.escapes).seeded()
+        request = self.request(served.prompt_ids, chosen)
+        text = self.whole if isinstance(self.whole, str) else served.text(self.whole)
+        asked = client.body_of(self.whole, request, model=model, special=self.prompt.special, strict=self.prompt.strict)
+        pieces = served.pieces(asked)
+        if served.window:
+            self.note_cut(served.window)
+        return _Begun(served, text, request, pieces)
+
+    def note_cut(self, window: int) -> None:
+        keep = self.limits.keep
+        lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
+        self.talk.note(f"the prompt is longer than the model's window of {window} tokens: {lost} was cut off")
+
+
+def _write(pieces: "Iterable[Piece]", record: "Record", file: outputs.Output, output: OutputOptions, text: str) -> None:
     """What there is belongs to the user, however it comes to an end."""
     printed = output.texts(file, len(record.held), text)
     cut_short: BaseException | None = None
@@ -222,7 +309,7 @@ def _write(
         for piece in pieces:
             if printed:
                 printed.push(piece.row, piece.text, done=piece.finish is not None)
-    except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile) as reason:
+    except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile, NetworkError) as reason:
         cut_short = reason
     if printed:
         for row, held in enumerate(record.held):
@@ -237,12 +324,6 @@ def _write(
             terminal.tell(record.summary())
     if cut_short is not None:
         raise cut_short
-
-
-def _note_cut(fed: "Prompt", keep: int, talk: o.TalkOptions) -> None:
-    if fed.cut:
-        lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
-        talk.note(f"the prompt is longer than the model's window of {len(fed.ids)} tokens: {lost} was cut off")
 
 
 def _lookup_pays(model: "Model", sampling: "Sampling", length: TextOptions) -> bool:

@@ -52,7 +52,7 @@ def list(
             terminal.say_out(row["name"])
     elif rows:
         header = ("NAME", "PARAMETERS", "DOWNLOADED", "EXPORTED", "DESCRIPTION")
-        terminal.say_table(header, [_cells(row) for row in rows], cut=True)
+        terminal.say_table(header, [_cells(row) for row in rows], fold=True)
     else:
         terminal.note(f"nothing matches '{' '.join(asked)}'; on the hub: gpt2 list --remote {' '.join(asked)}")
     return 0

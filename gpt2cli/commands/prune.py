@@ -50,11 +50,11 @@ def prune(
 def _swept(path: Path, download: str | None, *, dry_run: bool) -> bool:
     """Whether a leftover is gone, or would be: of an export, or of a download of this name. Raises StorageError."""
     from gpt2cli import paths
-    from gpt2cli.store import builds, hubcache
+    from gpt2cli.store import builds, hubcache, locks
 
     if download is None:
         return dry_run or builds.sweep(path)
-    with builds.unless_locked(hubcache.lock_path(download)) as free:
+    with locks.unless_held(hubcache.lock_path(download)) as free:
         if free and not dry_run:
             try:
                 path.unlink()

@@ -1,10 +1,13 @@
 """gpt2 pull: bring models to this machine."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.errors import UserError
+
+if TYPE_CHECKING:
+    from gpt2cli.store.choice import Choice, Listener
 
 HELP = "Download models, check and mend every byte, export them."
 # \b keeps the lines as they are
@@ -25,15 +28,17 @@ def pull(
     quiet: o.Quiet = False,
 ) -> int:
     from gpt2cli import model
-    from gpt2cli.store import store
+    from gpt2cli.store.choice import Choice, Listener
 
-    store.check_choices(precision, source)
-    model.why_not_cuda(device, precision, source)  # a choice that cannot be is told before anything is downloaded
+    choice = Choice(precision, source, device)
+    model.why_not_cuda(choice)  # a choice that cannot be is told before anything is downloaded
+    note = terminal.silent if quiet else terminal.note
     rows, code = [], 0
-    with terminal.progress(quiet=quiet) as update:
+    with bars.progress(quiet=quiet) as update:
+        listener = Listener(update, note, terminal.note)
         for name in names:
             try:
-                rows.append(_pulled(name, precision, source, device, update, quiet=quiet))
+                rows.append(_pulled(name, choice, listener))
             except UserError as error:  # the others can still be had
                 terminal.error(error.named(name), error.hint)
                 code = code or error.exit_code
@@ -46,26 +51,22 @@ def pull(
     return code
 
 
-def _pulled(
-    name: str, precision: str, prefer: str, device: str, update: terminal.Update, *, quiet: bool
-) -> dict[str, Any]:
+def _pulled(name: str, choice: "Choice", listener: "Listener") -> dict[str, Any]:
     from gpt2cli import model
     from gpt2cli.store import builds, sources, store
 
-    note = terminal.silent if quiet else terminal.note
-    listener = store.Listener(update, note, terminal.note)
-    source = sources.resolve(name, note)
-    store.refresh(source, precision, listener, prefer=prefer)
+    source = sources.resolve(name, listener.note)
+    store.refresh(source, choice, listener)
     for one in builds.cached():
         if one.model == source.model and builds.damaged(one.folder, one.files):
             builds.remove(one.folder)
-    runnable, why_cpu = model.prepare(source, precision, listener, prefer=prefer, device=device)
+    runnable, why_cpu = model.prepare(source, choice, listener)
     chosen = model.self_test(runnable, "cpu" if why_cpu else "cuda")
     return {
         "name": name,
         "model": source.model,
         "revision": runnable.revision,
         "precision": chosen,
-        "folder": str(runnable.graph.parent if runnable.graph else runnable.folder),
+        "folder": str(runnable.place),
         "bytes": sum(path.stat().st_size for path in runnable.files()),
     }

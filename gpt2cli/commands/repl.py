@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpt2cli import paths
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import Homeless, UsageError
@@ -51,20 +51,20 @@ class DocumentOptions(Options):
 def repl(
     text: DocumentOptions,
     length: o.LengthOptions,
-    choice: o.SamplingOptions,
+    sampling: o.SamplingOptions,
     model: o.ModelOptions,
     talk: o.QuietOptions,
 ) -> int:
     at_keyboard = sys.stdin is not None and sys.stdin.isatty()
-    if at_keyboard and not terminal.stdout_is_terminal():
+    if at_keyboard and not display.stdout_is_terminal():
         raise UsageError("stdout is not a terminal", "to write to a file: gpt2 generate -o FILE PROMPT")
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.repl.knobs import Settings
     from gpt2cli.repl.session import Session
 
     limits = length.limits(talk.note, escapes=text.escapes)
-    biases = [inputs.argument_text(one, escapes=text.escapes) for one in choice.logit_bias]
-    settings = Settings(choice.values.seeded(), limits, tuple(biases))
+    biases = [written.text(one, escapes=text.escapes) for one in sampling.logit_bias]
+    settings = Settings(sampling.values.seeded(), limits, tuple(biases))
     document = _document(text, talk, at_keyboard=at_keyboard)
     session = Session(model.open(talk), settings, document)
     if not at_keyboard:
@@ -112,9 +112,9 @@ def _state() -> Path | None:
 
 def _answer(session: "Session", *, wrap: bool) -> int:
     """Continue the text once, on stdout; on a terminal after the text."""
-    echo = session.document.text if terminal.stdout_is_terminal() else ""
-    with terminal.Output() as output:
-        texts = terminal.Texts(output, 1, prompt=echo, null=False, wrap=wrap)
+    echo = session.document.text if display.stdout_is_terminal() else ""
+    with outputs.Output() as output:
+        texts = outputs.Texts(output, 1, prompt=echo, null=False, wrap=wrap)
         printed = 0
         known = len(session.document.nodes)
         try:

@@ -44,12 +44,12 @@ def rm(
 
 def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
     from gpt2cli import paths
-    from gpt2cli.store import builds, hubcache, sources
+    from gpt2cli.store import builds, hubcache, locks, sources
 
     source = sources.resolve(name, note)
     known = sources.repositories(source)
-    with ExitStack() as locks:
-        locks.enter_context(builds.lock(source.model, note))
+    with ExitStack() as stack:
+        stack.enter_context(locks.held(source.model, note))
         mine = [one for one in builds.cached() if one.model == source.model]
         if "@" in name and source.repository:
             commit = hubcache.snapshot(source.repository)
@@ -66,7 +66,7 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)
         here = here if downloads else []
         for repository in sorted({one.name for one in here}):
-            locks.enter_context(builds.lock(source.model, note, repository))
+            stack.enter_context(locks.held(source.model, note, repository))
         for one in mine:  # all or nothing
             paths.check_removable(one.folder)
         freed = hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0

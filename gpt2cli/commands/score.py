@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import inputs, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options, given
@@ -156,7 +156,7 @@ def score(
     scorer = Scorer(opened, context=ids, start=scoring.start, stride=scoring.stride, top=top)
     if scorer.context < len(ids):
         note(f"of the context's {len(ids)} tokens the last {scorer.context} count")
-    with terminal.Output() as output, Bar(quiet=talk.quiet) as bar:
+    with outputs.Output() as output, Bar(quiet=talk.quiet) as bar:
         reading = scores.Reading(
             scorer,
             opened.tokenizer,

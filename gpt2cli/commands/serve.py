@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 import time
 import webbrowser
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from gpt2cli.console import terminal
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import UsageError
 
-HELP = "Serve a model over HTTP: OpenAI's completions, and a page to write with."
+HELP = "Serve a model over HTTP, with a page to write on."
 EXAMPLES = """\b
 Examples:
   gpt2 serve --open
@@ -60,7 +61,7 @@ class AccessOptions(Options):
     api_key: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", envvar="GPT2_API_KEY", help="What clients must know, but for /health.", show_default=False
+            metavar="KEY", help="What clients must know, but for /health. Default: GPT2_API_KEY.", show_default=False
         ),
     ] = None
     api_key_file: Annotated[
@@ -75,7 +76,9 @@ class AccessOptions(Options):
 
     def keys(self) -> tuple[str, ...]:
         """Raises UsageError."""
-        found = [] if self.api_key is None else [self.api_key]
+        # no setting of the config file, whose values can be listed
+        key = (os.environ.get("GPT2_API_KEY") or None) if self.api_key is None else self.api_key
+        found = [] if key is None else [key]
         if self.api_key_file is not None:
             try:
                 lines = self.api_key_file.read_text(encoding="utf-8").splitlines()

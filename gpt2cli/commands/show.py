@@ -2,11 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import Unreachable
+
+if TYPE_CHECKING:
+    from gpt2cli.store.builds import Export
 
 HELP = "Show a model: origin, shape, device, files, exports, results."
 # \b keeps the lines as they are
@@ -58,7 +61,9 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     from gpt2cli import model
     from gpt2cli.store import builds, hub, hubcache, sources, store
+    from gpt2cli.store.choice import Choice
 
+    choice = Choice(device=device)
     source = sources.resolve(name, terminal.note)
     entry, folder = source.entry, source.folder or sources.complete(source, "auto")
     mine = [one for one in builds.cached() if one.model == source.model]
@@ -79,7 +84,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     shape, parameters = _shape(folder), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
-    why_cpu = model.why_not_cuda(device)
+    why_cpu = model.why_not_cuda(choice)
     if why_cpu is None and files and not sources.has_weights(files) and "weights.safetensors" not in files:
         why_cpu = model.READY_MADE
     return {
@@ -97,25 +102,26 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         "device": "cpu" if why_cpu else "cuda",
         "why_cpu": why_cpu,
         "files": files,
-        "exports": [
-            {
-                "precision": one.precision,
-                "revision": one.revision,
-                "bytes": one.nbytes,
-                "folder": str(one.folder),
-                "stale": one.stale,
-                "quality": one.quality
-                and {
-                    **asdict(one.quality),
-                    "perplexity": one.quality.perplexity,
-                    "perplexity_fp32": one.quality.perplexity_fp32,
-                    "passed": one.quality.passed,
-                    "summary": str(one.quality),
-                },
-            }
-            for one in mine
-        ],
+        "exports": [_export(one) for one in mine],
         "published": dict(entry.published) if entry else {},
+    }
+
+
+def _export(one: "Export") -> dict[str, Any]:
+    quality = one.quality and {
+        **asdict(one.quality),
+        "perplexity": one.quality.perplexity,
+        "perplexity_fp32": one.quality.perplexity_fp32,
+        "passed": one.quality.passed,
+        "summary": str(one.quality),
+    }
+    return {
+        "precision": one.precision,
+        "revision": one.revision,
+        "bytes": one.nbytes,
+        "folder": str(one.folder),
+        "stale": one.stale,
+        "quality": quality,
     }
 
 

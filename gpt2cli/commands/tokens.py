@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import bars, display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import Terminated, UsageError, UserError
@@ -79,7 +79,7 @@ def tokens(given: TextOptions, shown: OutputOptions, model: TokenizerOptions, ta
     texts = _texts(given, talk.note)
     name, revision, tokenizer = _open(model.model, offline=model.offline, talk=talk)
     streams = [(place, _limited(_encoded(tokenizer, blocks, given), shown.limit)) for place, blocks in texts]
-    with terminal.Output() as output:
+    with outputs.Output() as output:
         if shown.as_json:
             _json(output, tokenizer, streams, {"model": name, "revision": revision}, shown)
         elif shown.as_jsonl:
@@ -113,22 +113,18 @@ def _texts(given: TextOptions, note: Callable[[str], None]) -> list[tuple[str | 
 
 def _open(name: str | None, *, offline: bool, talk: o.QuietOptions) -> "tuple[str, str | None, Tokenizer]":
     """The model's name and revision, and its tokenizer; the weights are not opened."""
-    from gpt2cli.store import sources, store
+    from gpt2cli.store import store
+    from gpt2cli.store.choice import Choice, Listener
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-    with terminal.progress(quiet=talk.quiet) as update:
-        listener = store.Listener(update, talk.note, terminal.note)
-        listing, note = None, listener.note
-        if name is None:
-            name, listing = store.default("auto", listener, offline=offline)
-            note = terminal.silent
-        source = sources.resolve(name, note)
+    with bars.progress(quiet=talk.quiet) as update:
+        choice, listener = Choice(offline=offline), Listener(update, talk.note, terminal.note)
+        source = store.find(name, choice, listener)
         if source.folder and present(source.folder):
-            return name, source.revision, Tokenizer(source.folder)
-        runnable = store.ensure(source, "auto", listener, offline=offline, listing=listing)
-    beside = runnable.graph is not None and not present(runnable.folder)
-    return name, runnable.revision, Tokenizer(runnable.graph.parent if beside and runnable.graph else runnable.folder)
+            return source.name, source.revision, Tokenizer(source.folder)
+        runnable = store.ensure(source, choice, listener)
+    return source.name, runnable.revision, Tokenizer(runnable.tokenizer)
 
 
 def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], given: TextOptions) -> Iterator[list[int]]:
@@ -144,10 +140,10 @@ def _encoded(tokenizer: "Tokenizer", blocks: Iterable[str], given: TextOptions) 
 
 
 def _parsed(tokenizer: "Tokenizer", blocks: Iterable[str]) -> Iterator[list[int]]:
-    for words in inputs.id_words(blocks):
+    for words in written.id_words(blocks):
         found = []
         for word in words:
-            token = inputs.token_id(word)
+            token = written.token_id(word)
             if token is None or not tokenizer.knows(token):
                 raise UsageError(
                     f"'{word[:40]}' is not a token id of this model",
@@ -168,19 +164,19 @@ def _limited(blocks: Iterator[list[int]], limit: int | None) -> Iterator[list[in
         left = None if left is None else left - len(block)
 
 
-def _counts(output: terminal.Output, streams: list[Stream]) -> None:
+def _counts(output: outputs.Output, streams: list[Stream]) -> None:
     """A number; with several files a line each, and the total."""
     total = 0
     for place, blocks in streams:
         number = sum(map(len, blocks))
         total += number
-        name = terminal.printable(str(place)) if terminal.stdout_is_terminal() else place
+        name = terminal.printable(str(place)) if display.stdout_is_terminal() else place
         output.write(f"{number}\n" if len(streams) == 1 else f"{number}\t{name}\n")
     if len(streams) > 1:
         output.write(f"{total}\ttotal\n")
 
 
-def _ids(output: terminal.Output, streams: list[Stream]) -> None:
+def _ids(output: outputs.Output, streams: list[Stream]) -> None:
     for _, blocks in streams:
         space = ""
         for block in filter(None, blocks):
@@ -189,11 +185,11 @@ def _ids(output: terminal.Output, streams: list[Stream]) -> None:
         output.write("\n")
 
 
-def _text(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
+def _text(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream], *, limited: bool) -> None:
     """Whole characters: `limit` leaves out one that it would cut in two."""
     from gpt2cli.tokenizer.tokenizer import TextStream
 
-    writer = terminal.Texts(output, 1, prompt="", null=False)
+    writer = outputs.Texts(output, 1, prompt="", null=False)
     for _, blocks in streams:
         stream = TextStream(tokenizer)
         for block in blocks:
@@ -203,21 +199,16 @@ def _text(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream]
     writer.push(0, "", done=True)
 
 
-def _piece(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
-    octets = tokenizer.bytes_of(token)
-    return {"id": token, "token": octets.decode(errors="replace"), "bytes": list(octets)}
-
-
-def _jsonl(output: terminal.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
+def _jsonl(output: outputs.Output, tokenizer: "Tokenizer", streams: list[Stream]) -> None:
     for place, blocks in streams:
         numbers = itertools.count()
         for block in blocks:
-            rows = ({"file": place, "index": next(numbers)} | _piece(tokenizer, token) for token in block)
+            rows = ({"file": place, "index": next(numbers)} | tokenizer.plain(token) for token in block)
             output.write("".join(terminal.json_text(row) + "\n" for row in rows))
 
 
 def _json(
-    output: terminal.Output,
+    output: outputs.Output,
     tokenizer: "Tokenizer",
     streams: list[Stream],
     common: dict[str, Any],
@@ -235,7 +226,7 @@ def _json(
             for block in filter(None, blocks):
                 number += len(block)
                 if not shown.count:
-                    pieces = (terminal.json_text(_piece(tokenizer, one)) for one in block)
+                    pieces = (terminal.json_text(tokenizer.plain(one)) for one in block)
                     rows = map(str, block) if shown.ids else (f"\n{piece}" for piece in pieces)
                     line, unwritten, comma = unwritten + comma + ", ".join(rows), "", ", "
                     output.write(line)

@@ -1,5 +1,5 @@
-"""A bar on stderr for work that writes rows meanwhile: it comes where none was written for a while, and makes way for
-the next. Downloads and exports, which write nothing, have terminal.progress."""
+"""How far slow work has come, on stderr: Bar for work that writes rows meanwhile, `progress` for downloads and exports,
+which write nothing."""
 
 import contextlib
 import os
@@ -7,15 +7,19 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from gpt2cli.console import terminal
+
+Update = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
 
 _PAUSE = 0.1  # seconds between two looks
 
 
 class Bar:
-    """A context manager. Shows nothing where stderr is no terminal, or `quiet` is asked for; nor before so many seconds
-    without a row, `patience`, have passed."""
+    """A context manager. The bar comes after so many seconds without a row, `patience`, and makes way for the next one;
+    it does not come where stderr is no terminal, or `quiet` is asked for."""
 
     def __init__(self, *, quiet: bool, patience: float = 0.5) -> None:
         self._wanted = not quiet and sys.stderr is not None and sys.stderr.isatty()
@@ -90,3 +94,51 @@ def time_left(seconds: float, done: int, total: int | None) -> str:
     minutes, left = divmod(round(seconds * (total - done) / done), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02} left" if hours else f"{minutes}:{left:02} left"
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool) -> Iterator[Update]:
+    """`update(title, done, total)` in bytes shows slow work on stderr: a bar for each title on a terminal; elsewhere a
+    line; nothing when quiet. What is done before it is begun is not shown."""
+    if quiet:
+        yield lambda title, done, total: None
+    elif sys.stderr and sys.stderr.isatty():
+        with contextlib.ExitStack() as stack:
+            yield _bars(stack)
+    else:
+        told: set[str] = set()
+
+        def once(title: str, done: int, total: int) -> None:
+            if title not in told and done < total:
+                told.add(title)
+                terminal.note(f"{title} ({total / 1e6:,.1f} MB)")
+
+        yield once
+
+
+def _bars(stack: contextlib.ExitStack) -> Update:
+    """update(title, done, total), which draws; the first call imports Rich (50 ms) and starts, leaving `stack` ends."""
+    tasks: dict[str, Any] = {}
+    bars: Any = None
+
+    def update(title: str, done: int, total: int) -> None:
+        nonlocal bars
+        if title not in tasks and done >= total:
+            return
+        if bars is None:
+            from rich import progress as rich
+            from rich.console import Console
+
+            columns = (
+                rich.TextColumn("{task.description}", markup=False),  # a folder may be called [b]
+                rich.BarColumn(bar_width=None),
+                rich.DownloadColumn(),
+                rich.TransferSpeedColumn(),
+                rich.TimeRemainingColumn(),
+            )
+            bars = stack.enter_context(rich.Progress(*columns, console=Console(stderr=True), transient=True))
+        if title not in tasks:
+            tasks[title] = bars.add_task(title, total=total)
+        bars.update(tasks[title], completed=done, total=total)
+
+    return update

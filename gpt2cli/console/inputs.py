@@ -4,25 +4,19 @@ eaten, and an inherited pipe that stays open never hangs a command that has its 
 import contextlib
 import itertools
 import os
-import re
 import select
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gpt2cli.console import written
 from gpt2cli.console.charsets import BLOCK, MAX_BYTES, Decoder, decoded
 from gpt2cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from gpt2cli.tokenizer.tokenizer import Tokenizer
-
-_ESCAPE = re.compile(r"((?:\\x[0-9a-fA-F]{2})+)|((?:\\u[0-9a-fA-F]{4})+)|\\(.)", re.DOTALL)
 _HOW = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from nothing)'
-_ID = re.compile(r"[\s,\[\]]+")
-_NAMED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "e": "\x1b", "\\": "\\", "'": "'", '"': '"'}
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def read_prompt(arguments: Sequence[str], files: Sequence[Path], *, escapes: boo
     note_file(arguments, note)
     text = ""
     for argument in arguments:
-        part = _read_stdin(note) if argument == "-" else argument_text(argument, escapes=escapes)
+        part = _read_stdin(note) if argument == "-" else written.text(argument, escapes=escapes)
         space = "" if not text or text[-1].isspace() else " "
         text += space + part
     if "-" not in arguments:
@@ -152,7 +146,7 @@ def read_texts(
     if "-" in arguments or not (arguments or files):
         sources.append(source(None))
     # None is stdin; an escape may give a text that is a dash
-    spoken = [None if argument == "-" else argument_text(argument, escapes=escapes) for argument in arguments]
+    spoken = [None if argument == "-" else written.text(argument, escapes=escapes) for argument in arguments]
 
     def from_sources() -> Iterator[list[Text]]:
         for file, blocks in sources:
@@ -204,97 +198,6 @@ def note_file(arguments: Sequence[str], note: Callable[[str], None]) -> None:
     with contextlib.suppress(OSError, ValueError):  # a text may be longer than any name
         if len(arguments) == 1 and Path(arguments[0]).is_file():
             note(f"'{arguments[0]}' is taken as the text; the file of this name is read with -f")
-
-
-def argument_text(text: str, *, escapes: bool) -> str:
-    """An argument as text, with `escapes` read. Raises UsageError where it is not UTF-8."""
-    return _unescaped(_checked(text)) if escapes else _checked(text)
-
-
-def token_id(word: str) -> int | None:
-    """The id that a word is, if it is one."""
-    return int(word) if word.isascii() and word.isdigit() and len(word) < 12 else None
-
-
-def id_words(blocks: Iterable[str]) -> Iterator[list[str]]:
-    """What stands between white space, commas and brackets in a text that comes in blocks: ids as --json prints them,
-    and as people write them."""
-    held = ""
-    for block in itertools.chain(blocks, [" "]):
-        *words, held = _ID.split(held + block)
-        yield [word for word in words if word]
-
-
-def token_ids(text: str) -> list[int]:
-    """The ids of --ids. Raises UsageError."""
-    how = "write token ids with spaces: --ids '464 3290'"
-    words = list(itertools.chain.from_iterable(id_words([text])))
-    if not words:
-        raise UsageError("--ids is empty", how)
-    ids = [token_id(word) for word in words]
-    if None in ids:
-        raise UsageError(f"--ids: '{words[ids.index(None)][:40]}' is not a token id", how)
-    return [one for one in ids if one is not None]
-
-
-def logit_bias(entries: Sequence[str], tokenizer: "Tokenizer", *, escapes: bool) -> dict[int, float]:
-    """TOKEN=X entries; TOKEN is an id, or a text that is one token (in double quotes where it looks like an id).
-    Raises UsageError."""
-    biases: dict[int, float] = {}
-    for entry in entries:
-        key, equals, value = entry.rpartition("=")
-        try:
-            bias = float(value)
-        except ValueError:
-            equals = ""
-        if not equals or not key:
-            raise UsageError(f"--logit-bias '{entry}' is not TOKEN=X", "for example --logit-bias ' the=-5' or 262=-inf")
-        number = token_id(key)
-        if number is not None:
-            token = number
-        else:
-            quoted = len(key) > 2 and key[0] == key[-1] == '"'
-            ids = tokenizer.encode(argument_text(key[1:-1] if quoted else key, escapes=escapes))
-            if len(ids) != 1:
-                shown = " ".join(map(str, ids))
-                raise UsageError(
-                    f"--logit-bias text '{key}' is {len(ids)} tokens ({shown}), not one",
-                    "bias each id by itself: ID=X",
-                )
-            token = ids[0]
-        biases[token] = bias
-    return biases
-
-
-def _unescaped(text: str) -> str:
-    """Replace \\n, \\t, \\r, \\0, \\a, \\e, \\\\, quotes, \\xHH (bytes of UTF-8) and \\uHHHH (units of UTF-16); any
-    other backslash stays."""
-
-    def replaced(match: re.Match[str]) -> str:
-        octets, units, name = match.groups()
-        try:
-            if octets:
-                return bytes.fromhex(octets.replace("\\x", "")).decode()
-            if units:
-                return bytes.fromhex(units.replace("\\u", "")).decode("utf-16-be")
-        except UnicodeDecodeError:
-            code = "UTF-8" if octets else "UTF-16"
-            raise UsageError(f"the escapes {match[0]} are not {code}", "write é as \\xc3\\xa9 or \\u00e9") from None
-        return _NAMED.get(name, match[0])
-
-    return _ESCAPE.sub(replaced, text)
-
-
-def _checked(text: str) -> str:
-    """UTF-8 whatever the locale says."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # Python could not decode it by the locale, and kept the bytes
-        shown = text.encode(errors="replace").decode()
-        with contextlib.suppress(UnicodeError):
-            return os.fsencode(text).decode()
-        raise UsageError(f"the argument '{shown}' is not UTF-8 text", "convert it, for example with iconv") from None
-    return text
 
 
 def read_file(path: Path) -> str:

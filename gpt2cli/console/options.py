@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import choices, inputs, terminal
+from gpt2cli.console import bars, choices, terminal, written
 from gpt2cli.console.groups import Given, Options
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import Limits, Sampling
 
 if TYPE_CHECKING:
     from gpt2cli.model import Model
-    from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 Name = Annotated[
     str,
@@ -121,20 +120,17 @@ class ModelOptions(Options):
         """The model, or another `name` in the same way; what slow work does meanwhile is shown. The flags are those of
         model.load. Raises UserError."""
         # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
-        from gpt2cli.model import load
-        from gpt2cli.store.store import Listener
+        from gpt2cli.model import open_model
+        from gpt2cli.store.choice import Choice, Listener
 
-        with terminal.progress(quiet=talk.quiet) as update:
-            opened = load(
+        with bars.progress(quiet=talk.quiet) as update:
+            opened = open_model(
                 self.model if name is None else name,
-                precision=self.precision,
-                source=self.source,
+                Choice(self.precision, self.source, self.device, self.offline),
+                Listener(update, talk.note, terminal.note),
                 threads=self.threads,
                 text=text,
-                offline=self.offline,
-                device=self.device,
                 alternating=alternating,
-                listener=Listener(update, talk.note, terminal.note),
             )
         if talk.verbose and name is None:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
@@ -168,9 +164,9 @@ class SamplingOptions(Options):
         if values["greedy"]:
             values["temperature"] = 0.0
 
-    def biased(self, tokenizer: "Tokenizer", *, escapes: bool) -> Sampling:
+    def biased(self, tokenizer: written.Encoder, *, escapes: bool) -> Sampling:
         """The values, with the biases as this tokenizer's ids. Raises UsageError."""
-        return replace(self.values, logit_bias=inputs.logit_bias(self.logit_bias, tokenizer, escapes=escapes))
+        return replace(self.values, logit_bias=written.logit_bias(self.logit_bias, tokenizer, escapes=escapes))
 
 
 @dataclass(frozen=True)
@@ -188,6 +184,6 @@ class LengthOptions(Options):
         """The values, with the escapes of the stop strings read. Raises UsageError."""
         for one in self.values.stop:
             with contextlib.suppress(UsageError):  # it is no escape then
-                if not escapes and inputs.argument_text(one, escapes=True) != one:
+                if not escapes and written.text(one, escapes=True) != one:
                     note(f"--stop '{one}' is taken as it stands, with its backslash; -e reads it as an escape")
-        return replace(self.values, stop=[inputs.argument_text(one, escapes=escapes) for one in self.values.stop])
+        return replace(self.values, stop=[written.text(one, escapes=escapes) for one in self.values.stop])

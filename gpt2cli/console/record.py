@@ -2,15 +2,34 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
-from gpt2cli.generation.decoding import Logprob, Piece, Request
-from gpt2cli.generation.speculation import Lookup
-from gpt2cli.model import Model
-from gpt2cli.tokenizer.tokenizer import Tokenizer
+from gpt2cli.generation.requests import Logprob, Piece, Request
+
+
+class Words(Protocol):
+    """What a tokenizer knows of tokens."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def plain(self, token: int) -> dict[str, Any]: ...
+
+
+class Speaker(Protocol):
+    """A model, here or on a server."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def tokenizer(self) -> Words: ...
 
 
 @dataclass
@@ -28,7 +47,14 @@ class Record:
     """Watches the pieces of one run go by."""
 
     def __init__(
-        self, model: Model, prompt: str, request: Request, *, draft_model: str | None, keep: bool, started: float
+        self,
+        model: Speaker,
+        prompt: str,
+        request: Request,
+        *,
+        draft_model: str | None,
+        keep: bool,
+        started: float,
     ) -> None:
         """`prompt` is the text of the request's ids, `draft_model` the name of what guesses. With `keep` false nothing
         but counts is remembered, so that endless text needs no memory. `started` is when loading began
@@ -90,7 +116,7 @@ class Record:
         biases = {str(token): "-inf" if bias == -inf else bias for token, bias in request.sampling.logit_bias.items()}
         settings = asdict(request.sampling) | {"logit_bias": biases} | asdict(request.limits)
         seed = settings.pop("seed")
-        lookup = isinstance(request.drafter, Lookup)
+        lookup = request.drafter is not None and self._draft_model is None
         return {
             "model": model.name,
             "revision": model.revision,
@@ -138,11 +164,8 @@ class Record:
         } | drafts
 
 
-def _logprob(tokenizer: Tokenizer, token: int, logprob: Logprob) -> dict[str, Any]:
-    return {
-        "id": token,
-        "token": tokenizer.decode([token]),
-        "bytes": list(tokenizer.bytes_of(token)),
+def _logprob(tokenizer: Words, token: int, logprob: Logprob) -> dict[str, Any]:
+    return tokenizer.plain(token) | {
         "logprob": logprob.logprob,
         "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
     }

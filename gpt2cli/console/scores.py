@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gpt2cli.analysis.scoring import Score, Scored, Scorer
-from gpt2cli.console import inputs, terminal
+from gpt2cli.console import display, inputs, terminal
 from gpt2cli.console.bars import Bar, time_left
 from gpt2cli.console.tables import Column, Table, cut
 from gpt2cli.errors import Terminated, UserError
@@ -195,7 +195,7 @@ def arranged(rows: Iterable[Row], key: str, *, reverse: bool, top: int | None) -
 
 def plain_form() -> str:
     """For whoever reads stdout, where no form was asked for."""
-    return "table" if terminal.stdout_is_terminal() else "tsv"
+    return "table" if display.stdout_is_terminal() else "tsv"
 
 
 def write(
@@ -219,7 +219,7 @@ def write(
 
 def _write_tsv(write: Write, rows: Iterable[Row], reading: Reading) -> None:
     """A row a text, tab-separated. With tokens, before it a row for each of them, and an empty one after it."""
-    coloured = terminal.rank_colours()
+    coloured = display.rank_colours()
 
     def token(one: Scored) -> str:
         return coloured("\t".join(_token_cells(one, reading.tokenizer)), one.rank) + "\n"
@@ -235,14 +235,13 @@ def _write_tsv(write: Write, rows: Iterable[Row], reading: Reading) -> None:
 
 def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several: bool) -> None:
     """The same for a terminal: under headings, and no wider than it is."""
-    coloured, room = terminal.rank_colours(), shutil.get_terminal_size().columns
+    coloured, room = display.rank_colours(), shutil.get_terminal_size().columns
     each, cells = Table(_TOKENS, room), max(_PLACE, room // 5)
     if reading.whole:
         table = Table([*_FILES, Column("file", tail=True)], room)
     else:
         table = Table([*_LINES, Column("line", cells if several else 5), Column("text")], room)
-    if not reading.tokens:
-        write(f"{table.head}\n")
+    head = "" if reading.tokens else f"{table.head}\n"  # with the first row: before it there may be an error
 
     def token(one: Scored) -> str:
         return coloured(each.line(_token_cells(one, reading.tokenizer)), one.rank) + "\n"
@@ -256,7 +255,8 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
         place = terminal.visible(os.fsencode(row.place if reading.whole or several else str(row.text.line)))
         shown = [] if reading.whole else [terminal.visible((row.text.shown or "").encode())]
         line = table.line([*_cells(row.score), place if reading.whole else cut(place, cells, end=False), *shown])
-        write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{line}\n")
+        write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{head}{line}\n")
+        head = ""
 
 
 def _cells(score: Score) -> list[str]:

@@ -1,6 +1,6 @@
 """The settings: every option with an environment variable, of any command, is also a key of the config file.
 
-Typer decides between flag, environment, file and default; this room only hands it what the file says. A key is the
+Typer decides between flag, environment, file and default; here it is only handed what the file says. A key is the
 variable's name without GPT2_, in small letters, which is also the parameter's name."""
 
 import contextlib
@@ -65,14 +65,14 @@ class _File(dict[str, Any]):
 
     @cached_property
     def _values(self) -> Mapping[str, object]:
-        values = configfile.read()
+        values = configfile.read()  # where it is empty no command is built but the one that runs
         for key in values:
             if key not in self._options:
                 configfile.broken(key, f"no setting '{key}'", _nearest(key, self._options))
         return values
 
     def get(self, key: str, default: Any = None) -> Any:
-        if key not in self._options or key not in self._values:
+        if key not in self._values or key not in self._options:
             return default
         try:
             return checked(self._options[key], self._values[key])
@@ -135,7 +135,7 @@ def _range(option: TyperOption) -> str:
     key = str(option.name)
     for kind in (Sampling, Limits):
         if key in (found := parameters(kind)):
-            return f"`{key}` must be {found[key][0].range}"
+            return f"`{key}` must be {found[key][0].written}"
     return "choose true or false" if option.is_flag else option.help or ""
 
 
@@ -153,7 +153,10 @@ def _check_meaning(key: str, value: Any) -> None:
     for kind in (Sampling, Limits):
         found = parameters(kind)
         if key in found and value != found[key][0].none:
-            kind(**{key: value})
+            try:
+                kind(**{key: value})
+            except UsageError as error:
+                raise UsageError(error.message, f"`{key}` must be {found[key][0].written}") from None
 
 
 def _nearest(word: str, words: Any) -> str:

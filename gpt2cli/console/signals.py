@@ -1,10 +1,13 @@
 """Signals in the main thread: SIGINT as KeyboardInterrupt, those that ask to leave as Terminated, and times when they
 wait.
 
-Not in the middle of an import: what is raised there, a library may turn into an error of its own, or drop."""
+Not in the middle of an import: what is raised there, a library may turn into an error of its own, or drop. Destructors
+and the callbacks of weak references drop it too, and the garbage collector may run them anywhere: Python tells, and the
+signal comes again."""
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -18,7 +21,7 @@ Handler = Callable[[int, FrameType | None], Any]
 _NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK", "SIGXCPU")
 HANGUP = getattr(signal, "SIGHUP", 1)
 _LEAVING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-_AGAIN = 0.01  # seconds; then the import may be done
+_AGAIN = 0.01  # seconds; then what is in the way may be done
 
 
 def listen() -> None:
@@ -27,12 +30,11 @@ def listen() -> None:
         for number in (signal.SIGINT, *_LEAVING):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, _stop)
+        sys.unraisablehook = _dropped
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _importing(frame) and hasattr(signal, "setitimer"):  # Windows has none
-        signal.signal(signal.SIGALRM, lambda _, frame: _stop(number, frame))
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    if _put_off(number, frame):
         return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -51,19 +53,46 @@ def leaving() -> list[int]:
     return [number for number in _LEAVING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _put_off(number: int, frame: FrameType | None) -> bool:
+    """Whether what is raised now would go no further; then the signal comes again."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
+        code = frame.f_code
+        # prompt_toolkit's has a bare `except:`, and every text that is written passes it
+        if code.co_filename == "<frozen importlib._bootstrap>" or code.co_name == "_blocking_io":
+            return _repeat(number)
         frame = frame.f_back
     return False
+
+
+def _dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Called with what was raised where nobody can catch it."""
+    reason, number = unraisable.exc_value, 0
+    if isinstance(reason, KeyboardInterrupt):
+        number = int(signal.SIGINT)
+    elif isinstance(reason, Terminated):
+        number = reason.number
+    if number and _repeat(number):
+        signal.signal(number, _stop)  # which it was until it was raised
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _repeat(number: int) -> bool:
+    """Let the signal come again, soon; False where that cannot be."""
+    if not hasattr(signal, "setitimer"):  # Windows
+        return False
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    return True
 
 
 @contextlib.contextmanager
 def handled(handler: Handler | signal.Handlers, *numbers: int) -> Iterator[None]:
     """While this lasts the signals go to `handler`."""
-    before = [(number, signal.signal(number, handler)) for number in numbers]
+    before = [(number, signal.getsignal(number)) for number in numbers]
     try:
+        for number in numbers:
+            signal.signal(number, handler)
         yield
     finally:
         for number, previous in before:
@@ -73,16 +102,17 @@ def handled(handler: Handler | signal.Handlers, *numbers: int) -> Iterator[None]
 @contextlib.contextmanager
 def once() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt the first time. Whoever presses it again finds the work being put away."""
-    pressed = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if not pressed:
-            pressed = True
+        if not _put_off(number, frame):
+            signal.signal(number, signal.SIG_IGN)
             raise KeyboardInterrupt
 
     with handled(handle, signal.SIGINT):
-        yield
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # raised from here on, it would leave `handle` in place
 
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:

@@ -62,8 +62,7 @@ class Engine:
             self.facts = Facts(**facts | {"ends": tuple(facts["ends"])})
         except (KeyError, TypeError, ValueError):
             raise CorruptFile(
-                f"{path} was not exported by gpt2",
-                "give the checkpoint's own folder; it is exported on first use",
+                f"{path} was not exported by gpt2", "give the checkpoint's own folder; it is exported on first use"
             ) from None
         self.reset()
         self._device = device
@@ -111,7 +110,8 @@ class Engine:
             for chunk in self.chunks(new):
                 last = self._run(slice(row, row + 1), np.array([chunk], np.int64), last_only=not every)
                 self._note(row, chunk)
-                pieces.append(last) if every else None
+                if every:
+                    pieces.append(last)
             logits[number] = last[-1]
         return np.concatenate(pieces) if every else logits
 
@@ -192,6 +192,10 @@ class Engine:
                     f"ids go from 0 to {self.vocabulary - 1}",
                 )
 
+    def any_ids(self, count: int) -> list[int]:
+        """Ids spread over the vocabulary by a fixed rule: to be computed, tokens need no meaning."""
+        return [(7919 * number + 13) % self.vocabulary for number in range(count)]
+
     def check_room(self, rows: int, tokens: int) -> None:
         """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each. A GPU says
         so itself, when the rows are made."""
@@ -203,7 +207,7 @@ class Engine:
         if memory is not None and needed > memory:
             raise CannotMeet(
                 f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
-                "ask for fewer `samples`, or a smaller `max_tokens`",
+                "lower `samples` or `max_tokens`",
             )
 
     def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
@@ -283,7 +287,7 @@ def checked(logits: Logits) -> Logits:
     if not np.isfinite(logits).all():
         raise CorruptFile(
             "the model's logits are not finite numbers (NaN or infinity)",
-            "its weights overflow or are broken: try --precision fp32, or another checkpoint",
+            "its weights overflow or are broken: try `precision` fp32, or another checkpoint",
         )
     return logits
 

@@ -25,7 +25,7 @@ _SMALL = 4096  # bytes of a node without tensors to speak of
 
 def check(path: Path, folder: Path | None = None) -> None:
     """Raises CorruptFile where the graph is no ONNX file, or where it or the data it names lie outside `folder` (the
-    graph's own, where none is given). Whoever opens a graph comes by here (sessions.open_session).
+    graph's own, where none is given). Whoever opens a graph comes by here (runtime.open_session).
 
     ONNX Runtime refuses such data since 1.24 or so; 1.23 reads whatever is named."""
     folder = folder or path.parent

@@ -28,7 +28,7 @@ def _names(number: int) -> tuple[str, str]:
 
 
 def _no_memory(rows: int) -> CannotMeet:
-    return CannotMeet(f"no memory for the cache of {rows} rows", "ask for fewer samples: -N")
+    return CannotMeet(f"no memory for the cache of {rows} rows", "lower `samples`")
 
 
 class HostCache:

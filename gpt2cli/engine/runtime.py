@@ -88,7 +88,7 @@ def out_of_memory(error: Exception) -> CannotMeet | None:
         return None
     return CannotMeet(
         f"not enough memory: {_first_line(error)}",
-        "fewer samples (-N), --precision int8, a smaller model, or --device cpu where it is the GPU's",
+        "lower `samples`, take `precision` int8 or a smaller model, or `device` cpu where it is the GPU's",
     )
 
 
@@ -139,8 +139,8 @@ def _cuda_problem(reason: str, said: str) -> CannotMeet:
     if "default CPU EP" in reason:
         missing = next((line for line in said.splitlines() if line.startswith("Failed to load")), "")
         reason = "its CUDA libraries do not load" + (f" ({missing.rstrip('.')})" if missing else "")
-        hint = 'pip install "onnxruntime-gpu[cuda,cudnn]", with "<1.27" for drivers below 580; or --device cpu'
+        hint = 'pip install "onnxruntime-gpu[cuda,cudnn]", with "<1.27" for drivers below 580; or `device` cpu'
     else:
         reason = reason.partition(" ; ")[0]
-        hint = 'does nvidia-smi work? drivers below 580 need "onnxruntime-gpu[cuda,cudnn]<1.27"; or use --device cpu'
+        hint = 'does nvidia-smi work? drivers below 580 need "onnxruntime-gpu[cuda,cudnn]<1.27"; or use `device` cpu'
     return CannotMeet(f"CUDA cannot be used: {reason}", hint)

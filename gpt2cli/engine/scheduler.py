@@ -77,7 +77,8 @@ class Stream(Iterator[Item]):
         self._job.items.clear()
 
     def __del__(self) -> None:
-        self._job.ended = True
+        with contextlib.suppress(AttributeError):  # a signal struck before it had a job
+            self._job.ended = True
 
 
 class Scheduler:
@@ -145,7 +146,8 @@ class Scheduler:
             self._midway = False
             self.engine.reset()
             for job in self._jobs:
-                job.advance(error=_by_another())
+                if job.rows:  # else it has lost nothing: it has only begun
+                    job.advance(error=_by_another())
         count = len(self._jobs)
         self._jobs = [job for job in self._jobs if not job.ended]
         going = [job for job in self._jobs if len(job.items) < _AHEAD]

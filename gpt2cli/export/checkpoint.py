@@ -51,7 +51,7 @@ class Config:
 
     @property
     def parameters(self) -> int:
-        """How many numbers a checkpoint with a tied head has; a head of its own adds vocabulary times width."""
+        """How many numbers it has. A tied head is the embedding, and counts once."""
         width, inner = self.n_embd, self.n_inner
         block = 4 * width * width + 2 * width * inner + 9 * width + inner
         head = 0 if self.tie_word_embeddings else self.vocab_size * width

@@ -131,6 +131,18 @@ class _Graph:
         else:
             self.add("Identity", self.matmul(rows, table, width), outputs=["logits"])
 
+    def skip_norm(self, branch: str, residual: str, norm: str, bias: str, epsilon: float) -> tuple[str, str]:
+        """residual + branch + bias, and its normalised form: (normalised, sum)."""
+        total = f"sum_{len(self.nodes)}"
+        normalised = self.add(
+            "SkipLayerNormalization",
+            *(branch, residual, f"{norm}.weight", f"{norm}.bias", bias),
+            domain=MICROSOFT,
+            outputs=[f"norm_{len(self.nodes)}", "", "", total],
+            epsilon=epsilon,
+        )
+        return normalised, total
+
     def activation(self, x: str, bias: str, kind: str) -> str:
         """kind(x + bias)."""
         if kind in _TANH_GELU:
@@ -170,28 +182,13 @@ def build(
     """The serialised model, its initializers pointing into the file `location` beside it."""
     graph = _Graph(precision, activation_bits, {stored.name: stored.shape for stored in weights})
     heads, size, width = config.n_head, padded_head_size(config), config.n_embd
-
-    def norm(name: str) -> tuple[str, str]:
-        return f"{name}.weight", f"{name}.bias"
-
-    def skip_norm(branch: str, residual: str, name: str, bias: str) -> tuple[str, str]:
-        """residual + branch + bias, and its normalised form: (normalised, sum)."""
-        total = f"sum_{len(graph.nodes)}"
-        normalised = graph.add(
-            "SkipLayerNormalization",
-            *(branch, residual, *norm(name), bias),
-            domain=MICROSOFT,
-            outputs=[f"norm_{len(graph.nodes)}", "", "", total],
-            epsilon=config.layer_norm_epsilon,
-        )
-        return normalised, total
-
+    epsilon = config.layer_norm_epsilon
     residual = graph.add(
         "Add", graph.embedding("input_ids", "wte.weight"), graph.add("Gather", "wpe.weight", "position_ids")
     )
     if precision == "fp16":
         residual = graph.add("Cast", residual, to=TensorProto.FLOAT16)
-    x = graph.add("LayerNormalization", residual, *norm("h.0.ln_1"), axis=-1, epsilon=config.layer_norm_epsilon)
+    x = graph.add("LayerNormalization", residual, "h.0.ln_1.weight", "h.0.ln_1.bias", axis=-1, epsilon=epsilon)
     for layer in range(config.n_layer):
         block = f"h.{layer}"
         scale = size_scale(config) / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1)
@@ -207,18 +204,25 @@ def build(
             scale=scale,
         )
         branch = graph.matmul(attended, f"{block}.attn.c_proj.weight", heads * size)
-        x, residual = skip_norm(branch, residual, f"{block}.ln_2", f"{block}.attn.c_proj.bias")
+        x, residual = graph.skip_norm(branch, residual, f"{block}.ln_2", f"{block}.attn.c_proj.bias", epsilon)
         hidden = graph.matmul(x, f"{block}.mlp.c_fc.weight", width)
         hidden = graph.activation(hidden, f"{block}.mlp.c_fc.bias", config.activation_function)
         branch = graph.matmul(hidden, f"{block}.mlp.c_proj.weight", config.n_inner)
         following = f"h.{layer + 1}.ln_1" if layer + 1 < config.n_layer else "ln_f"
-        x, residual = skip_norm(branch, residual, following, f"{block}.mlp.c_proj.bias")
+        x, residual = graph.skip_norm(branch, residual, following, f"{block}.mlp.c_proj.bias", epsilon)
     flat = graph.add("Reshape", x, graph.constant("rows_by_width", np.array([-1, width], np.int64)))
     table = "wte.weight" if tied and precision != "int4" else "lm_head.weight"
     graph.head(graph.add("Gather", flat, "logit_rows"), table, width)
+    inputs, outputs = _interface(config, precision)
+    initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
+    constants = [*initializers, *graph.constants.values()]
+    return _serialised(helper.make_graph(graph.nodes, "gpt2", inputs, outputs, constants), metadata)
 
+
+def _interface(config: Config, precision: str) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """Inputs and outputs, as the contract has them."""
     kept = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
-    cache: list[str | int | None] = ["batch", heads, config.n_positions, size]
+    cache: list[str | int | None] = ["batch", config.n_head, config.n_positions, padded_head_size(config)]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
         helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["batch", "tokens"]),
@@ -231,9 +235,7 @@ def build(
         for kind in ("key", "value"):
             inputs.append(helper.make_tensor_value_info(f"past_{kind}_{layer}", kept, cache))
             outputs.append(helper.make_tensor_value_info(f"present_{kind}_{layer}", kept, cache))
-    initializers = [_external(stored, offsets[stored.name], location) for stored in weights]
-    constants = [*initializers, *graph.constants.values()]
-    return _serialised(helper.make_graph(graph.nodes, "gpt2", inputs, outputs, constants), metadata)
+    return inputs, outputs
 
 
 def size_scale(config: Config) -> float:

@@ -30,7 +30,7 @@ class Stored:
     `tensor` are made together."""
 
     name: str
-    dtype: str  # F32, I8 or U8, as safetensors spells them
+    dtype: str  # F32, F16, I8 or U8, as safetensors spells them
     shape: tuple[int, ...]
     load: Callable[[], Array]
     tensor: str

@@ -27,40 +27,43 @@ class Beam:
     logits: tuple[Logits, ...] = field(default=(), repr=False)
 
 
-def search(
-    prompt: list[Feed],
-    *,
-    ids: Sequence[int],
-    sampling: Sampling,
-    beams: int,
-    max_tokens: int,
-    banned: Callable[[int], Sequence[int]],
-    ends: Sequence[int],
-    keep_logits: bool,
-    found: list[Beam],
-) -> Task[Any, None]:
-    """Searches on from `prompt`, a wish for one row of `ids`. `found` holds, from step to step, the `beams` best
-    hypotheses so far, best first, at the end the result: fewer where bans leave fewer. One of `ends` closes a
-    hypothesis and is its last id; `banned` are the tokens that may not follow so many."""
+@dataclass
+class Search:
+    """What is searched for, and what has been found: from step to step the `beams` best hypotheses so far, best first;
+    at the end the result, which is fewer where bans leave fewer."""
+
+    ids: Sequence[int]  # of the prompt
+    sampling: Sampling
+    beams: int
+    max_tokens: int
+    ends: Sequence[int]  # each closes a hypothesis, and is its last id
+    banned: Callable[[int], Sequence[int]]  # the tokens that may not follow so many
+    keep_logits: bool
+    found: list[Beam] = field(default_factory=list)
+
+
+def search(wanted: Search, prompt: list[Feed]) -> Task[Any, None]:
+    """Searches on from `prompt`, a wish for one row of the ids."""
+    beams, ends = wanted.beams, wanted.ends
     logits = yield prompt
     running = [Beam()]
-    histories = [History(sampling, ids)]
+    histories = [History(wanted.sampling, wanted.ids)]
     finished: list[Beam] = []
-    for length in range(1, max_tokens + 1):
+    for length in range(1, wanted.max_tokens + 1):
         scores = log_softmax(logits)
         for row, history in enumerate(histories):
             history.adjust(scores[row])
-        scores[:, list(banned(length - 1))] = -inf
+        scores[:, list(wanted.banned(length - 1))] = -inf
         scores += np.array([beam.score for beam in running])[:, None]
         # so many that `beams` of them go on, even where the best of every beam are its ends
         order = np.argsort(-scores, axis=None, kind="stable")[: max(2, 1 + len(ends)) * beams]
         candidates = []
         for place in order:
             row, token = divmod(int(place), logits.shape[1])
-            raw = (*running[row].logits, logits[row].copy()) if keep_logits else ()
+            raw = (*running[row].logits, logits[row].copy()) if wanted.keep_logits else ()
             beam = Beam((*running[row].ids, token), float(scores[row, token]), raw)
             if beam.score > -inf:  # not banned
-                candidates.append((row, beam, token in ends or length == max_tokens))
+                candidates.append((row, beam, token in ends or length == wanted.max_tokens))
         for _, beam, done in candidates[:beams]:
             if done:
                 finished.append(Beam(beam.ids, beam.score / length, beam.logits))
@@ -69,10 +72,10 @@ def search(
         if not chosen or (len(finished) == beams and chosen[0][1].score / length <= finished[-1].score):
             break
         so_far = [*finished, *(Beam(beam.ids, beam.score / length, beam.logits) for _, beam in chosen)]
-        found[:] = sorted(so_far, key=lambda beam: -beam.score)[:beams]
+        wanted.found = sorted(so_far, key=lambda beam: -beam.score)[:beams]
         running = [beam for _, beam in chosen]
         histories = [copy.deepcopy(histories[row]) for row, _ in chosen]
         for history, beam in zip(histories, running, strict=True):
             history.append(beam.ids[-1])
         logits = yield [Feed([beam.ids[-1]], parent=row) for row, beam in chosen]
-    found[:] = finished
+    wanted.found = finished

@@ -4,8 +4,6 @@ drafts, search with beams."""
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,62 +11,13 @@ from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, Terminated
 from gpt2cli.generation import beams
-from gpt2cli.generation.parameters import Limits, Sampling
+from gpt2cli.generation.parameters import Limits
+from gpt2cli.generation.requests import Finish, Logprob, Piece, Request
 from gpt2cli.generation.sampling import Draft, Sampler, all_banned, log_softmax
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.generation.stops import StopStrings
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import TextStream, Tokenizer
-
-Finish = Literal["stop", "length", "end"]
-
-
-@dataclass(frozen=True)
-class Logprob:
-    """Natural log-probability of a token under the model's own distribution, before any sampling step, the most
-    probable tokens there with theirs, and the token's rank among all (1: the most probable), where it was asked for."""
-
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-    rank: int | None = None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
-    more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
-    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: with
-    max_tokens 0, and for an end token, which is `end`. `finish` is set on the last piece of a row: "stop" a stop
-    string, "length" enough tokens, "end" an end token."""
-
-    row: int
-    text: str
-    held: str = ""
-    token: int | None = None
-    logprob: Logprob | None = None
-    finish: Finish | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: the ids that are fed, and how they go on.
-
-    `shares`: where a row begins with the same calls of the engine, these are not made again; with `resumes`, whatever
-    calls its tokens came from. `first` is the number of the first sample, whose draws are its own. `stop_tokens` end a
-    text as the model's end tokens do."""
-
-    ids: Sequence[int]
-    sampling: Sampling
-    limits: Limits
-    samples: int = 1
-    beams: int = 1
-    logprobs: int | None = None
-    drafter: Drafter | None = None
-    resumes: bool = False
-    shares: bool = False
-    first: int = 0
-    stop_tokens: tuple[int, ...] = ()
 
 
 def decode(model: Model, request: Request, logits: Logits | None = None) -> Task[Piece, None]:
@@ -186,22 +135,21 @@ def _search(state: _State) -> Task[Piece, None]:
     """The likeliest texts that beam search finds, when they are found."""
     request, rows = state.request, state.rows
     assert state.tokens is not None
-    found: list[beams.Beam] = []
+    wanted = beams.Search(
+        state.ids,
+        request.sampling,
+        request.beams,
+        state.tokens,
+        ends=state.ends,
+        banned=state.banned,
+        keep_logits=request.logprobs is not None,
+    )
     cut: BaseException | None = None
     try:
-        yield from beams.search(
-            state.prompt(),
-            ids=state.ids,
-            sampling=request.sampling,
-            beams=request.beams,
-            max_tokens=state.tokens,
-            banned=state.banned,
-            ends=state.ends,
-            keep_logits=request.logprobs is not None,
-            found=found,
-        )
+        yield from beams.search(wanted, state.prompt())
     except (KeyboardInterrupt, Terminated) as reason:  # the best texts so far belong to the user
         cut = reason
+    found = wanted.found
     if cut is None and not found:
         raise all_banned()
     if cut is None and len(found) < len(rows):

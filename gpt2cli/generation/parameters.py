@@ -47,6 +47,11 @@ class Parameter:
         return f"from {word(self.least)} to {word(self.most)}"
 
     @property
+    def written(self) -> str:
+        """The range where None cannot be said: at the command line, and in files."""
+        return self.range if self.none is None else f"{self.range}, or {self.none}"
+
+    @property
     def off(self) -> float | None:
         """The value that switches it off."""
         return next((value for value, name in self.named.items() if name == "off"), None)

@@ -115,9 +115,8 @@ class DraftModel:
         return self._model.scheduler.run(self._drafts(context, min(self._length, most, room)))
 
     def _drafts(self, context: Sequence[int], count: int) -> Task[None, list[Draft]]:
-        logits = yield [
-            Feed(context, reuse=len(context) - 1, resumes=True)
-        ]  # the row of the last proposal is still there
+        # the row of the last proposal is still there
+        logits = yield [Feed(context, reuse=len(context) - 1, resumes=True)]
         drafts = [self._draft(logits)]
         while len(drafts) < count:
             logits = yield [Feed([drafts[-1].token], parent=0)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding
-from gpt2cli.generation.decoding import Piece, Request
 from gpt2cli.generation.parameters import Limits, Sampling, is_whole, most_kept
+from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.model import Model
 
@@ -79,7 +79,7 @@ def stream(model: Model, request: Request) -> Iterator[Piece]:
         if request.beams > 1:
             raise CannotMeet(
                 f"beams cannot go beyond the window of {engine.window} tokens",
-                f"ask for fewer tokens: -n {engine.window + 1 - len(ids)}",
+                f"ask for fewer tokens: `max_tokens` {engine.window + 1 - len(ids)}",
             )
     engine.check_room(max(request.samples, request.beams), engine.window if tokens is None else len(ids) + tokens)
     if tokens == 0:
@@ -127,7 +127,7 @@ def checked(text: str | Sequence[int], name: str) -> str | list[int]:
             ) from None
         return text
     try:
-        if not isinstance(text, bytes | bytearray):
+        if not isinstance(text, bytes | bytearray) and not any(isinstance(token, bool) for token in text):
             return [operator.index(token) for token in text]
     except TypeError:
         pass
@@ -157,7 +157,7 @@ def fit(
     if cut and strict:
         raise CannotMeet(
             f"the prompt is longer than the model's window of {window} tokens",
-            "shorten it, or leave out --strict to use its end",
+            "shorten it, or leave out `strict` to use its end",
         )
     if cut:
         Limits(keep=max(keep, 0)).kept(len(ids), window)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpt2cli import paths
 from gpt2cli.console import inputs
-from gpt2cli.console.terminal import Output
+from gpt2cli.console.outputs import Output
 from gpt2cli.errors import StorageError
 from gpt2cli.repl.document import Document
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
-from gpt2cli.console import inputs
+from gpt2cli.console import written
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
 
@@ -83,7 +83,7 @@ def _parsed(name: str, value: str) -> Any:
     parameter, one = _PARAMETERS[name]
     kinds = get_args(one.type) or (one.type,)
     if name in ("logit_bias", "stop"):
-        return () if value == "off" else (inputs.argument_text(value, escapes=True),)
+        return () if value == "off" else (written.text(value, escapes=True),)
     if bool in kinds:
         if value.lower() not in _SWITCH:
             raise ValueError
@@ -99,7 +99,7 @@ _NONE = ("off", "random")  # of a length there need be none; of the seed any
 def _range(name: str) -> str:
     """What a value may be, in words."""
     parameter, one = _PARAMETERS[name]
-    return "on or off" if one.type is bool else parameter.range
+    return "on or off" if one.type is bool else parameter.written
 
 
 def _text(value: Any, none: int | None) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from gpt2cli.console.wrapping import Run, folded, width
-from gpt2cli.generation.decoding import Logprob
+from gpt2cli.generation.requests import Logprob
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 _NARROWEST = 28  # cells, below which a column of prose is hard to read

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,12 +17,13 @@ from prompt_toolkit.filters import is_searching
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.utils import is_dumb_terminal
 
 from gpt2cli.console import terminal
-from gpt2cli.console.signals import handled, leave_undisturbed, leaving
+from gpt2cli.console.signals import leave_undisturbed, leaving
 from gpt2cli.console.wrapping import Run
 from gpt2cli.errors import Terminated
 
@@ -138,6 +140,13 @@ def _bindings() -> KeyBindings:
         else:
             event.app.exit(exception=KeyboardInterrupt)
 
+    @bindings.add(Keys.CPRResponse, save_before=lambda event: False)
+    def place(event: KeyPressEvent) -> None:  # the terminal says in which row the cursor is
+        renderer = event.app.renderer
+        renderer.report_absolute_cursor_row(renderer.output.get_size().rows)  # counts the answer, and promises no room
+        if not renderer.waiting_for_cpr:  # else `_redraw` has moved the text since this one was asked for
+            renderer.report_absolute_cursor_row(int(event.data[2:-1].split(";")[0]))
+
     return bindings
 
 
@@ -182,17 +191,24 @@ def _signals() -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        came = max(came, number)  # in which order two came that came together, nobody knows: SIGTERM over SIGHUP
+        asked, came = came, max(came, number)  # Python sorts two that come together: SIGTERM counts more than SIGHUP
+        if asked:
+            return
         app = get_app_or_none()
         if app is None or app.loop is None:
             raise Terminated(number)
         app.loop.call_soon_threadsafe(leave)
 
+    before = [(number, signal.getsignal(number)) for number in leaving()]
     try:
-        with handled(handle, *leaving()):
-            yield
+        for number, _ in before:
+            signal.signal(number, handle)
+        yield
     finally:
-        if came:
+        if came:  # nor is the next one heard while `before` would be put back
             leave_undisturbed()
+        else:
+            for number, previous in before:
+                signal.signal(number, previous)
     if came:  # it did as the line was accepted
         raise Terminated(came)

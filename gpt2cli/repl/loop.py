@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shlex
+import sys
 import time
 
 from gpt2cli.console import terminal
@@ -55,6 +56,8 @@ def _converse(desk: Desk) -> None:
             desk.draft()  # here Ctrl-C stops nothing, and it is done again
             line = desk.screen.read()
         except EOFError:
+            if not sys.stdin.isatty():  # no Ctrl-D: it has gone, before its signal
+                raise Terminated(HANGUP) from None
             if warned or desk.drafts or not desk.changed:
                 return
             warned = True

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gpt2cli.console import inputs
+from gpt2cli.console import written
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
-from gpt2cli.generation.decoding import Logprob, Piece, Request
+from gpt2cli.generation.requests import Logprob, Piece, Request
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
 from gpt2cli.repl.document import Document, Node
@@ -66,7 +66,7 @@ class Session:
                 f"keep {settings.limits.keep} leaves too little of the window of {window} tokens",
                 f"keep at most {window // 2}",
             )
-        biases = inputs.logit_bias(settings.logit_bias, model.tokenizer, escapes=False)
+        biases = written.logit_bias(settings.logit_bias, model.tokenizer, escapes=False)
         model.engine.check_ids(list(biases))
         self.model, self.settings, self._biases = model, settings, biases
 

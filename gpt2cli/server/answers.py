@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from gpt2cli.analysis.scoring import Scored
-from gpt2cli.generation.decoding import Piece
+from gpt2cli.generation.requests import Piece
 from gpt2cli.server.protocol import Completions
 from gpt2cli.tokenizer.tokenizer import TextStream, Tokenizer
 
@@ -44,6 +44,8 @@ class Delta:
     entries: list[Json] = field(default_factory=list)
     finish: str | None = None
     stop_reason: int | str | None = None
+    held: str = ""  # what waits for its character or stop string to be complete, and is lost where all ends here
+    end: int | None = None
 
     def add(self, other: "Delta") -> None:
         self.text += other.text
@@ -56,7 +58,7 @@ class Delta:
             (self.entries, other.entries),
         ):
             mine.extend(theirs)  # type: ignore[arg-type]
-        self.finish, self.stop_reason = other.finish, other.stop_reason
+        self.finish, self.stop_reason, self.held, self.end = other.finish, other.stop_reason, other.held, other.end
 
 
 class Choice:
@@ -89,7 +91,7 @@ class Choice:
 
     def push(self, piece: Piece) -> Delta:
         """A token."""
-        delta = Delta(text=piece.text)
+        delta = Delta(text=piece.text, held=piece.held, end=piece.end)
         token = piece.end if piece.token is None else piece.token
         if token is not None:
             self.tokens += 1
@@ -135,13 +137,7 @@ class Choice:
         """As `gpt2 generate --json` and `gpt2 score --json` write a token."""
 
         def plain(one: int, value: float | None) -> Json:
-            raw = self._tokenizer.bytes_of(one)
-            return {
-                "id": one,
-                "token": raw.decode(errors="replace"),
-                "bytes": list(raw),
-                "logprob": None if value is None else _number(value),
-            }
+            return self._tokenizer.plain(one) | {"logprob": None if value is None else _number(value)}
 
         return plain(token, logprob) | {"rank": rank, "top": [plain(other, value) for other, value in top]}
 
@@ -169,6 +165,8 @@ class Choice:
             if not self._begun:
                 found["prompt_token_ids"] = list(self._prompt_ids)
             self._begun = True
+            found |= {"held": delta.held} if delta.held else {}
+            found |= {} if delta.end is None else {"end": delta.end}
         if delta.stop_reason is not None:
             found["stop_reason"] = delta.stop_reason
         return found

@@ -218,7 +218,7 @@ class Server:
         try:
             model.engine.check_ids(ids)
         except UsageError as problem:
-            raise BadRequest(protocol.refused(problem).message, "tokens") from None
+            raise protocol.refused(problem, param="tokens") from None
         text = model.tokenizer.decode(ids)
         return JSONResponse({"prompt": text, "content": text})
 
@@ -244,6 +244,8 @@ class Server:
             self.metrics.refused += 1
             raise Busy(self.metrics) from None
         headers = {"x-gpt2-ignored-fields": ", ".join(map(_ascii, asked.unknown))} if asked.unknown else {}
+        if fed := [str(len(prompt.ids)) for prompt in found if prompt.cut]:
+            headers["x-gpt2-prompt-cut"] = ", ".join(fed)  # the tokens that were fed of prompts that were longer
         return Reply(self._service, asked, answer, envelope, headers)
 
     def _name(self, asked: Completions) -> None:

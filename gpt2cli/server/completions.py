@@ -8,11 +8,11 @@ from gpt2cli.analysis.scoring import Scored, scored
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding, texts
-from gpt2cli.generation.decoding import Piece
+from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.model import Model
+from gpt2cli.server import worker
 from gpt2cli.server.answers import Choice, Delta
 from gpt2cli.server.protocol import BadRequest, Completions, refused
-from gpt2cli.server.worker import Request, Work
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Prompt:
 
     ids: list[int]
     text: str
+    cut: bool = False  # whether it was longer
 
 
 # Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
@@ -34,7 +35,7 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
         try:
             found.append(_prompt(model, asked, given))
         except (UsageError, CannotMeet) as problem:
-            raise BadRequest(refused(problem).message, "prompt") from None
+            raise refused(problem, param="prompt") from None
     if asked.logprobs is not None:
         each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs, model.engine.vocabulary)
         tokens = sum(len(prompt.ids) * asked.echo + (asked.limits.max_tokens or 0) for prompt in found) * asked.n
@@ -62,10 +63,10 @@ def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
             "prompt",
             code="context_length_exceeded",
         )
-    fed = texts.fit(model, ids, keep=asked.limits.keep)
-    if isinstance(given, str) and (len(fed.ids) == whole or not whole):
-        return Prompt(fed.ids, given)
-    return Prompt(fed.ids, model.tokenizer.decode(fed.ids if ids else []))
+    fed = texts.fit(model, ids, keep=asked.limits.keep, strict=asked.strict)
+    cut = fed.cut or len(ids) < whole
+    as_given = isinstance(given, str) and not cut
+    return Prompt(fed.ids, str(given) if as_given else model.tokenizer.decode(fed.ids if ids else []), cut)
 
 
 class Answer:
@@ -81,7 +82,7 @@ class Answer:
         ]
         self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
         self._scores = asked.echo and asked.logprobs is not None
-        self._works: list[Work] = []
+        self._works: list[worker.Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
                 samples = min(rows, asked.best_of - first)
@@ -89,7 +90,7 @@ class Answer:
                     self._add(model, number, prompt, samples, first)
                 except (UsageError, CannotMeet) as problem:
                     raise refused(problem) from None
-        self.request = Request(self._works)
+        self.request = worker.Request(self._works)
 
     def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
         asked = self._asked
@@ -98,7 +99,7 @@ class Answer:
             logprobs = model.engine.vocabulary
         elif asked.best_of > asked.n:
             logprobs = logprobs or 0
-        request = decoding.Request(
+        request = Request(
             prompt.ids,
             asked.sampling,
             asked.limits,
@@ -114,7 +115,7 @@ class Answer:
             stream = model.scheduler.stream(_scored(model, request))
         elif asked.limits.max_tokens == 0:
             return
-        self._works.append(Work(number, samples, stream))
+        self._works.append(worker.Work(number, samples, stream))
 
     async def deltas(self, seconds: float) -> AsyncIterator[list[tuple[Choice, Delta]]]:
         """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
@@ -153,7 +154,7 @@ class Answer:
         return self.choices[number * count : (number + 1) * count]
 
 
-def _scored(model: Model, request: decoding.Request) -> Task[Scored | Piece, None]:
+def _scored(model: Model, request: Request) -> Task[Scored | Piece, None]:
     """The log-probabilities of a prompt's tokens, and then the texts that continue it. The prompt is computed afresh,
     in the calls of any prompt, so that the texts are those that follow it without."""
     ids, row = request.ids, None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from gpt2cli.errors import UsageError, UserError
+from gpt2cli.errors import CannotMeet, UsageError, UserError
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
 
 Body = Mapping[str, Any]
@@ -22,7 +22,7 @@ MAX_TOKENS = 16
 MOST_SAMPLES = 128
 MOST_PROMPTS = 2048
 
-_CHANGED = frozenset(name for name in ("stop", "seed", "logit_bias", "max_tokens", "max_length"))
+_CHANGED = frozenset({"stop", "seed", "logit_bias", "max_tokens"})  # which are not simply taken over
 _ALIASES = {"typical_p": "typical", "repetition_penalty": "repeat_penalty"}
 _HARMLESS = frozenset({"user", "model"})
 
@@ -30,14 +30,26 @@ _HARMLESS = frozenset({"user", "model"})
 class BadRequest(Exception):
     """What is wrong with a request, as the schema's error object has it."""
 
-    def __init__(self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        *,
+        code: str | None = None,
+        status: int = 400,
+        hint: str | None = None,
+    ) -> None:
+        """`hint` is the part of the message that says what helps."""
         super().__init__(message)
-        self.message, self.param, self.code, self.status = message, param, code, status
+        self.message, self.param, self.code, self.status, self.hint = message, param, code, status, hint
         self.headers: dict[str, str] = {}
 
     def plain(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return error(self.message, kind, self.param, self.code)
+        found = error(self.message, kind, self.param, self.code)
+        if self.hint:
+            found["error"]["hint"] = self.hint
+        return found
 
 
 def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -63,6 +75,7 @@ class Completions:
     slide: bool = False  # beyond the window as `gpt2 generate` goes, which cuts the prompt's beginning
     truncate: int | None = None  # the last so many tokens of a prompt; -1: as many as there is room for
     special: bool = False
+    strict: bool = False
     unknown: tuple[str, ...] = ()  # fields that mean nothing here
 
 
@@ -89,12 +102,14 @@ def completions(body: object) -> Completions:
         slide=fields.switch("slide"),
         truncate=fields.whole("truncate_prompt_tokens", None, -1),
         special=fields.switch("special"),
+        strict=fields.switch("strict"),
     )
     if found.best_of < found.n:
         raise BadRequest(f"best_of is {found.best_of}, less than n, which is {found.n}", "best_of")
     if found.stream and found.best_of > found.n:
         raise BadRequest("the best of several texts is known at their end: best_of cannot be streamed", "best_of")
-    if found.limits.max_tokens is None and not (found.stream and found.slide):
+    endless = found.limits.max_tokens is None and found.limits.max_length is None
+    if endless and not (found.stream and found.slide):
         raise BadRequest("max_tokens -1 needs stream and slide: the text has no end", "max_tokens")
     return replace(found, unknown=tuple(sorted(name for name in body if name not in fields.seen | _HARMLESS)))
 
@@ -218,18 +233,18 @@ def _biases(fields: Fields) -> dict[int, float]:
     value = fields.get("logit_bias")
     if value is None:
         return {}
-    expected = "an object of token ids and numbers from -100 to 100"
+    expected = "an object of token ids and numbers, or '-inf' to ban one"
     if not isinstance(value, dict):
         raise wrong("logit_bias", value, expected)
     for token, bias in value.items():
         number = isinstance(bias, int | float) and not isinstance(bias, bool)
-        if not re.fullmatch(r"[0-9]{1,9}", token) or not number or not -100 <= bias <= 100:
+        if not re.fullmatch(r"[0-9]{1,9}", token) or not (number or bias == "-inf"):
             raise wrong("logit_bias", {token: bias}, expected)
     return {int(token): float(bias) for token, bias in value.items()}
 
 
 def _limits(fields: Fields) -> Limits:
-    tokens = fields.whole("max_tokens", MAX_TOKENS, -1)
+    tokens = fields.whole("max_tokens", MAX_TOKENS if fields.get("max_length") is None else -1, -1)
     changes: dict[str, Any] = {"max_tokens": None if tokens == -1 else tokens}
     for name, (_, one) in parameters(Limits).items():
         if name not in _CHANGED:
@@ -252,13 +267,18 @@ def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] =
         raise refused(problem, called) from None
 
 
-def refused(problem: UserError, called: Mapping[str, str] = MappingProxyType({})) -> BadRequest:
-    """The library's complaint as the schema has it: parameters have the same names there."""
-    words = re.sub(
-        "`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", f"{problem.message}: {problem.hint}"
-    )
-    named = re.search("`([a-z_]+)`", words)
-    return BadRequest(words.replace("`", ""), named[1] if named else None)
+def refused(
+    problem: UserError, called: Mapping[str, str] = MappingProxyType({}), *, param: str | None = None
+) -> BadRequest:
+    """The library's complaint as the schema has it: about the parameter that it names, as `called` in the request."""
+
+    def renamed(text: str) -> str:
+        return re.sub("`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", text)
+
+    message, hint = renamed(problem.message), renamed(problem.hint)
+    named = re.search("`([a-z_]+)`", message)
+    code = "cannot_meet" if isinstance(problem, CannotMeet) else None
+    return BadRequest(f"{message}: {hint}", param or (named[1] if named else None), code=code, hint=hint)
 
 
 Check = Callable[[object], bool]

@@ -7,28 +7,24 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2cli import paths
 from gpt2cli.engine import harmless
-from gpt2cli.errors import Homeless, StorageError, UserError
+from gpt2cli.errors import Homeless, StorageError
 from gpt2cli.export.export import export, notes
 from gpt2cli.export.names import LATER, SETTINGS, VERSION
 from gpt2cli.paths import contained
-from gpt2cli.store import hubcache
+from gpt2cli.store import locks
+from gpt2cli.store.choice import Listener, Progress
 from gpt2cli.store.quality import Quality, measure
 
 MANIFEST = "export.json"
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
 _OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|fp16|int8|int4)-[0-9a-f]{16}")
-Progress = Callable[[str, int, int], None]  # (title, bytes done, bytes in all)
-
-# A download of gpt2-xl on a slow line takes hours; nobody waits for one that has hung for a day.
-_LOCK_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def sweep(folder: Path) -> bool:
     if match is None or match["lock"] is None:
         remove(folder)
         return True
-    with unless_locked(_lock_path(match["lock"])) as free:
+    with locks.unless_held(locks.model_path(match["lock"])) as free:
         if free:
             remove(folder)
         return free
@@ -132,7 +128,7 @@ def make(
     title: str,
 ) -> Export:
     """Export a checkpoint into `target`; whoever calls holds the lock. Raises as `export`, and StorageError."""
-    part = target.with_name(f".{digest_of(model)}.{target.name}")
+    part = target.with_name(f".{locks.digest(model)}.{target.name}")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
         part.mkdir(parents=True)
@@ -158,7 +154,7 @@ def make(
                 remove(old.folder)
         return made
     except OSError as error:
-        raise _unwritable(target.parent, error) from None
+        raise locks.unwritable(target.parent, error) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -201,14 +197,7 @@ def own_precision(folder: Path) -> str | None:
 
 
 def write(
-    checkpoint: Path,
-    folder: Path,
-    *,
-    precision: str,
-    name: str,
-    progress: Progress,
-    note: Callable[[str], None],
-    check: Callable[[Path], object],
+    checkpoint: Path, folder: Path, listener: Listener, *, precision: str, name: str, check: Callable[[Path], object]
 ) -> tuple[str, Quality | None]:
     """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
     raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
@@ -227,12 +216,13 @@ def write(
                     shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
         else:
             for text in notes(checkpoint):
-                note(f"{name}: {text}")
-            quality = _export(checkpoint, part, "int8" if precision == "auto" else precision, progress, name)
+                listener.note(f"{name}: {text}")
+            first = "int8" if precision == "auto" else precision
+            quality = _export(checkpoint, part, first, listener.progress, name)
             if precision == "auto":
                 precision = "int8" if quality and quality.passed else "fp32"
                 if precision == "fp32":
-                    _export(checkpoint, part, precision, progress, name)
+                    _export(checkpoint, part, precision, listener.progress, name)
         from gpt2cli.export.checkpoint import read_config
         from gpt2cli.export.readme import README
 
@@ -265,8 +255,13 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, files: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The names of the files in `folder` whose fingerprints are not those of `files`. Raises OSError."""
-    return [name for name, facts in files.items() if fingerprint(folder / name) != facts]
+    """The names of what in `folder` are no files, or whose fingerprints are not those of `files`. Raises OSError."""
+
+    def differs(name: str) -> bool:
+        odd = (folder / name).exists() and not (folder / name).is_file()  # a pipe would be waited for
+        return odd or fingerprint(folder / name) != files[name]
+
+    return [name for name in files if differs(name)]
 
 
 def remove(folder: Path) -> None:
@@ -281,66 +276,3 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError as error:
         raise paths.undeletable(error.filename, error) from None
-
-
-@contextmanager
-def lock(model: str, note: Callable[[str], None], download: str | None = None) -> Iterator[None]:
-    """One process at a time prepares a model, or touches a `download` of the hub's cache. The others say so and wait.
-    Raises StorageError."""
-    from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
-
-    path = hubcache.lock_path(download) if download else _lock_path(digest_of(model))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        guard = FileLock(path)
-        try:
-            guard.acquire(timeout=0)
-        except Timeout:
-            note(f"another process is preparing {model}: waiting for it")
-            guard.acquire(timeout=_LOCK_SECONDS, poll_interval=0.1)
-    except Timeout:
-        raise StorageError(f"another process has held {path} for hours", "end it, and try again") from None
-    except OSError as error:
-        raise _unwritable(path.parent, error, hubcache.setting() if download else "GPT2_CACHE") from None
-    try:
-        yield
-    finally:
-        guard.release()
-
-
-@contextmanager
-def unless_locked(path: Path) -> Iterator[bool]:
-    """Holds a lock if nobody else does; gives whether it does. Raises StorageError."""
-    from filelock import FileLock, Timeout
-
-    guard = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        guard.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise StorageError(
-            f"cannot lock {path}: {error.strerror or error}", "make its folder writable, or let its owner do this"
-        ) from None
-    try:
-        yield True
-    finally:
-        guard.release()
-
-
-def digest_of(model: str) -> str:
-    """The name of a model's lock."""
-    return hashlib.sha256(model.encode()).hexdigest()[:16]
-
-
-def _lock_path(digest: str) -> Path:
-    return paths.cache() / "locks" / f"{digest}.lock"
-
-
-def _unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> UserError:
-    return StorageError(
-        f"cannot write to the cache {folder}: {error.strerror or error}",
-        f"make it writable, or make room, or set {setting} to another folder",
-    )

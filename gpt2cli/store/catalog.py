@@ -59,7 +59,7 @@ def find(name: str) -> Entry:
         meant = f"did you mean {near[0]}? " if near else ""
         raise UnknownModel(
             f"no model named '{name}'",
-            f"{meant}known models: {', '.join(names())}; also owner/name on the hub, and folders: -m ./FOLDER",
+            f"{meant}known models: {', '.join(names())}; also owner/name on the hub, and folders: ./FOLDER",
         )
     path = paths.data("models") / f"{name}.toml"
     try:

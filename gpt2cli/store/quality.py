@@ -115,7 +115,7 @@ def _log_softmax(logits: "np.ndarray") -> "np.ndarray":
 
 
 def _calibration(folder: Path, engine: "Engine") -> list[int]:
-    """The tokens of the calibration text; without a tokenizer, tokens spread over the vocabulary by a fixed rule."""
+    """The tokens of the calibration text; without a tokenizer, any."""
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
@@ -125,4 +125,4 @@ def _calibration(folder: Path, engine: "Engine") -> list[int]:
         ids = [token for token in Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
         if len(ids) > 1:
             return ids
-    return [(7919 * number + 13) % engine.vocabulary for number in range(max(count, 2))]
+    return engine.any_ids(max(count, 2))

@@ -4,13 +4,14 @@ import hashlib
 import re
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.store import catalog, hubcache, readymade
+from gpt2cli.store.hub import Listing
 from gpt2cli.store.hubcache import Repository
 
 _ON_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -32,6 +33,7 @@ class Source:
     repository: Repository | None = None
     revision: str | None = None  # of the built-in model
     entry: catalog.Entry | None = None
+    listing: Listing | None = field(default=None, compare=False)  # what the hub said just now, if it was asked
 
     @property
     def model(self) -> str:
@@ -45,7 +47,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
     """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, or
     owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
     if not name:
-        raise UnknownModel("the model's name is empty", "give one: -m tiny; gpt2 list shows those that are known")
+        raise UnknownModel("the model's name is empty", "give one, as tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
     if word in catalog.names():
         entry = catalog.find(word)
@@ -53,7 +55,9 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
             note(f"{name} is the model of the catalogue; the folder of this name is ./{name}")
         if entry.repository is None:
             if revision not in ("", entry.revision):
-                raise UnknownModel(f"'{word}' is built in, with one revision: {entry.revision}", f"use -m {word}")
+                raise UnknownModel(
+                    f"'{word}' is built in, with one revision: {entry.revision}", f"leave out @{revision}"
+                )
             return Source(name, entry.folder, revision=entry.revision, entry=entry)
         return Source(name, repository=Repository(entry.repository, revision or entry.revision), entry=entry)
     folder = paths.user_path(name)
@@ -65,7 +69,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
             note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
         return Source(name, folder)
     if _is(folder, stat.S_ISREG):
-        raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: -m '{folder.parent}'")
+        raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: '{folder.parent}'")
     match = _ON_HUB.fullmatch(name)
     if match and ".." not in name and not name.startswith("."):
         repository = Repository(match[1], match[2] or "main")

@@ -2,34 +2,22 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UsageError, UserError
+from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UserError
 from gpt2cli.export import formats
 from gpt2cli.export.export import notes
-from gpt2cli.export.names import PRECISIONS, SETTINGS
-from gpt2cli.store import builds, hub, hubcache, readymade, sources
+from gpt2cli.export.names import SETTINGS
+from gpt2cli.store import builds, hub, hubcache, locks, readymade, sources
 from gpt2cli.store.catalog import BUILT_IN
+from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener
 from gpt2cli.store.hub import Listing
 from gpt2cli.store.hubcache import Repository
 from gpt2cli.store.sources import Source
 
 DEFAULT = "gpt2"
-SOURCES = ("auto", "checkpoint", "onnx")
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who hears of slow work: `progress(title, bytes done, in all)`, notes, and warnings that are never hidden."""
-
-    progress: builds.Progress = lambda title, done, total: None
-    note: Callable[[str], None] = lambda text: None
-    warn: Callable[[str], None] = lambda text: None
-
-
-SILENT = Listener()
 
 
 class OnlyReadyMade(UnknownModel):
@@ -44,22 +32,37 @@ class Runnable:
     graph: Path | None = None
     revision: str | None = None
 
+    @property
+    def place(self) -> Path:
+        """The folder of the graph."""
+        return self.folder if self.graph is None else self.graph.parent
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer: the graph's, where the other has none."""
+        from gpt2cli.tokenizer.files import present  # with the library: 10 ms that nobody else pays
+
+        return self.folder if present(self.folder) else self.place
+
     def files(self) -> list[Path]:
         """What the engine reads."""
         if self.graph is None:
             return [self.folder / "model.onnx", self.folder / "weights.safetensors"]
-        return [path for path in self.graph.parent.iterdir() if path.name.startswith(self.graph.name)]
+        return [path for path in self.place.iterdir() if path.name.startswith(self.graph.name)]
 
 
-def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, Listing | None]:
-    """The model that answers where nobody named one: gpt2 where it is cached or can be downloaded, else the built-in
-    model, of which a warning tells. Raises NetworkError where the hub refuses, or a setting is wrong."""
+def find(name: str | None, choice: Choice, listener: Listener) -> Source:
+    """What the name means; without one the model that answers then: gpt2 where it is cached or can be downloaded, else
+    the built-in model, of which a warning tells. Raises UnknownModel, and NetworkError where the hub refuses, or a
+    setting is wrong."""
+    if name is not None:
+        return sources.resolve(name, listener.note)
     source = sources.resolve(DEFAULT)
     assert source.repository is not None
-    if _exported(source, precision) or sources.complete(source, "auto"):
-        return DEFAULT, None
+    if _exported(source, choice.precision) or sources.complete(source, "auto"):
+        return source
     reason, way, listing = "the hub is switched off", f"gpt2 pull {DEFAULT}, when online", None
-    if not (offline or hubcache.offline()):
+    if not (choice.offline or hubcache.offline()):
         try:
             hubcache.check_writable()
             listing = hub.look(source.repository)
@@ -69,10 +72,10 @@ def default(precision: str, listener: Listener, *, offline: bool) -> tuple[str, 
             reason, way = error.message, error.hint
     if listing is None:
         listener.warn(f"{reason}, and {DEFAULT} is not downloaded: {BUILT_IN} answers ({way})")
-        return BUILT_IN, None
-    size = download_size(listing, precision)
-    listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; -m {BUILT_IN} is built in")
-    return DEFAULT, listing
+        return sources.resolve(BUILT_IN)
+    size = download_size(listing, choice.precision)
+    listener.warn(f"downloading {DEFAULT} ({size / 1e6:,.0f} MB), once; the model {BUILT_IN} is built in")
+    return replace(source, listing=listing)
 
 
 def download_size(listing: Listing, precision: str = "auto") -> int:
@@ -80,29 +83,21 @@ def download_size(listing: Listing, precision: str = "auto") -> int:
     return sum(listing.files[name] or 0 for name in _wanted(listing.files, "auto", precision))
 
 
-def ensure(
-    source: Source,
-    precision: str = "auto",
-    listener: Listener = SILENT,
-    *,
-    prefer: str = "auto",
-    offline: bool = False,
-    listing: Listing | None = None,
-) -> Runnable:
-    """What the engine runs for `source` in `precision`: what is cached, or else downloaded and exported now.
+def ensure(source: Source, choice: Choice = AUTO, listener: Listener = SILENT) -> Runnable:
+    """What the engine runs for `source`: what is cached, or else downloaded and exported now. On which device it will
+    run is not asked here (see model.prepare).
 
-    `auto` is the ready-made export where there is no checkpoint, else int8 where that passes the gate (quality.py),
-    else fp32; `prefer` ("onnx", "checkpoint") chooses where a model has both. A complete cache needs no network;
-    `listing` is what the hub said just now, if it was asked.
-    Raises UnknownModel, NetworkError, CorruptFile, StorageError."""
-    check_choices(precision, prefer)
+    The precision `auto` is the ready-made export's where there is no checkpoint, else int8 where that passes the gate
+    (quality.py), else fp32. A complete cache needs no network. Raises UnknownModel, NetworkError, CorruptFile,
+    StorageError."""
+    precision, prefer = choice.precision, choice.prefer
     own = builds.own_precision(source.folder) if source.folder else None
     if source.folder and own and precision in ("auto", own):
         return Runnable(source.folder, revision=source.revision)
     if prefer != "onnx" and (found := _exported(source, precision)):
         return Runnable(found.folder, revision=found.revision)
-    folder = located(source, precision, listener, prefer=prefer, offline=offline, listing=listing)
-    revision = folder.name if source.repository else None
+    folder = located(source, choice, listener)
+    revision = _revision(source, folder)
     if prefer == "onnx" or not sources.has_weights(file.name for file in folder.iterdir()):
         if graph := readymade.find(folder, precision):
             return Runnable(folder, graph, revision)
@@ -110,20 +105,10 @@ def ensure(
             raise _other_precisions(source, precision)
         if prefer == "onnx":
             raise _no_graph(source)
-    made = _make(source, folder, "int8" if precision == "auto" else precision, revision, listener)
+    made = _make(source, folder, "int8" if precision == "auto" else precision, listener)
     if precision == "auto" and not _passed(made):
-        made = _make(source, folder, "fp32", revision, listener, told=True)
+        made = _make(source, folder, "fp32", listener, told=True)
     return Runnable(made.folder, revision=revision)
-
-
-def check_choices(precision: str, prefer: str) -> None:
-    """Raises UsageError for a precision or a source that there is not."""
-    if precision not in ("auto", *PRECISIONS):
-        raise UsageError(
-            f"no precision '{precision}'", f"choose auto, {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
-        )
-    if prefer not in SOURCES:
-        raise UsageError(f"no source '{prefer}'", f"choose {', '.join(SOURCES[:-1])} or {SOURCES[-1]}")
 
 
 def _other_precisions(source: Source, precision: str) -> OnlyReadyMade:
@@ -131,15 +116,17 @@ def _other_precisions(source: Source, precision: str) -> OnlyReadyMade:
 
 
 def _no_graph(source: Source) -> UnknownModel:
-    return UnknownModel(f"'{source.name}' has no ready-made ONNX export", "leave out --source onnx")
+    return UnknownModel(f"'{source.name}' has no ready-made ONNX export", "leave out `source` onnx")
 
 
-def _make(
-    source: Source, folder: Path, precision: str, revision: str | None, listener: Listener, *, told: bool = False
-) -> builds.Export:
+def _revision(source: Source, folder: Path) -> str | None:
+    return folder.name if source.repository else None
+
+
+def _make(source: Source, folder: Path, precision: str, listener: Listener, *, told: bool = False) -> builds.Export:
     """`told`: what there is to note of the checkpoint has been."""
     target = builds.folder_for(source.model, precision, sources.key(source, folder))
-    with builds.lock(source.model, listener.note):
+    with locks.held(source.model, listener.note):
         found = builds.read(target)  # another process may have made it while we waited
         if found is None or found.lacks(folder):
             for text in [] if told else notes(folder):
@@ -148,7 +135,7 @@ def _make(
                 folder,
                 target,
                 model=source.model,
-                revision=revision,
+                revision=_revision(source, folder),
                 branch=source.repository.revision if source.repository else None,
                 precision=precision,
                 progress=listener.progress,
@@ -163,60 +150,41 @@ def _passed(export: builds.Export) -> bool:
     return export.quality is None or export.quality.passed
 
 
-def located(
-    source: Source,
-    precision: str = "auto",
-    listener: Listener = SILENT,
-    *,
-    prefer: str = "auto",
-    offline: bool = False,
-    listing: Listing | None = None,
-) -> Path:
+def located(source: Source, choice: Choice, listener: Listener) -> Path:
     """The folder of the model's own files, downloaded where they are not on this machine. Raises as `ensure`."""
-    folder = source.folder or sources.complete(source, prefer, precision)
-    if folder is None:
-        folder = _download(source, precision, listener, prefer=prefer, offline=offline, listing=listing)
-    return folder
+    folder = source.folder or sources.complete(source, choice.prefer, choice.precision)
+    return _download(source, choice, listener) if folder is None else folder
 
 
-def refresh(source: Source, precision: str, listener: Listener, *, prefer: str = "auto") -> None:
+def refresh(source: Source, choice: Choice, listener: Listener) -> None:
     """Bring a model of the hub up to what its branch points at now. Raises as `ensure`."""
     if source.repository is not None:
-        _download(source, precision, listener, prefer=prefer, offline=False, listing=None, mend=True)
+        _download(source, choice, listener, mend=True)
 
 
-def _download(
-    source: Source,
-    precision: str,
-    listener: Listener,
-    *,
-    prefer: str,
-    offline: bool,
-    listing: Listing | None,
-    mend: bool = False,
-) -> Path:
+def _download(source: Source, choice: Choice, listener: Listener, *, mend: bool = False) -> Path:
     """`mend`: files that are there are read again, and fetched anew where they are damaged."""
-    repository = source.repository
+    repository, listing = source.repository, source.listing
     assert repository is not None
     if listing is None:
-        if offline or hubcache.offline():
+        if choice.offline or hubcache.offline():
             raise UnknownModel(
                 f"'{source.name}' is not downloaded, and the hub is switched off",
-                f"once with a network: gpt2 pull {source.name}; or use the built-in model: -m {BUILT_IN}",
+                f"once with a network: gpt2 pull {source.name}; or use the built-in model, {BUILT_IN}",
             )
         hubcache.check_writable()
         listing = hub.look(repository)
-    wanted = _wanted(listing.files, prefer, precision)
+    wanted = _wanted(listing.files, choice.prefer, choice.precision)
     if "config.json" not in listing.files or not wanted:
         if "config.json" in listing.files and readymade.choose(listing.files, "auto"):
-            raise _other_precisions(source, precision)
-        if "config.json" in listing.files and prefer == "onnx":
+            raise _other_precisions(source, choice.precision)
+        if "config.json" in listing.files and choice.prefer == "onnx":
             raise _no_graph(source)
         formats.refuse_named(str(repository), listing.files)
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with builds.lock(source.model, listener.note, repository.name):
+    with locks.held(source.model, listener.note, repository.name):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:

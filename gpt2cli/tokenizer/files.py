@@ -40,7 +40,7 @@ def load(folder: Path) -> Tokenizer:
     if not present(folder):
         raise CorruptFile(
             f"'{folder}' has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt",
-            "copy them from the model it was trained from, or give ids: --ids '464 3290'",
+            "copy them from the model it was trained from, or give token ids, at the command line with --ids",
         )
     for name in FILES:
         if (folder / name).exists():

@@ -179,6 +179,11 @@ class Tokenizer:
         except KeyError:  # not written in the byte alphabet: it can only be its own text
             return piece.encode()
 
+    def plain(self, token: int) -> dict[str, Any]:
+        """An id with its text and its bytes, for JSON."""
+        octets = self.bytes_of(token)
+        return {"id": token, "token": octets.decode(errors="replace"), "bytes": list(octets)}
+
 
 class IdsAsText(Tokenizer):
     """Stands in where a model has no tokenizer and the prompt is ids: each id is written as a number."""
@@ -191,7 +196,7 @@ class IdsAsText(Tokenizer):
         return None
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        raise CorruptFile("this model has no tokenizer", "give the prompt as token ids: --ids '464 3290'")
+        raise CorruptFile("this model has no tokenizer", "give the prompt as token ids, at the command line with --ids")
 
     def encode_ends(self, text: str, first: int, last: int, *, special: bool = False) -> tuple[list[int], bool]:
         return self.encode(text), False

@@ -30,6 +30,7 @@ def test_speeds_by_hand():
     assert benchmark.Speed.of([4.0]) == benchmark.Speed(4, 4, 0)
 
 
+@pytest.mark.process
 def test_json_has_the_documented_shape(run, checkpoint):
     argv = ("bench", "-m", checkpoint, "-p", "8", "-n", 4, "--depth", "0,20", "--batch", "1,3", "-r", 2, "--threads", 1)
     result = run(*argv, "--json", "-q")
@@ -60,6 +61,7 @@ def test_the_rate_counts_all_rows_and_the_tokens_of_the_loop(monkeypatch, small)
     assert list(benchmark.repeat(small, benchmark.Test(16, 0, 8), 1)) == [16]
 
 
+@pytest.mark.process
 def test_the_table_names_the_machine_and_the_units(run, checkpoint):
     lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1).stdout.splitlines()
     assert "onnxruntime" in lines[0]
@@ -103,6 +105,7 @@ def test_a_row_is_printed_as_soon_as_it_is_measured(spawn, checkpoint, form):
         assert [row["test"] for row in csv.DictReader(lines)] == ["pp4", "pp5"]
 
 
+@pytest.mark.terminal
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_the_bar_names_the_test_and_an_interruption_leaves_one_array(checkpoint, tmp_path):
     from terminals import Terminal
@@ -120,6 +123,7 @@ def test_the_bar_names_the_test_and_an_interruption_leaves_one_array(checkpoint,
     assert row["test"] == "pp4"
 
 
+@pytest.mark.process
 def test_what_does_not_fit_is_left_out_and_said(run, checkpoint):
     result = run("bench", "-m", checkpoint, "-p", "4,200", "-n", 0, "-r", 1, "--no-first-token", "--jsonl")
     assert [json.loads(line)["test"] for line in result.stdout.splitlines()] == ["pp4"]

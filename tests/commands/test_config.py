@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_error
 
 from gpt2cli import cli
-from gpt2cli.console import configfile, terminal
+from gpt2cli.console import configfile, display
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files and shells")
 PROMPT = ("generate", "Once", "-n", 1, "--json")
@@ -107,7 +107,7 @@ def test_list_names_every_variable_with_its_value_and_origin(run, file, monkeypa
     assert run("config", "list").stdout == result.stdout
     assert run("config", "list", "--json").stdout == run("config", "--json").stdout
     assert not file.exists()
-    text = "".join(run(module.__name__.rpartition(".")[2], "--help").stdout for module in cli.COMMANDS)
+    text = "".join(run(name, "--help").stdout for name in cli.COMMANDS)
     for row in json.loads(run("config", "--json").stdout):
         assert f"GPT2_{row['key'].upper()}" in text
 
@@ -140,7 +140,7 @@ def test_a_path_on_a_terminal_is_not_obeyed(run, file, odd_name, monkeypatch):
     assert run("config", "path").raw == os.fsencode(odd_name) + b"\n"
     assert json.loads(run("config", "get", "top_k", "--json").raw.decode())["place"] == f"{odd_name}:1"
     assert os.fsencode(odd_name) in run("config").raw
-    monkeypatch.setattr(terminal, "stdout_is_terminal", lambda: True)
+    monkeypatch.setattr(display, "stdout_is_terminal", lambda: True)
     assert run("config", "path").stdout.endswith("caf\\udce9\\x1b[31m.txt\n")
 
 
@@ -197,6 +197,9 @@ def test_set_says_that_the_environment_wins(run, file, monkeypatch):
         (["set", "precision", "half"], ["no precision 'half'", "auto, fp32, int8"]),
         (["set", "model", "gtp2"], ["no model named 'gtp2'", "did you mean gpt2?"]),
         (["set", "top_k", "4.5"], ["top_k = 4.5", "not a valid int", "hint: --top-k must be 0 (off) or more"]),
+        (["set", "max_tokens", "q"], ["max_tokens = q", "hint: --max-tokens must be 0 or more, or -1"]),
+        (["set", "max_tokens", "-2"], ["--max-tokens is -2", "hint: --max-tokens must be 0 or more, or -1"]),
+        (["set", "seed", "x"], ["hint: --seed must be from 0 to 2^53 - 1, or -1"]),
         (["set", "no_history", "maybe"], ["not a valid boolean\n", "hint: choose true or false"]),
         (["set", "threads", "-3"], ["threads = -3", "x<=1024"]),
         (["set", "temperature", "warm"], ["temperature = warm"]),
@@ -338,6 +341,7 @@ def editor(monkeypatch, tmp_path):
     return use
 
 
+@pytest.mark.process
 @POSIX
 def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     editor("pass")
@@ -355,6 +359,7 @@ def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     assert run("config").code == 0
 
 
+@pytest.mark.process
 @POSIX
 def test_edit_says_at_once_what_is_wrong(run, file, editor):
     written(file, "seed = 1\n")
@@ -365,6 +370,7 @@ def test_edit_says_at_once_what_is_wrong(run, file, editor):
     assert run("config", "edit").code == 0
 
 
+@pytest.mark.process
 def test_an_editor_that_is_not_there(run, file, monkeypatch):
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "no-such-editor")

@@ -268,6 +268,12 @@ class TestOnATerminal:
         assert [row.split()[4][-5:] for row in rows] == [f"txt:{number}" for number in (1, 2, 3)] * 2
         assert [row[-1] for row in rows] == ["…", "…", "a"] * 2
 
+    def test_an_error_before_the_first_row_has_no_heading(self, terminal, tmp_path):
+        (tmp_path / "broken.txt").write_bytes(b"caf\xe9\xff")
+        shown = terminal("-f", tmp_path / "broken.txt", columns=120)
+        assert shown.exit_code() != 0
+        assert shown.lines[0].startswith("error: ")
+
     def test_tokens_have_headings(self, terminal):
         shown = terminal("--tokens", "The cat", "a")
         assert shown.exit_code() == 0
@@ -329,6 +335,7 @@ def terminal():
         one.close()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("number", "code", "options"),

@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_error
 
 from gpt2cli import paths
-from gpt2cli.console import terminal
+from gpt2cli.console import display
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
 TEXT = 'Once upon a time, a 猫 said:\n\t"naïve \\ 😀"\x85'
@@ -175,7 +175,7 @@ def test_an_interruption_keeps_the_json_whole(spawn, tmp_path, number, code):
 def test_a_file_name_on_a_terminal_is_not_obeyed(run, odd_name, monkeypatch):
     files = ("-f", odd_name, "-f", odd_name)
     assert run("tokens", "--count", *files).raw.count(b"\t" + os.fsencode(odd_name) + b"\n") == 2
-    monkeypatch.setattr(terminal, "stdout_is_terminal", lambda: True)
+    monkeypatch.setattr(display, "stdout_is_terminal", lambda: True)
     assert run("tokens", "--count", *files).stdout.count(r"caf\udce9\x1b[31m.txt") == 2
 
 
@@ -184,6 +184,7 @@ def test_the_weights_are_not_needed(run, checkpoint, tmp_path):
     assert int(run("tokens", "-m", tmp_path, "-c", "the cat").stdout) > 0
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_imported(tmp_path):
     code = "import sys; from gpt2cli.cli import main; main(['tokens', '-m', 'tiny', 'a']); print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)

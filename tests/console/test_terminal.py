@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2cli.console import terminal
+from gpt2cli.console import bars, outputs, terminal
 from gpt2cli.console.wrapping import width
 from gpt2cli.errors import StorageError
 
@@ -27,7 +27,7 @@ class Memory:
 
 def written(count, pushes, *, prompt="", null=False):
     memory = Memory()
-    texts = terminal.Texts(memory, count, prompt=prompt, null=null)
+    texts = outputs.Texts(memory, count, prompt=prompt, null=null)
     for row, text, done in pushes:
         texts.push(row, text, done=done)
     texts.finish()
@@ -67,12 +67,12 @@ def test_a_protected_file_is_not_replaced(tmp_path):
     target.write_text("precious")
     target.chmod(0o444)
     with pytest.raises(StorageError, match="Permission denied"):
-        terminal.Output(target)
+        outputs.Output(target)
 
 
 def test_a_file_with_the_longest_name_can_be_written(tmp_path):
     target = tmp_path / ("n" * 250)
-    with terminal.Output(target) as output:
+    with outputs.Output(target) as output:
         output.write("text")
     assert target.read_text() == "text"
 
@@ -84,7 +84,7 @@ def test_a_file_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fdopen", lambda *_: opened(os.open("/dev/full", os.O_WRONLY), "wb"))
     with (
         pytest.raises(StorageError, match=r"text.txt': No space left"),
-        terminal.Output(tmp_path / "text.txt") as output,
+        outputs.Output(tmp_path / "text.txt") as output,
     ):
         output.write("text")
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +92,7 @@ def test_a_file_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_large_text_is_written_in_linear_time(tmp_path):
     """Its pieces are views of one and the same text: none copies what follows it, which takes minutes for 40 MB."""
-    with terminal.Output(tmp_path / "text") as output:
+    with outputs.Output(tmp_path / "text") as output:
         write, wholes = output._file.write, []
         output._file.write = lambda piece: (wholes.append(piece.obj), write(piece))[1]
         output.write("text" * (1 << 20))
@@ -115,7 +115,7 @@ def test_a_title_is_no_markup(terminal_like, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    with terminal.progress(quiet=False) as update:
+    with bars.progress(quiet=False) as update:
         update("exporting ./v[/b]x", 0, 10)
         update("exporting ./v[/b]x", 10, 10)
         update("nothing to do", 10, 10)
@@ -125,8 +125,8 @@ def test_a_title_is_no_markup(terminal_like, monkeypatch):
 
 
 def test_only_a_terminal_gets_rows(tmp_path):
-    with terminal.Output(tmp_path / "text") as output:
-        texts = terminal.Texts(output, 1, prompt="Once ", null=False, wrap=True)
+    with outputs.Output(tmp_path / "text") as output:
+        texts = outputs.Texts(output, 1, prompt="Once ", null=False, wrap=True)
         texts.push(0, "upon a time " * 40, done=True)
     assert (tmp_path / "text").read_text() == "Once " + "upon a time " * 40 + "\n"
 

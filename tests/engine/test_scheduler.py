@@ -245,6 +245,20 @@ def test_an_interruption_while_rows_move_is_told(many, monkeypatch):
     assert len(list(generate(many, PROMPT, sampling=GREEDY, max_tokens=5))) == 5
 
 
+def test_a_text_begun_after_an_interruption_is_not_touched_by_it(many, monkeypatch):
+    expected = list(generate(many, PROMPT, sampling=GREEDY, max_tokens=5))
+    select = many.engine.select
+
+    def interrupted(rows):
+        monkeypatch.setattr(many.engine, "select", select)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many.engine, "select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(generate(many, [9, 8, 7], sampling=GREEDY, max_tokens=5))
+    assert list(generate(many, PROMPT, sampling=GREEDY, max_tokens=5)) == expected
+
+
 def test_an_interruption_amid_another_text_is_told_there_and_raised_here(many):
     """A signal strikes the thread that steps; whose task it works on just then is chance."""
 

@@ -17,10 +17,12 @@ from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.export import export
 from gpt2cli.export.graph import ACTIVATIONS
+from gpt2cli.store.choice import Choice, Listener
 from gpt2cli.store.sources import resolve
-from gpt2cli.store.store import Listener, ensure
+from gpt2cli.store.store import ensure
 
 IDS = np.random.default_rng(7).integers(0, 299, 40).tolist()
+FP32 = Choice("fp32")
 
 
 def engine_of(folder, tmp_path, precision="fp32"):
@@ -392,7 +394,7 @@ def test_a_single_missing_bias_is_missing(name, layers, tmp_path):
 
 def refused(folder, kind):
     with pytest.raises(kind) as caught:
-        ensure(resolve(str(folder)), "fp32")
+        ensure(resolve(str(folder)), FP32)
     from gpt2cli import paths
 
     assert not paths.exports().exists() or not [path for path in paths.exports().iterdir() if path.name.startswith(".")]
@@ -571,7 +573,7 @@ def test_an_interrupted_export_leaves_nothing(checkpoint, monkeypatch, tmp_path)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ensure(resolve(str(checkpoint)), "fp32", Listener(interrupt))
+        ensure(resolve(str(checkpoint)), FP32, Listener(interrupt))
     assert list((tmp_path / "exports").iterdir()) == []
 
 
@@ -579,13 +581,13 @@ def test_an_export_is_made_once_and_again_when_the_checkpoint_changes(tmp_path):
     make_checkpoint(tmp_path / "c")
     seen = []
     listener = Listener(lambda *step: seen.append(step))
-    first = ensure(resolve(str(tmp_path / "c")), "fp32", listener)
+    first = ensure(resolve(str(tmp_path / "c")), FP32, listener)
     assert seen
     seen.clear()
-    assert ensure(resolve(str(tmp_path / "c")), "fp32", listener) == first
+    assert ensure(resolve(str(tmp_path / "c")), FP32, listener) == first
     assert not seen
     make_checkpoint(tmp_path / "c", seed=1)
-    assert ensure(resolve(str(tmp_path / "c")), "fp32") != first
+    assert ensure(resolve(str(tmp_path / "c")), FP32) != first
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
@@ -602,7 +604,7 @@ def test_layers_beyond_the_configuration_are_not_dropped(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text()) | {"n_layer": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CorruptFile, match="more layers than the 1"):
-        ensure(resolve(str(tmp_path)), "fp32")
+        ensure(resolve(str(tmp_path)), FP32)
 
 
 def test_types_that_numpy_has_not(tmp_path):
@@ -615,7 +617,7 @@ def test_types_that_numpy_has_not(tmp_path):
     text = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
     with pytest.raises(CorruptFile, match=r"wte\.weight"):
-        ensure(resolve(str(tmp_path)), "fp32")
+        ensure(resolve(str(tmp_path)), FP32)
 
 
 def test_a_link_to_nowhere(tmp_path, run):
@@ -633,14 +635,14 @@ def test_a_tokenizer_that_is_a_folder_is_not_the_caches_fault(tmp_path, run):
 
 def test_a_long_folder_name(tmp_path):
     make_checkpoint(tmp_path / ("n" * 250))
-    assert (ensure(resolve(str(tmp_path / ("n" * 250))), "fp32").folder / "model.onnx").exists()
+    assert (ensure(resolve(str(tmp_path / ("n" * 250))), FP32).folder / "model.onnx").exists()
 
 
 def test_an_export_that_somebody_emptied_is_made_again(tmp_path):
     make_checkpoint(tmp_path)
-    folder = ensure(resolve(str(tmp_path)), "fp32").folder
+    folder = ensure(resolve(str(tmp_path)), FP32).folder
     (folder / "model.onnx").unlink()
-    assert ensure(resolve(str(tmp_path)), "fp32").folder == folder
+    assert ensure(resolve(str(tmp_path)), FP32).folder == folder
     assert (folder / "model.onnx").exists()
     assert [path.name for path in folder.parent.glob(f".*{folder.name}*")] == []
 

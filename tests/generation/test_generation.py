@@ -17,8 +17,8 @@ from texts import collect, generate, ids_of
 
 from gpt2cli import Sampling, load
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.generation.decoding import Piece, Request
 from gpt2cli.generation.parameters import Limits
+from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.generation.speculation import DraftModel, Lookup
 from gpt2cli.generation.stops import StopStrings

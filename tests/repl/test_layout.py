@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2cli.console.wrapping import width
-from gpt2cli.generation.decoding import Logprob
+from gpt2cli.generation.requests import Logprob
 from gpt2cli.model import load
 from gpt2cli.repl import layout
 

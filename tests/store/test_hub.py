@@ -20,7 +20,7 @@ from huggingface_hub import constants
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile
-from gpt2cli.store import builds, catalog, hubcache
+from gpt2cli.store import builds, catalog, hubcache, locks
 from gpt2cli.store import hub as client
 
 
@@ -157,7 +157,7 @@ def test_the_default_is_gpt2_where_the_hub_answers(hub, files, run, monkeypatch)
     result = run("generate", "-n", 3, "The cat")
     assert result.code == 0, result.stderr
     assert result.stderr.startswith("note: downloading gpt2 (")
-    assert "-m tiny" in result.stderr
+    assert "the model tiny is built in" in result.stderr
     assert json.loads(run("generate", "-n", 3, "The cat", "--json").stdout)["model"] == "gpt2"
 
 
@@ -604,7 +604,7 @@ def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
 def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
-    with builds.lock(NAME, print, NAME):
+    with locks.held(NAME, print, NAME):
         process = spawn("rm", "--downloads", NAME)
         assert b"another process is preparing" in process.stderr.readline()
         assert hubcache.downloaded()
@@ -723,13 +723,13 @@ def test_two_processes_one_download(hub, files, monkeypatch):
 def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
-    digest = builds.digest_of(NAME)
+    digest = locks.digest(NAME)
     part = tmp_path / f"cache/exports/.{digest}.something-fp32-{'0' * 16}"
     part.mkdir()
     (part / "weights.safetensors").write_bytes(b"123")
     blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{paths.PART}"
     blob.write_bytes(b"12345")
-    both = builds.lock(NAME, print), builds.lock(NAME, print, NAME)
+    both = locks.held(NAME, print), locks.held(NAME, print, NAME)
     with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)

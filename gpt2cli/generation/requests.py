@@ -1,0 +1,60 @@
+"""What is asked for, a Request, and what comes of it, Pieces. Imports nothing heavy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gpt2cli.generation.parameters import Limits, Sampling
+
+if TYPE_CHECKING:
+    from gpt2cli.generation.speculation import Drafter
+
+Finish = Literal["stop", "length", "end"]
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """Natural log-probability of a token under the model's own distribution, before any sampling step, the most
+    probable tokens there with theirs, and the token's rank among all (1: the most probable), where it was asked for."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token of one row. `text` is what became printable with it (often the token's text, sometimes nothing or
+    more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
+    again in a later piece, and whoever stops before adds it. `token` is None where no token was added: with
+    max_tokens 0, and for an end token, which is `end`. `finish` is set on the last piece of a row: "stop" a stop
+    string, "length" enough tokens, "end" an end token."""
+
+    row: int
+    text: str
+    held: str = ""
+    token: int | None = None
+    logprob: Logprob | None = None
+    finish: Finish | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: the ids that are fed, and how they go on.
+
+    `shares`: where a row begins with the same calls of the engine, these are not made again; with `resumes`, whatever
+    calls its tokens came from. `first` is the number of the first sample, whose draws are its own. `stop_tokens` end a
+    text as the model's end tokens do."""
+
+    ids: Sequence[int]
+    sampling: Sampling
+    limits: Limits
+    samples: int = 1
+    beams: int = 1
+    logprobs: int | None = None
+    drafter: "Drafter | None" = None
+    resumes: bool = False
+    shares: bool = False
+    first: int = 0
+    stop_tokens: tuple[int, ...] = ()
