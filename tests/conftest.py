@@ -17,6 +17,8 @@ from huggingface_hub import constants
 from gpt2cli import cli, paths
 from gpt2cli.model import load
 
+pytest_plugins = ["pages"]
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, which children would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ARGUMENTS = "--headless=new --no-sandbox --disable-dev-shm-usage --disable-gpu --disable-background-networking"
-PATIENCE = 60  # seconds after which what is awaited is given up
+PATIENCE = 40  # seconds after which what is awaited is given up
 
 
 def until(condition, what="what was awaited"):
@@ -72,9 +72,8 @@ def open_browser(downloads):
     for argument in [*ARGUMENTS.split(), "--no-first-run"]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-    return browser
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    return selenium.Chrome(options=options, service=selenium.ChromeService(driver))
 
 
 class Page:
@@ -99,9 +98,12 @@ class Page:
 
     def look(self, width=1024, height=768, scheme="light"):
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        feature = {"name": "prefers-color-scheme", "value": scheme}
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        self.browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": name, "value": value} for name, value in features.items()]},
+        )
 
     def run(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
@@ -133,14 +135,15 @@ class Page:
 
     def paste(self, text):
         self.run(
-            "document.getElementById('text').focus(); document.execCommand('insertText', false, arguments[0])", text
+            "const field = document.getElementById('text'), data = new DataTransfer();"
+            "data.setData('text/plain', arguments[0]); field.focus(); field.dispatchEvent("
+            "new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}))",
+            text,
         )
 
     def caret(self, place):
-        self.run(
-            "const t = document.getElementById('text'); t.focus(); t.setSelectionRange(arguments[0], arguments[0])",
-            place,
-        )
+        focus = "const text = document.getElementById('text'); text.focus();"
+        self.run(f"{focus} text.setSelectionRange(arguments[0], arguments[0])", place)
 
     @property
     def busy(self):
@@ -199,3 +202,46 @@ class Page:
     def complaints(self):
         """What the browser's console holds against the page."""
         return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+# Fixtures: a server process and a browser for all tests of the page; a tab of its own, and an empty browser, for each.
+
+
+@pytest.fixture(scope="session")
+def page_server(tmp_path_factory):
+    server = ServerProcess(tmp_path_factory.mktemp("page"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(downloads):
+    browser = open_browser(downloads)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser, page_server, downloads):
+    """The page, with nothing written yet."""
+    old = browser.window_handles
+    browser.switch_to.new_window("tab")
+    fresh = browser.current_window_handle
+    for tab in old:
+        browser.switch_to.window(tab)
+        browser.close()
+    browser.switch_to.window(fresh)
+    everything = {"origin": page_server.url.rstrip("/"), "storageTypes": "all"}
+    browser.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
+    browser.get_log("browser")
+    page = Page(browser, page_server.url, downloads)
+    page.look()
+    page.open()
+    yield page
+    assert page.complaints() == []

@@ -1,7 +1,7 @@
 // The text field and the document behind it: each change of the text, by whomever, passes here. What has been typed and
 // is no version yet is `pending`: one stretch of the text.
 
-import { difference, slice, span, splice, textOf } from "./spans.js";
+import { difference, oneKindOfLine, slice, span, splice, textOf } from "./spans.js";
 
 const PAUSE = 1500; // milliseconds without a key that end a run of typing
 
@@ -11,10 +11,12 @@ export class Editor {
     this.changed = () => {}; // ({at, cut, length}) after each change
     this.committed = () => {}; // (version)
     this.pendingChanged = () => {};
+    this.pasting = () => {}; // before a paste
     this.spans = [];
     this.text = "";
     this.pending = null;
     field.addEventListener("input", (event) => this.#typed(event));
+    field.addEventListener("paste", (event) => this.#pasted(event));
     field.addEventListener("blur", () => this.commit());
   }
 
@@ -64,6 +66,18 @@ export class Editor {
     clearTimeout(this.timer);
     if (whole) this.commit();
     else this.timer = setTimeout(() => this.commit(), PAUSE);
+  }
+
+  // A browser takes many seconds to paste a thousand lines.
+  #pasted(event) {
+    const text = oneKindOfLine(event.clipboardData?.getData("text/plain") ?? "");
+    if (!text) return;
+    event.preventDefault();
+    this.pasting();
+    this.commit();
+    const { selectionStart, selectionEnd } = this.field;
+    this.replace(selectionStart, selectionEnd - selectionStart, [span("you", text)]);
+    this.commit();
   }
 
   #continues(at, cut) {

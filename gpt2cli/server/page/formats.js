@@ -1,7 +1,7 @@
 // Files: plain text, Markdown with what is yours in bold, and the document of `gpt2 repl` with all versions.
 
 import { History } from "./history.js";
-import { span } from "./spans.js";
+import { oneKindOfLine, span } from "./spans.js";
 import { Versions } from "./versions.js";
 
 const FORMAT = "gpt2 document";
@@ -9,12 +9,13 @@ const MOST = 16e6; // characters in one file; with more, only the ends of branch
 
 export function toJson(versions, current) {
   const tree = new NodeTree(versions);
-  const all = versions.inOrder();
-  const size = all.reduce((sum, one) => sum + versions.lengthAt(one.id), 0);
-  const parents = new Set(all.map((one) => one.parent));
-  const marked = (one) => one.name || one.id === current || !parents.has(one.id);
+  const families = versions.families();
+  const childrenOf = (one) => families.get(one.id) ?? [];
+  let wanted = versions.inOrder().filter((one) => !versions.isPassing(one, childrenOf(one), current));
+  const size = wanted.reduce((sum, one) => sum + versions.lengthAt(one.id), 0);
+  if (size > MOST) wanted = wanted.filter((one) => one.name || !childrenOf(one).length);
   const names = {};
-  for (const one of size > MOST ? all.filter(marked) : all) {
+  for (const one of wanted) {
     const node = tree.add(versions.spansAt(one.id));
     if (one.name && !(one.name in names)) names[one.name] = node;
   }
@@ -87,9 +88,6 @@ function opened(versions, current) {
   return { versions, history: new History(versions.path(current).map((one) => one.id)) };
 }
 
-// Text fields know one kind of line break.
-export const oneKindOfLine = (text) => text.replace(/\r\n?/g, "\n");
-
 export function fromSpans(spans) {
   const versions = new Versions();
   const put = spans.filter((one) => one.text);
@@ -123,7 +121,9 @@ export function fromMarkdown(text) {
   let author = "model";
   let run = "";
   const end = () => {
-    if (run) spans.push(span(author, run));
+    const last = spans.at(-1);
+    if (last && !run.trim()) last.text += run; // bold text may not end with white space
+    else if (run) spans.push(span(author, run));
     run = "";
   };
   for (const [, character, stars, line, other] of oneKindOfLine(text).replace(/\n$/, "").matchAll(marked)) {

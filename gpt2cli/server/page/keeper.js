@@ -14,6 +14,7 @@ export class Keeper {
     this.store = store;
     this.editor = editor;
     this.failed = () => {}; // told when nothing can be kept
+    this.saved = () => {};
     this.unsaved = [];
     this.key = `unsaved.${newId()}`;
   }
@@ -81,6 +82,12 @@ export class Keeper {
     return this.flush();
   }
 
+  // The database has lost the document, which is being written here.
+  addAll() {
+    this.unsaved = this.versions.inOrder().filter((one) => one.parent !== null);
+    return this.flush();
+  }
+
   async flush() {
     const batch = [...this.unsaved];
     const { versions } = this;
@@ -93,6 +100,7 @@ export class Keeper {
       this.failed();
       return;
     }
+    this.saved();
     if (versions !== this.versions) return;
     this.unsaved = this.unsaved.filter((version) => !batch.includes(version));
     this.note();
@@ -108,7 +116,7 @@ export function titleOf(text) {
   const line = text.slice(0, 400).trim().split("\n", 1)[0].trimEnd();
   const start = [...line].slice(0, TITLE).join("");
   const whole = start.length < line.length ? `${start.replace(/\s+\S*$/u, "")}\u2026` : start;
-  return whole || "Untitled";
+  return whole.toWellFormed() || "Untitled";
 }
 
 export function words(text) {

@@ -7,6 +7,7 @@ export class Keys {
     field.addEventListener("keydown", (event) => this.#key(event));
     field.addEventListener("blur", () => (this.leaving = false));
     field.addEventListener("beforeinput", (event) => this.#before(event));
+    editor.pasting = () => this.#before({});
     addEventListener("keydown", (event) => this.#anywhere(event));
   }
 

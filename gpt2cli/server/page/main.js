@@ -7,6 +7,7 @@ import { fromSpans } from "./formats.js";
 import { Inspector } from "./inspector.js";
 import { Keeper, titleOf, words } from "./keeper.js";
 import { Keys } from "./keys.js";
+import { models, trimmed } from "./marks.js";
 import { Overlay } from "./overlay.js";
 import { Panels } from "./panels.js";
 import { Server } from "./server.js";
@@ -41,7 +42,7 @@ const writer = new Writer({ editor, tokens, settings, server, status });
 const inspector = new Inspector({ editor, tokens, writer, status });
 const floor = () => $("dock").getBoundingClientRect().top;
 const suggestions = new Suggestions({ list: $("suggestions"), field, writer, overlay, status, floor });
-const why = new Why({ node: $("why"), field, overlay, tokens, inspector, writer, server, status, floor });
+const why = new Why({ node: $("why"), field, overlay, tokens, inspector, writer, server, status });
 const keys = new Keys({ field, editor, writer, suggestions, why, status });
 const file = new FilePanel({ node: $("file"), editor, settings, status, imported: begin });
 const versions = new VersionList({ node: $("versions"), editor, keeper, status });
@@ -64,17 +65,8 @@ const panels = new Panels({
 
 function marks() {
   const kind = $("marks").value;
-  if (kind === "surprise") return tokens.marks();
-  const found = [];
-  let at = 0;
-  for (const { author, text } of kind === "who" ? editor.spans : []) {
-    const end = at + text.length;
-    const last = found.at(-1);
-    if (author === "model" && last?.end === at) last.end = end;
-    else if (author === "model") found.push({ start: at, end, name: "model" });
-    at = end;
-  }
-  return found;
+  const found = kind === "surprise" ? tokens.marks() : kind === "who" ? models(editor.spans) : [];
+  return found.map((mark) => trimmed(mark, editor.text)).filter(({ start, end }) => start < end);
 }
 
 const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\ud802\ud803\ud83a\ud83b]/;
@@ -133,14 +125,15 @@ editor.pendingChanged = () => {
   keeper.note();
   drawControls();
 };
-editor.committed = async (version) => {
+editor.committed = (version) => {
   drawControls();
   panels.update("versions", "file");
-  await keeper.add(version);
-  tabs.saved();
+  return keeper.add(version);
 };
+keeper.saved = () => tabs.saved();
 keeper.failed = () => status.always("This browser cannot keep the text. Export it before you leave.");
 tabs.changed = () => panels.update("texts");
+tabs.removed = (id) => (id === editor.versions.id ? keeper.addAll() : panels.update("texts"));
 inspector.drawn = () => {
   draw();
   drawAbout();
@@ -246,6 +239,7 @@ function show({ versions, history, caret }) {
 }
 
 function removed(id) {
+  tabs.remove(id);
   if (id === editor.versions.id) begin();
 }
 

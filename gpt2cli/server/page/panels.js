@@ -52,7 +52,6 @@ export class Panels {
     for (const node of this.rest) node.inert = sheet; // behind a sheet nothing can be reached
     if (sheet) this.panel.setAttribute("aria-modal", "true");
     else this.panel.removeAttribute("aria-modal");
-    if (sheet) this.panel.setAttribute("role", "dialog");
-    else this.panel.removeAttribute("role");
+    this.panel.setAttribute("role", sheet ? "dialog" : "complementary");
   }
 }

@@ -4,7 +4,7 @@ import { local } from "./store.js";
 
 const PAGE = { max_tokens: 40 }; // a person who writes along wants less at a time than a command's user
 const SUGGESTED = 16;
-const UNASKED = ["logit_bias", "max_length"]; // a request has no such field, or a form no such box
+const UNASKED = ["logit_bias"]; // a table, for which there is no box
 
 export class Settings {
   constructor() {
@@ -31,10 +31,10 @@ export class Settings {
     local.set("parameters", this.changed);
   }
 
-  // All by name, as a request takes them; nothing where no seed is given.
+  // All by name, as a request takes them; without those that have no value, as a seed that is drawn.
   values() {
     const pairs = this.parameters.map((one) => [one.name, this.get(one)]);
-    return Object.fromEntries(pairs.filter(([name, value]) => !(name === "seed" && value === null)));
+    return Object.fromEntries(pairs.filter(([, value]) => value !== null));
   }
 
   get suggested() {

@@ -80,7 +80,7 @@ function choice(name, label, words) {
   return make("div", { class: "field" }, make("label", { for: `set-${name}` }, label), select);
 }
 
-function inputOf({ kind, least, most }, id, value) {
+function inputOf({ name, kind, least, most }, id, value) {
   if (kind === "bool") {
     const box = make("input", { id, type: "checkbox" });
     box.checked = value;
@@ -92,7 +92,7 @@ function inputOf({ kind, least, most }, id, value) {
     return area;
   }
   const number = make("input", { id, type: "number", step: kind === "int" ? "1" : "any", inputmode: kind === "int" ? "numeric" : "decimal" });
-  if (least !== null) number.min = least;
+  if (least !== null) number.min = name === "max_tokens" ? -1 : least; // -1: until it is stopped
   if (most !== null) number.max = most;
   number.value = value ?? "";
   if (value === null) number.placeholder = "none";

@@ -64,3 +64,6 @@ export function difference(before, after, caret = after.length) {
 
 const isHigh = (code) => code >= 0xd800 && code < 0xdc00;
 const isLow = (code) => code >= 0xdc00 && code < 0xe000;
+
+// Text fields know one kind of line break.
+export const oneKindOfLine = (text) => text.replace(/\r\n?/g, "\n");

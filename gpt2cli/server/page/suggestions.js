@@ -2,7 +2,7 @@
 
 import { make } from "./elements.js";
 import { placeBeside, reveal } from "./floating.js";
-import { oneKindOfLine } from "./formats.js";
+import { oneKindOfLine } from "./spans.js";
 
 const COUNT = 3;
 const ROOM = 230; // pixels that the list may take below the caret
@@ -60,7 +60,7 @@ export class Suggestions {
     this.#select(0, false);
     const { left, top, bottom } = this.overlay.rect(this.at);
     reveal(new DOMRect(left, top, 0, bottom - top + ROOM), this.floor());
-    placeBeside(this.list, this.overlay.rect(this.at), this.floor());
+    placeBeside(this.list, this.overlay.rect(this.at));
     this.changed();
   }
 
@@ -76,7 +76,7 @@ export class Suggestions {
     row.seed = seed ?? row.seed;
     row.finish = finish_reason ?? row.finish;
     this.options[index].textContent = row.text.trim() ? row.text.replace(/\n+/g, " \u21b5 ") : "\u2026";
-    placeBeside(this.list, this.overlay.rect(this.at), this.floor());
+    placeBeside(this.list, this.overlay.rect(this.at));
   }
 
   #complete() {

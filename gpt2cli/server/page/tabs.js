@@ -7,10 +7,12 @@ export class Tabs {
     this.channel = new BroadcastChannel("gpt2");
     this.open = new Set();
     this.changed = () => {};
+    this.removed = () => {}; // (id): another tab has deleted a document
     this.channel.addEventListener("message", ({ data }) => {
       if (data.asks) this.channel.postMessage({ open: current() });
       if (data.open) this.open.add(data.open);
       if (data.saved) this.changed();
+      if (data.removed) this.removed(data.removed);
     });
   }
 
@@ -24,5 +26,9 @@ export class Tabs {
 
   saved() {
     this.channel.postMessage({ saved: true });
+  }
+
+  remove(id) {
+    this.channel.postMessage({ removed: id });
   }
 }

@@ -1,6 +1,8 @@
 // What the model thinks of the text: a stretch of neighbouring tokens with their probabilities. An edit ends the
 // stretch, as all that follows would have other probabilities.
 
+import { extend } from "./marks.js";
+
 export const CLASSES = ["top10", "top100", "top1000", "beyond"];
 
 export class Tokens {
@@ -70,17 +72,18 @@ export class Tokens {
     return found && found.start <= place ? low : -1;
   }
 
-  // Stretches to colour: one a token, where several share a character the most surprising one.
+  // Stretches to colour: where several tokens share a character, by the most surprising one.
   marks() {
-    const marks = [];
+    const each = [];
     for (const { start, end, entry } of this.list) {
       const kind = classOf(entry);
-      if (kind === null) continue;
-      const last = marks.at(-1);
-      if (last && last.end > start) last.kind = Math.max(last.kind, kind);
-      else marks.push({ start, end, kind });
+      const last = each.at(-1);
+      if (last && last.end > start) last.kind = Math.max(last.kind, kind ?? 0);
+      else if (kind !== null) each.push({ start, end, kind });
     }
-    return marks.map(({ start, end, kind }) => ({ start, end, name: CLASSES[kind] }));
+    const marks = [];
+    for (const { start, end, kind } of each) extend(marks, { start, end, name: CLASSES[kind] });
+    return marks;
   }
 }
 

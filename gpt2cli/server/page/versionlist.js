@@ -20,7 +20,7 @@ export class VersionList {
     while (walk.length) {
       const [id, depth] = walk.pop();
       const children = families.get(id) ?? [];
-      if (!this.#belongsToNext(versions.get(id), children, families)) rows.push(this.#row(versions.get(id), depth));
+      if (!versions.isPassing(versions.get(id), children, base)) rows.push(this.#row(versions.get(id), depth));
       // the newest branch goes straight on below, the older ones are set in above it
       const inner = Math.min(depth + 1, DEEPEST);
       for (const [place, child] of [...children.entries()].reverse()) {
@@ -30,12 +30,6 @@ export class VersionList {
     const list = make("ol", { class: "versions" }, ...rows);
     this.node.replaceChildren(this.#naming(versions.get(base)), list);
     list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
-  }
-
-  // Runs of typing that follow each other are one row, the last.
-  #belongsToNext(version, children) {
-    if (version.made || version.parent === null || version.name || version.id === this.editor.base) return false;
-    return children.length === 1 && !children[0].made;
   }
 
   #row(version, depth) {

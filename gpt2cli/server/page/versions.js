@@ -92,6 +92,12 @@ export class Versions {
     return [...this.all.values()];
   }
 
+  // A run of typing after which one typed on: nobody looks for it in a list, or in a file.
+  isPassing(version, children, current) {
+    if (version.made || version.parent === null || version.name || version.id === current) return false;
+    return children.length === 1 && !children[0].made;
+  }
+
   // The last version at or before `id` that the model made.
   lastMade(id) {
     return this.path(id).findLast((one) => one.made) ?? null;

@@ -9,8 +9,8 @@ const GRACE = 250; // and it may be away before it closes
 const WORDS = ["among the 10 likeliest", "among the 100 likeliest", "among the 1,000 likeliest", "beyond the 1,000 likeliest"];
 
 export class Why {
-  constructor({ node, field, overlay, tokens, inspector, writer, server, status, floor }) {
-    Object.assign(this, { node, field, overlay, tokens, inspector, writer, server, status, floor });
+  constructor({ node, field, overlay, tokens, inspector, writer, server, status }) {
+    Object.assign(this, { node, field, overlay, tokens, inspector, writer, server, status });
     field.addEventListener("pointermove", (event) => this.#rest(event));
     field.addEventListener("pointerleave", () => this.#leave());
     node.addEventListener("pointerenter", () => clearTimeout(this.timer));
@@ -71,7 +71,7 @@ export class Why {
     const list = make("ul", {}, ...(entry.top ?? []).map((one) => make("li", {}, this.#other(one, entry, start))));
     const about = make("p", { class: "chance" }, ...this.#chance(entry));
     this.node.replaceChildren(head, about, list);
-    placeBeside(this.node, this.overlay.rects(start, end)[0], this.floor());
+    placeBeside(this.node, this.overlay.rects(start, end)[0]);
   }
 
   #chance({ logprob, rank }) {
@@ -104,7 +104,7 @@ export class Why {
 
   #other(one, entry, start) {
     const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
-    bar.firstChild.style.width = `${Math.exp(one.logprob) * 100}%`;
+    bar.firstChild.style.width = `${Math.exp(one.logprob - entry.top[0].logprob) * 100}%`;
     const chance = make("span", { class: "number" }, percent(one.logprob));
     const button = make("button", { type: "button" }, make("span", { class: "token" }, shown(one)), bar, chance);
     if (one.id === entry.id) {

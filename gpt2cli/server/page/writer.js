@@ -1,8 +1,7 @@
 // The model's part: going on from the caret, continuations to choose from, another token in place of one.
 
 import { ServerError, stream } from "./completions.js";
-import { oneKindOfLine } from "./formats.js";
-import { span } from "./spans.js";
+import { oneKindOfLine, span } from "./spans.js";
 
 const ALTERNATIVES = 10;
 const BEAT = 40; // milliseconds between two changes of the text while tokens arrive
@@ -44,7 +43,7 @@ export class Writer {
     const running = new Run(this, at);
     this.running = running;
     this.changed();
-    this.status.say("Writing");
+    this.status.say("Writing", { stays: true });
     try {
       for await (const event of this.ask(this.body(this.editor.text.slice(0, at)), running.signal)) {
         if (this.running !== running) return;
