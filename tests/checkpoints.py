@@ -1,5 +1,6 @@
 """Small random GPT-2 checkpoints, and a byte-level tokenizer to go with them."""
 
+import functools
 import json
 
 import ml_dtypes
@@ -61,7 +62,8 @@ def random_tensors(config, seed=0):
     return tensors
 
 
-def small_tokenizer(vocab_size=300):
+@functools.cache
+def _trained(vocab_size):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -70,7 +72,12 @@ def small_tokenizer(vocab_size=300):
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     tokenizer.add_special_tokens([END])
-    return tokenizer
+    return tokenizer.to_str()
+
+
+def small_tokenizer(vocab_size=300):
+    """A tokenizer of one's own, of those that are trained once."""
+    return Tokenizer.from_str(_trained(vocab_size))
 
 
 def make_checkpoint(
