@@ -77,6 +77,8 @@ def _converse(desk: Desk) -> None:
         except UserError as error:
             desk.screen.error(worded(error.message), worded(error.hint))
         except Exception as error:  # a mistake of ours costs nobody a text
+            if not sys.stdin.isatty():  # nor does a terminal that closes amid the writing
+                raise Terminated(HANGUP) from None
             if os.environ.get("GPT2_DEBUG"):
                 raise
             bug = "this is a bug: run again with GPT2_DEBUG=1 and report it; /save keeps the text"
