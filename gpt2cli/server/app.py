@@ -4,8 +4,9 @@ import asyncio
 import importlib.metadata
 import json
 import math
+import reprlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -27,6 +28,7 @@ from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions, field_of
 from gpt2cli.server.worker import Full, Worker
 
+_NAMED = 40  # unknown fields of a request that are told
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -158,9 +160,12 @@ class Server:
         return (*self._aliases, model.name)
 
     def _check_model(self, model: Model, name: object) -> None:
+        if name is not None and not isinstance(name, str):
+            raise protocol.wrong("model", name, "a name")
         if name is not None and name not in self._ids(model):
             known = " or ".join(self._ids(model))
-            raise BadRequest(f"no model {name!r} here: this is {known}", "model", code="model_not_found", status=404)
+            what = f"no model {reprlib.repr(name)} here: this is {known}"
+            raise BadRequest(what, "model", code="model_not_found", status=404)
 
     def _described(self, model: Model, id: str) -> Json:
         facts = model.engine.facts
@@ -203,7 +208,7 @@ class Server:
         is_text = (lambda value: isinstance(value, str)), "a text"
         text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
-        special = body.get("parse_special") is not False
+        special = body.get("parse_special") is None or fields.switch("parse_special")
         ids = await asyncio.to_thread(model.tokenizer.encode, text, special=special)
         found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
         if fields.switch("with_pieces"):
@@ -241,9 +246,10 @@ class Server:
         try:
             self._service.worker.submit(answer.request)
         except Full:
+            self._loaded()  # or it is shutting down
             self.metrics.refused += 1
             raise Busy(self.metrics) from None
-        headers = {"x-gpt2-ignored-fields": ", ".join(map(_ascii, asked.unknown))} if asked.unknown else {}
+        headers = {"x-gpt2-ignored-fields": _listed(asked.unknown)} if asked.unknown else {}
         return Reply(self._service, asked, answer, envelope, headers)
 
     def _name(self, asked: Completions) -> None:
@@ -251,7 +257,7 @@ class Server:
         if new := [name for name in asked.unknown if name not in self._named]:
             if len(self._named) < 1000:
                 self._named.update(new)
-            self._log({"note": f"unknown fields are ignored: {', '.join(map(_ascii, new))}"})
+            self._log({"note": f"unknown fields are ignored: {_listed(new)}"})
 
 
 class Unavailable(BadRequest):
@@ -266,6 +272,7 @@ class Busy(BadRequest):
         self.headers["retry-after"] = str(max(1, math.ceil(metrics.seconds.sum / max(1, metrics.seconds.count))))
 
 
-def _ascii(name: str) -> str:
-    """A field's name for a header: no line of it can begin another."""
-    return json.dumps(name[:60])[1:-1].replace(",", " ")
+def _listed(names: Sequence[str]) -> str:
+    """Fields' names for a header and for the log: no line of one can begin another."""
+    plain = [json.dumps(name[:60])[1:-1].replace(",", " ") for name in names[:_NAMED]]
+    return ", ".join([*plain, *([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])])

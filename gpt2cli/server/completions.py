@@ -34,27 +34,32 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
         try:
             found.append(_prompt(model, asked, given))
         except (UsageError, CannotMeet) as problem:
-            raise BadRequest(refused(problem).message, "prompt") from None
+            refusal = refused(problem)
+            raise BadRequest(refusal.message, refusal.param or "prompt") from None
     if asked.logprobs is not None:
-        each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs, model.engine.vocabulary)
-        tokens = sum(len(prompt.ids) * asked.echo + (asked.limits.max_tokens or 0) for prompt in found) * asked.n
-        if each * tokens > _MOST_LOGPROBS:
-            raise BadRequest(
-                f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
-                f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
-                "logprobs",
-            )
+        _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
     return found
+
+
+def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) -> None:
+    each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs or 0, model.engine.vocabulary)
+    tokens = asked.n * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
+    if each * tokens > _MOST_LOGPROBS:
+        raise BadRequest(
+            f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
+            f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
+            "logprobs",
+        )
 
 
 def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
     ids = model.tokenizer.encode(given, special=asked.special) if isinstance(given, str) else given
-    whole, window, tokens = len(ids), model.engine.window, asked.limits.max_tokens
-    room = window if asked.slide or tokens is None else window + 1 - max(1, tokens)
+    whole, window = len(ids), model.engine.window
     if asked.truncate is not None:
-        most = room if asked.truncate == -1 else asked.truncate
-        ids = ids[max(0, len(ids) - most) :]
-    if not asked.slide and len(ids) > room:
+        room = window if asked.slide else window + 1 - max(1, asked.limits.max_tokens or 0)
+        ids = ids[max(0, len(ids) - (room if asked.truncate == -1 else asked.truncate)) :]
+    tokens = asked.limits.tokens(len(ids))
+    if not asked.slide and len(ids) + max(1, tokens or 0) - 1 > window:
         raise BadRequest(
             f"this model's maximum context length is {window} tokens: the prompt has {len(ids)}, and max_tokens is"
             f" {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
@@ -75,7 +80,7 @@ class Answer:
         """`rows` is the most that a task may have. Raises BadRequest."""
         self._asked, self._prompts = asked, found
         self.choices = [
-            Choice(number * asked.n + sample, asked, model.tokenizer, prompt.text, prompt.ids)
+            Choice(number * asked.best_of + sample, asked, model.tokenizer, prompt.text, prompt.ids)
             for number, prompt in enumerate(found)
             for sample in range(asked.best_of)
         ]
@@ -136,6 +141,8 @@ class Answer:
                     if len(scores[number]) == len(self._prompts[number].ids):
                         found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
                         found += early.pop(number)
+                        if asked.limits.max_tokens == 0:
+                            found += [(choice, Delta(finish="length")) for choice in self._of(number)]
                     continue
                 choice = self.choices[number * asked.best_of + item.row]
                 early.get(number, found).append((choice, choice.push(item)))
@@ -165,8 +172,5 @@ def _scored(model: Model, request: decoding.Request) -> Task[Scored | Piece, Non
         row, place = 0, place + len(chunk)
         targets = ids[place - len(chunk) + 1 : place + 1]
         yield from scored(logits[: len(targets)], targets, top=request.logprobs)
-    if request.limits.max_tokens == 0:
-        for number in range(request.first, request.first + request.samples):
-            yield Piece(number, "", finish="length")
-        return
-    yield from decoding.decode(model, request, logits[-1:])
+    if request.limits.max_tokens != 0:
+        yield from decoding.decode(model, request, logits[-1:])

@@ -40,7 +40,7 @@ async def body_of(request: Request) -> Any:
         raise BadRequest("the body did not arrive in time", status=408) from None
     raw = b"".join(parts)
     try:
-        value = json.loads(raw, parse_constant=_no_number)
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_number)  # bytes may hold half characters
         if b"\\ud" in raw.lower():  # an escape that may be half a character
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as problem:
@@ -126,7 +126,7 @@ class Reply(Response):
         """Those of the answer."""
         begun = False
         async for deltas in self._answer.deltas(_PING_SECONDS):
-            if deltas and not begun:
+            if not begun and any(choice.tokens for choice, _ in deltas):
                 begun = True
                 self._service.metrics.first_token.observe(time.monotonic() - self._envelope.received)
             yield deltas

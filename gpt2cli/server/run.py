@@ -123,10 +123,8 @@ class _Uvicorn(uvicorn.Server):
         self._ours.draining = self.should_exit = True
 
 
-def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) -> int:
-    """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
-    that it is not ready yet. Raises what `load` raises."""
-    config = uvicorn.Config(
+def config(server: Server) -> uvicorn.Config:
+    return uvicorn.Config(
         server.app,
         http=_Patient,
         ws="none",
@@ -137,7 +135,12 @@ def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) 
         backlog=512,
         timeout_keep_alive=30,
     )
-    running = _Uvicorn(config, server)
+
+
+def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) -> int:
+    """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
+    that it is not ready yet. Raises what `load` raises."""
+    running = _Uvicorn(config(server), server)
     failure: list[BaseException] = []
 
     def loading() -> None:
