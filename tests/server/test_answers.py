@@ -218,7 +218,7 @@ def test_ids_of_a_padded_vocabulary_have_names(tmp_path):
     make_checkpoint(tmp_path / "words")
     (tmp_path / "words/tokenizer.json").replace(tmp_path / "padded/tokenizer.json")
     with live(load(str(tmp_path / "padded"), precision="fp32")) as (_, client):
-        found = client.complete(prompt=[PROMPT + [305]], max_tokens=1, logprobs=-1, echo=True, **GREEDY)
+        found = client.complete(prompt=[[*PROMPT, 305]], max_tokens=1, logprobs=-1, echo=True, **GREEDY)
     for top in found["choices"][0]["logprobs"]["top_logprobs"][1:]:
         assert len(top) == 310
     assert found["choices"][0]["logprobs"]["tokens"][3] == "token_id:305"

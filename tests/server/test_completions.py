@@ -1,5 +1,5 @@
-"""What a request gets: the text that `gpt2 generate` makes, the log-probabilities that `gpt2 score` counts, whoever else
-asks."""
+"""What a request gets: the text that `gpt2 generate` makes, the log-probabilities that `gpt2 score` counts,
+whoever else asks."""
 
 import json
 import threading

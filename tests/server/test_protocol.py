@@ -207,10 +207,9 @@ ANY = st.recursive(
     max_leaves=8,
 )
 LARGE = st.sampled_from([10**30, -(10**30), 10**400, 2**31, 2**63, 2**64, 1e308, -1e308, 1e-320, 5e-324])
+GOOD = [(name, value) for name, value, *_ in RIGHT + OF_SAMPLING + OF_LIMITS]
 VALUES = {
-    **{field: st.sampled_from([value for name, value, *_ in RIGHT if name == field]) for field, *_ in RIGHT},
-    **{field: st.sampled_from([value for name, value, *_ in OF_SAMPLING if name == field]) for field, *_ in OF_SAMPLING},
-    **{field: st.sampled_from([value for name, value, *_ in OF_LIMITS if name == field]) for field, *_ in OF_LIMITS},
+    **{field: st.sampled_from([value for name, value in GOOD if name == field]) for field, _ in GOOD},
     "n": st.integers(1, 5),
     "model": st.just("small"),
     "max_tokens": st.integers(0, 9),
