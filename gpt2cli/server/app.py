@@ -27,7 +27,9 @@ from gpt2cli.server.messages import Reply, Service, body_of
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions, field_of
 from gpt2cli.server.worker import Full, Worker
+from gpt2cli.tokenizer.tokenizer import IdStream
 
+_PIECE = 1 << 16  # characters of a text that are encoded at a time
 _NAMED = 40  # unknown fields of a request that are told
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE_HEADERS = {
@@ -209,7 +211,7 @@ class Server:
         text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
         special = body.get("parse_special") is None or fields.switch("parse_special")
-        ids = await asyncio.to_thread(model.tokenizer.encode, text, special=special)
+        ids = await asyncio.to_thread(_encoded, model, text, special)
         found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
         if fields.switch("with_pieces"):
             found["tokens"] = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
@@ -258,6 +260,13 @@ class Server:
             if len(self._named) < 1000:
                 self._named.update(new)
             self._log({"note": f"unknown fields are ignored: {_listed(new)}"})
+
+
+def _encoded(model: Model, text: str, special: bool) -> list[int]:
+    """The ids of a text of any length, a piece at a time: others get their turn in between."""
+    stream = IdStream(model.tokenizer, special=special)
+    ids = [token for start in range(0, len(text), _PIECE) for token in stream.push(text[start : start + _PIECE])]
+    return ids + stream.finish()
 
 
 class Unavailable(BadRequest):

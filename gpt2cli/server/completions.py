@@ -23,6 +23,8 @@ class Prompt:
     text: str
 
 
+# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
+_LONG_TEXT = 1 << 18
 # Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
 _MOST_LOGPROBS = 5_000_000
 
@@ -53,16 +55,22 @@ def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) ->
 
 
 def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
-    ids = model.tokenizer.encode(given, special=asked.special) if isinstance(given, str) else given
-    whole, window = len(ids), model.engine.window
+    window, more = model.engine.window, False
+    if not isinstance(given, str):
+        ids = given
+    elif len(given) < _LONG_TEXT:
+        ids = model.tokenizer.encode(given, special=asked.special)
+    else:  # of which its ends are enough
+        ids, more = model.tokenizer.encode_ends(given, window, window + 1, special=asked.special)
+    whole = len(ids)
     if asked.truncate is not None:
         room = window if asked.slide else window + 1 - max(1, asked.limits.max_tokens or 0)
         ids = ids[max(0, len(ids) - (room if asked.truncate == -1 else asked.truncate)) :]
     tokens = asked.limits.tokens(len(ids))
     if not asked.slide and len(ids) + max(1, tokens or 0) - 1 > window:
         raise BadRequest(
-            f"this model's maximum context length is {window} tokens: the prompt has {len(ids)}, and max_tokens is"
-            f" {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
+            f"this model's maximum context length is {window} tokens: the prompt has {'more than ' * more}{len(ids)},"
+            f" and max_tokens is {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
             f" (lm-evaluation-harness: max_length={window})",
             "prompt",
             code="context_length_exceeded",

@@ -207,6 +207,20 @@ def test_one_more_is_refused_with_both_numbers(client, fields):
             assert words in problem["message"]
 
 
+def test_a_prompt_of_megabytes(client, alone):
+    text = "the old man and the sea " * 20_000
+    found = client.post(prompt=text)
+    assert (found.status, found.problem["param"]) == (400, "prompt")
+    assert "the prompt has more than 129" in found.problem["message"]
+    ids = alone.tokenizer.encode(text)
+    assert client.ask("/tokenize", {"prompt": text}).json["tokens"] == ids
+    (choice,) = client.complete(prompt=text, truncate_prompt_tokens=20, return_token_ids=True)["choices"]
+    assert choice["prompt_token_ids"] == ids[-20:]
+    (choice,) = client.complete(prompt=text, slide=True, keep=5, seed=3, return_token_ids=True)["choices"]
+    assert choice["prompt_token_ids"] == ids[:5] + ids[-59:]
+    assert choice["text"] == alone_text(alone, text, 16, neutral(seed=3), keep=5)[0][0]
+
+
 def test_sliding_goes_on_as_the_command_does(client, alone):
     prompt = PROMPT * 10
     found = client.complete(prompt=prompt, slide=True, max_tokens=90, seed=3, keep=4)
