@@ -2,10 +2,13 @@
 
 import http.client
 import json
+import re
+import signal
 import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -39,16 +42,20 @@ class Connection(http.client.HTTPConnection):
 
     def __init__(self, address, timeout):
         self._address = address
-        super().__init__("localhost", timeout=timeout)
+        host, port = address if isinstance(address, tuple) else ("localhost", None)
+        super().__init__(host, port, timeout=timeout)
 
     def connect(self):
         if isinstance(self._address, tuple):
-            self.sock = socket.create_connection(self._address, self.timeout)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
+            super().connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
             self.sock.connect(str(self._address))
+        except OSError:
+            self.close()
+            raise
 
 
 class Stream:
@@ -63,12 +70,12 @@ class Stream:
         return self
 
     def __next__(self):
-        while line := self._response.readline():
+        while not self.done and (line := self._response.readline()):
             if line == b"data: [DONE]\n":
                 self.done = True
-                break
-            if line.startswith(b"data: "):
+            elif line.startswith(b"data: "):
                 return json.loads(line[6:])
+        self.close()
         raise StopIteration
 
     def close(self):
@@ -132,14 +139,16 @@ class Client:
 
 
 @contextmanager
-def live(model, *, rows=4, waiting=64, seconds=60.0, rules=Rules(), aliases=(), opened=True):  # noqa: B008
-    """A server in a thread; yields it and a client. What it logs is in `server.events`."""
+def live(model, *, rows=4, waiting=64, seconds=60.0, rules=Rules(), aliases=(), opened=True, buffer=None):  # noqa: B008
+    """A server in a thread: it, and a client. What it logs is in `server.events`."""
     events = []
     server = Server(rules, events.append, aliases)
     server.events = events
     if opened:
         server.open(model, Capacity(rows, waiting, seconds))
     sockets = run.listen("127.0.0.1", 0)
+    if buffer:  # of the system, for what has not been read
+        sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     running = uvicorn.Server(run.config(server))
     thread = threading.Thread(target=running.run, args=(sockets,), daemon=True)
     thread.start()
@@ -151,6 +160,32 @@ def live(model, *, rows=4, waiting=64, seconds=60.0, rules=Rules(), aliases=(), 
         thread.join(30)
         for one in sockets:
             one.close()
+
+
+@dataclass
+class Process:
+    """`gpt2 serve`, and what it has said on stderr until it answered."""
+
+    popen: object
+    client: Client
+    said: list[str]
+
+    @classmethod
+    def answering(cls, popen):
+        """Waits for its note."""
+        said = []
+        while True:
+            said.append(popen.stderr.readline().decode())
+            assert said[-1], "".join(said)
+            if found := re.search(r"answers on (?:http://([^ ]+):(\d+)|(.+?)); Ctrl-C", said[-1]):
+                address = Path(found[3]) if found[3] else (found[1].strip("[]"), int(found[2]))
+                return cls(popen, Client(address), said)
+
+    def stop(self, number=signal.SIGTERM):
+        """Its exit code, and the rest of stderr. With 0 it goes by itself."""
+        self.popen.send_signal(number)
+        _, rest = self.popen.communicate(timeout=60)
+        return self.popen.returncode, rest.decode()
 
 
 def merged(events):

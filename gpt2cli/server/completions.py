@@ -70,8 +70,8 @@ def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
     if not asked.slide and len(ids) + max(1, tokens or 0) - 1 > window:
         raise BadRequest(
             f"this model's maximum context length is {window} tokens: the prompt has {'more than ' * more}{len(ids)},"
-            f" and max_tokens is {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
-            f" (lm-evaluation-harness: max_length={window})",
+            f" and max_tokens is {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or"
+            f" slide. (lm-evaluation-harness: max_length={window})",
             "prompt",
             code="context_length_exceeded",
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -62,6 +63,7 @@ def listen_locally(path: Path) -> list[socket.socket]:
             except ConnectionRefusedError:
                 path.unlink()
             else:
+                one.close()
                 raise UsageError(f"another server listens on '{path}'", "choose another --socket")
             one.close()
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,10 +82,11 @@ def listen_locally(path: Path) -> list[socket.socket]:
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which nobody asks for anything."""
+    """Closes a connection on which nobody asks for anything. Requests find in their state how to end theirs at once."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.app_state = self.app_state | {"abort": transport.abort}
         self.loop.call_later(_HEAD_SECONDS, self._ask)
 
     def _ask(self) -> None:
@@ -118,6 +121,7 @@ class _Uvicorn(uvicorn.Server):
             if self.exit_code:
                 os._exit(EXIT_INTERRUPTED)
             self.exit_code = EXIT_INTERRUPTED
+            logging.getLogger("uvicorn.error").disabled = True  # what is cut off needs no traceback
             self.config.timeout_graceful_shutdown = _GRACE_SECONDS
             asyncio.get_running_loop().call_soon_threadsafe(self._ours.stop)
         self._ours.draining = self.should_exit = True
