@@ -56,7 +56,7 @@ class Server:
         self.metrics = Metrics()
         self.model: Model | None = None
         self.app = Gate(Starlette(routes=self._routes(), exception_handlers=self._handlers()), rules, self.metrics, log)
-        self._log, self._aliases = log, aliases
+        self.log, self._aliases = log, aliases
         self._service: Service | None = None
         self._rows = 1
         self._named: set[str] = set()  # unknown fields that have been logged
@@ -259,7 +259,7 @@ class Server:
         if new := [name for name in asked.unknown if name not in self._named]:
             if len(self._named) < 1000:
                 self._named.update(new)
-            self._log({"note": f"unknown fields are ignored: {_listed(new)}"})
+            self.log({"note": f"unknown fields are ignored: {_listed(new)}"})
 
 
 def _encoded(model: Model, text: str, special: bool) -> list[int]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gpt2cli.errors import EXIT_INTERRUPTED, StorageError, UsageError
 from gpt2cli.server.app import Server
+from gpt2cli.server.gate import Log
 
 _GRACE_SECONDS = 4  # for answers that have been told to end
 _HEAD_SECONDS = 20  # for a connection to ask for something
@@ -94,6 +96,22 @@ class _Patient(H11Protocol):
             self.transport.close()
 
 
+class _Told(logging.Handler):
+    """What uvicorn has to say is a line of our log. Of an error its place is told, not its words: they may be a
+    client's."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage().strip()
+        if record.exc_info and (error := record.exc_info[1]):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{words}: {type(error).__name__} in {place.filename}, line {place.lineno}"
+        self._log({"note": words})
+
+
 class _Uvicorn(uvicorn.Server):
     """Uvicorn, with signals that are ours: Ctrl-C ends what is under way, and leaves at once when it is pressed again;
     SIGTERM lets it finish."""
@@ -121,7 +139,7 @@ class _Uvicorn(uvicorn.Server):
             if self.exit_code:
                 os._exit(EXIT_INTERRUPTED)
             self.exit_code = EXIT_INTERRUPTED
-            logging.getLogger("uvicorn.error").disabled = True  # what is cut off needs no traceback
+            logging.getLogger("uvicorn.error").disabled = True  # what is cut off now is nobody's mistake
             self.config.timeout_graceful_shutdown = _GRACE_SECONDS
             asyncio.get_running_loop().call_soon_threadsafe(self._ours.stop)
         self._ours.draining = self.should_exit = True
@@ -145,6 +163,7 @@ def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) 
     """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
     that it is not ready yet. Raises what `load` raises."""
     running = _Uvicorn(config(server), server)
+    logging.getLogger("uvicorn.error").handlers[:] = [_Told(server.log)]
     failure: list[BaseException] = []
 
     def loading() -> None:

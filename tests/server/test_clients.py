@@ -35,9 +35,7 @@ def test_openai_stream(sdk, words):
 
 
 def test_openai_log_probabilities(sdk):
-    (choice,) = sdk.completions.create(
-        model="tiny", prompt=PROMPT, max_tokens=2, seed=1, logprobs=2, echo=True
-    ).choices
+    (choice,) = sdk.completions.create(model="tiny", prompt=PROMPT, max_tokens=2, seed=1, logprobs=2, echo=True).choices
     found = choice.logprobs
     assert len(found.tokens) == len(found.token_logprobs) == len(found.top_logprobs) == len(found.text_offset) == 5
     assert found.token_logprobs[0] is None

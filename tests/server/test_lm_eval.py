@@ -52,7 +52,12 @@ def evaluated(tmp_path, monkeypatch):
     def evaluate(model, **model_args):
         manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
         found = lm_eval.simple_evaluate(
-            model, model_args, [f"local_{name}" for name in TASKS], task_manager=manager, bootstrap_iters=0, batch_size=2
+            model,
+            model_args,
+            [f"local_{name}" for name in TASKS],
+            task_manager=manager,
+            bootstrap_iters=0,
+            batch_size=2,
         )
         answers = {}
         for name in TASKS:
