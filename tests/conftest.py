@@ -309,3 +309,64 @@ def tell(run):
         return run("generate", "-m", name, "-n", 4, "--seed", 1, "The cat", *argv, **options)
 
     return call
+
+
+# Servers (servers.py)
+
+
+def opened(name, base, **options):
+    """A model that many tests share: opened where no test's environment is there yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT2_CACHE", str(base / "cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return load(str(name), threads=1, **options)
+
+
+@pytest.fixture(scope="session")
+def small_model(checkpoint, tmp_path_factory):
+    """The small checkpoint at fp32, in chunks of 17 of its 64 positions, so that prompts have several."""
+    model = opened(checkpoint, tmp_path_factory.getbasetemp(), precision="fp32")
+    model.engine.chunk = 17
+    return model
+
+
+@pytest.fixture(scope="session")
+def alone(checkpoint, tmp_path_factory):
+    """The same again, behind no server: what a text is alone."""
+    model = opened(checkpoint, tmp_path_factory.getbasetemp(), precision="fp32")
+    model.engine.chunk = 17
+    return model
+
+
+@pytest.fixture(scope="session")
+def served(small_model):
+    """A server of four rows, and its client: one for all tests that need none of their own."""
+    from servers import live
+
+    with live(small_model, aliases=("small",)) as found:
+        yield found
+
+
+@pytest.fixture
+def client(served):
+    return served[1]
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory):
+    """The client of a server of the built-in model."""
+    from servers import live
+
+    with live(opened("tiny", tmp_path_factory.getbasetemp())) as (_, client):
+        yield client
+
+
+@pytest.fixture
+def serve(spawn):
+    """serve(*argv) -> a servers.Process: `gpt2 serve` on a free port, which answers."""
+    from servers import Process
+
+    def start(*argv, **options):
+        return Process.answering(spawn("serve", *argv, *(() if "--socket" in argv else ("--port", 0)), **options))
+
+    return start

@@ -327,6 +327,7 @@ def test_a_signal_in_a_destructor_is_not_lost(name, raised, around):
 
 
 @POSIX
+@pytest.mark.process
 def test_ctrl_c_is_heard_again_after_the_work_that_it_stopped():
     """Whenever it was pressed: here, while the handler is put in place, or taken away."""
     code = (
@@ -345,6 +346,7 @@ def test_ctrl_c_is_heard_again_after_the_work_that_it_stopped():
 
 
 @POSIX
+@pytest.mark.process
 def test_only_the_first_sigterm_is_heard():
     code = (
         "import os, signal\nfrom gpt2cli.console import signals\nsignals.listen()\n"

@@ -136,15 +136,15 @@ def serve(
     sockets = run.listen_locally(address.socket) if address.socket else run.listen(address.host, address.port)
     where = str(address.socket) if address.socket else address.url(sockets[0].getsockname()[1])
     rules = Rules(keys, tuple(access.cors), ("localhost", address.host.lower()))
-    server = Server(rules, _log(load.log_format, talk), tuple(load.alias))
+    log = _log(load.log_format, talk)
+    server = Server(rules, log, tuple(load.alias))
 
     def opening() -> None:
         opened = model.open(talk)
         rows = load.parallel or rows_for(opened)
         server.open(opened, Capacity(rows, load.queue, load.timeout))
-        talk.note(
-            f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time) answers on {where}; Ctrl-C ends"
-        )
+        what = f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time)"
+        log({"note": f"{what} answers on {where}; Ctrl-C ends"})
         if address.open_page and not address.socket:
             webbrowser.open(where)
 
@@ -163,7 +163,7 @@ def _log(kind: str, talk: o.TalkOptions) -> Any:
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         if kind == "json":
-            terminal.tell(json.dumps({"time": now} | dict(event)))
+            terminal.say(json.dumps({"time": now} | dict(event)))
         elif "note" in event:
             terminal.note(event["note"])
         else:
@@ -175,5 +175,5 @@ def _log(kind: str, talk: o.TalkOptions) -> Any:
 def _line(now: str, event: Mapping[str, Any]) -> str:
     tokens = f" {event['prompt_tokens']}+{event['completion_tokens']} tokens" if "prompt_tokens" in event else ""
     left = " client left" if event.get("cancelled") else ""
-    path = json.dumps(event["path"], ensure_ascii=False)[1:-1]
+    path = terminal.printable(event["path"])
     return f"{now} {event['client']} {event['method']} {path} {event['status']} {event['seconds']:.3f}s{tokens}{left}"

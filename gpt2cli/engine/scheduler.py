@@ -246,7 +246,10 @@ class Scheduler:
                     job.advance(error=error)
             self._arrange([job for job in jobs if not job.ended])
             return
-        self._used = [self._clock if place is None else self._used[place] for place in places]
+        self._used = [
+            self._clock if place is None or number in settled else self._used[place]
+            for number, place in enumerate(places)
+        ]
         for place, row in settled.items():
             row.place = place
         for job, rows in zip(jobs, wanted, strict=True):

@@ -22,9 +22,11 @@ Json = dict[str, Any]
 
 
 def token_name(tokenizer: Tokenizer, token: int) -> str:
-    """Its text; of a part of a character the bytes, as OpenAI writes them: `bytes:\\xe2\\x80`. So two tokens have
-    never one name."""
+    """Its text; of a part of a character the bytes, as OpenAI writes them: `bytes:\\xe2\\x80`; of a token that has
+    none (a padded vocabulary) its id. So two tokens have never one name."""
     raw = tokenizer.bytes_of(token)
+    if not raw:
+        return f"token_id:{token}"
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -71,7 +73,8 @@ class Choice:
         self.index, self._asked, self._tokenizer = index, asked, tokenizer
         self._prompt, self._prompt_ids = prompt, prompt_ids
         self._begun = False
-        self._offset = len(prompt)  # characters of the prompt and of the text so far
+        self._characters = TextStream(tokenizer)  # of the text so far, also of what waits for a stop string
+        self._offset = len(prompt)  # of the next token: characters of the prompt and of the text
         self.tokens = 0
         self._logprob = 0.0
 
@@ -102,7 +105,7 @@ class Choice:
                 if self._asked.logprobs is not None:
                     found = piece.logprob
                     self._enter(delta, token, found.logprob, found.top, found.rank, self._offset)
-        self._offset += len(piece.text)
+            self._offset += len(self._characters.push(token))
         if piece.finish is not None:
             delta.finish = "length" if piece.finish == "length" else "stop"
             delta.stop_reason = piece.end if piece.end in self._asked.stop_tokens else None

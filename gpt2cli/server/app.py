@@ -4,8 +4,9 @@ import asyncio
 import importlib.metadata
 import json
 import math
+import reprlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -26,7 +27,10 @@ from gpt2cli.server.messages import Reply, Service, body_of
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions, field_of
 from gpt2cli.server.worker import Full, Worker
+from gpt2cli.tokenizer.tokenizer import IdStream
 
+_PIECE = 1 << 16  # characters of a text that are encoded at a time
+_NAMED = 40  # unknown fields of a request that are told
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -52,7 +56,7 @@ class Server:
         self.metrics = Metrics()
         self.model: Model | None = None
         self.app = Gate(Starlette(routes=self._routes(), exception_handlers=self._handlers()), rules, self.metrics, log)
-        self._log, self._aliases = log, aliases
+        self.log, self._aliases = log, aliases
         self._service: Service | None = None
         self._rows = 1
         self._named: set[str] = set()  # unknown fields that have been logged
@@ -158,9 +162,12 @@ class Server:
         return (*self._aliases, model.name)
 
     def _check_model(self, model: Model, name: object) -> None:
+        if name is not None and not isinstance(name, str):
+            raise protocol.wrong("model", name, "a name")
         if name is not None and name not in self._ids(model):
             known = " or ".join(self._ids(model))
-            raise BadRequest(f"no model {name!r} here: this is {known}", "model", code="model_not_found", status=404)
+            what = f"no model {reprlib.repr(name)} here: this is {known}"
+            raise BadRequest(what, "model", code="model_not_found", status=404)
 
     def _described(self, model: Model, id: str) -> Json:
         facts = model.engine.facts
@@ -203,8 +210,8 @@ class Server:
         is_text = (lambda value: isinstance(value, str)), "a text"
         text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
-        special = body.get("parse_special") is not False
-        ids = await asyncio.to_thread(model.tokenizer.encode, text, special=special)
+        special = body.get("parse_special") is None or fields.switch("parse_special")
+        ids = await asyncio.to_thread(_encoded, model, text, special)
         found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
         if fields.switch("with_pieces"):
             found["tokens"] = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
@@ -241,9 +248,10 @@ class Server:
         try:
             self._service.worker.submit(answer.request)
         except Full:
+            self._loaded()  # or it is shutting down
             self.metrics.refused += 1
             raise Busy(self.metrics) from None
-        headers = {"x-gpt2-ignored-fields": ", ".join(map(_ascii, asked.unknown))} if asked.unknown else {}
+        headers = {"x-gpt2-ignored-fields": _listed(asked.unknown)} if asked.unknown else {}
         if fed := [str(len(prompt.ids)) for prompt in found if prompt.cut]:
             headers["x-gpt2-prompt-cut"] = ", ".join(fed)  # the tokens that were fed of prompts that were longer
         return Reply(self._service, asked, answer, envelope, headers)
@@ -253,7 +261,14 @@ class Server:
         if new := [name for name in asked.unknown if name not in self._named]:
             if len(self._named) < 1000:
                 self._named.update(new)
-            self._log({"note": f"unknown fields are ignored: {', '.join(map(_ascii, new))}"})
+            self.log({"note": f"unknown fields are ignored: {_listed(new)}"})
+
+
+def _encoded(model: Model, text: str, special: bool) -> list[int]:
+    """The ids of a text of any length, a piece at a time: others get their turn in between."""
+    stream = IdStream(model.tokenizer, special=special)
+    ids = [token for start in range(0, len(text), _PIECE) for token in stream.push(text[start : start + _PIECE])]
+    return ids + stream.finish()
 
 
 class Unavailable(BadRequest):
@@ -268,6 +283,7 @@ class Busy(BadRequest):
         self.headers["retry-after"] = str(max(1, math.ceil(metrics.seconds.sum / max(1, metrics.seconds.count))))
 
 
-def _ascii(name: str) -> str:
-    """A field's name for a header: no line of it can begin another."""
-    return json.dumps(name[:60])[1:-1].replace(",", " ")
+def _listed(names: Sequence[str]) -> str:
+    """Fields' names for a header and for the log: no line of one can begin another."""
+    plain = [json.dumps(name[:60])[1:-1].replace(",", " ") for name in names[:_NAMED]]
+    return ", ".join([*plain, *([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])])

@@ -24,6 +24,8 @@ class Prompt:
     cut: bool = False  # whether it was longer
 
 
+# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
+_LONG_TEXT = 1 << 18
 # Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
 _MOST_LOGPROBS = 5_000_000
 
@@ -37,29 +39,39 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
         except (UsageError, CannotMeet) as problem:
             raise refused(problem, param="prompt") from None
     if asked.logprobs is not None:
-        each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs, model.engine.vocabulary)
-        tokens = sum(len(prompt.ids) * asked.echo + (asked.limits.max_tokens or 0) for prompt in found) * asked.n
-        if each * tokens > _MOST_LOGPROBS:
-            raise BadRequest(
-                f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
-                f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
-                "logprobs",
-            )
+        _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
     return found
 
 
-def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
-    ids = model.tokenizer.encode(given, special=asked.special) if isinstance(given, str) else given
-    whole, window, tokens = len(ids), model.engine.window, asked.limits.max_tokens
-    room = window if asked.slide or tokens is None else window + 1 - max(1, tokens)
-    if asked.truncate is not None:
-        most = room if asked.truncate == -1 else asked.truncate
-        ids = ids[max(0, len(ids) - most) :]
-    if not asked.slide and len(ids) > room:
+def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) -> None:
+    each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs or 0, model.engine.vocabulary)
+    tokens = asked.n * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
+    if each * tokens > _MOST_LOGPROBS:
         raise BadRequest(
-            f"this model's maximum context length is {window} tokens: the prompt has {len(ids)}, and max_tokens is"
-            f" {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or slide."
-            f" (lm-evaluation-harness: max_length={window})",
+            f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
+            f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
+            "logprobs",
+        )
+
+
+def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
+    window, more = model.engine.window, False
+    if not isinstance(given, str):
+        ids = given
+    elif len(given) < _LONG_TEXT:
+        ids = model.tokenizer.encode(given, special=asked.special)
+    else:  # of which its ends are enough
+        ids, more = model.tokenizer.encode_ends(given, window, window + 1, special=asked.special)
+    whole = len(ids)
+    if asked.truncate is not None:
+        room = window if asked.slide else window + 1 - max(1, asked.limits.max_tokens or 0)
+        ids = ids[max(0, len(ids) - (room if asked.truncate == -1 else asked.truncate)) :]
+    tokens = asked.limits.tokens(len(ids))
+    if not asked.slide and len(ids) + max(1, tokens or 0) - 1 > window:
+        raise BadRequest(
+            f"this model's maximum context length is {window} tokens: the prompt has {'more than ' * more}{len(ids)},"
+            f" and max_tokens is {tokens}. Shorten the prompt, lower max_tokens, or send truncate_prompt_tokens or"
+            f" slide. (lm-evaluation-harness: max_length={window})",
             "prompt",
             code="context_length_exceeded",
         )
@@ -76,7 +88,7 @@ class Answer:
         """`rows` is the most that a task may have. Raises BadRequest."""
         self._asked, self._prompts = asked, found
         self.choices = [
-            Choice(number * asked.n + sample, asked, model.tokenizer, prompt.text, prompt.ids)
+            Choice(number * asked.best_of + sample, asked, model.tokenizer, prompt.text, prompt.ids)
             for number, prompt in enumerate(found)
             for sample in range(asked.best_of)
         ]
@@ -137,6 +149,8 @@ class Answer:
                     if len(scores[number]) == len(self._prompts[number].ids):
                         found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
                         found += early.pop(number)
+                        if asked.limits.max_tokens == 0:
+                            found += [(choice, Delta(finish="length")) for choice in self._of(number)]
                     continue
                 choice = self.choices[number * asked.best_of + item.row]
                 early.get(number, found).append((choice, choice.push(item)))
@@ -166,8 +180,5 @@ def _scored(model: Model, request: Request) -> Task[Scored | Piece, None]:
         row, place = 0, place + len(chunk)
         targets = ids[place - len(chunk) + 1 : place + 1]
         yield from scored(logits[: len(targets)], targets, top=request.logprobs)
-    if request.limits.max_tokens == 0:
-        for number in range(request.first, request.first + request.samples):
-            yield Piece(number, "", finish="length")
-        return
-    yield from decoding.decode(model, request, logits[-1:])
+    if request.limits.max_tokens != 0:
+        yield from decoding.decode(model, request, logits[-1:])

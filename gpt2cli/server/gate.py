@@ -5,7 +5,6 @@ A browser is told apart from a program by what it sends: a page of another origi
 asked first may send JSON. Keys are compared in constant time. Neither keys nor texts are logged."""
 
 import base64
-import binascii
 import hmac
 import ipaddress
 import time
@@ -126,12 +125,14 @@ def _has_key(authorization: str, keys: tuple[str, ...]) -> bool:
     value = value.strip()
     if scheme.lower() == "basic":
         try:
-            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+            sent = base64.b64decode(value, validate=True).partition(b":")[2]
+        except ValueError:
             return False
-    elif scheme.lower() != "bearer":
+    elif scheme.lower() == "bearer":
+        sent = value.encode("latin-1")  # as headers are read
+    else:
         return False
-    found = [hmac.compare_digest(value.encode(), key.encode()) for key in keys]
+    found = [hmac.compare_digest(sent, key.encode(errors="surrogateescape")) for key in keys]
     return any(found)
 
 

@@ -23,7 +23,7 @@ from gpt2cli.server.worker import Worker
 MOST_BYTES = 8 << 20  # of a body
 _BODY_SECONDS = 30.0  # for a body to arrive
 _PING_SECONDS = 15.0  # of silence in a stream
-_LAST_SECONDS = 5.0  # for the last word to somebody who reads slowly
+_LAST_SECONDS = 2.0  # for the last word to somebody who reads slowly
 
 
 async def body_of(request: Request) -> Any:
@@ -40,7 +40,7 @@ async def body_of(request: Request) -> Any:
         raise BadRequest("the body did not arrive in time", status=408) from None
     raw = b"".join(parts)
     try:
-        value = json.loads(raw, parse_constant=_no_number)
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_number)  # bytes may hold half characters
         if b"\\ud" in raw.lower():  # an escape that may be half a character
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as problem:
@@ -59,8 +59,15 @@ class Service:
     worker: Worker
     metrics: Metrics
     seconds: float  # that an answer may take
-    replies: set[asyncio.Task[None]] = field(default_factory=set)  # under way
+    replies: set[asyncio.Task[Any]] = field(default_factory=set)  # under way
     stopping: bool = False
+
+    def begin(self, reply: asyncio.Task[Any] | None) -> None:
+        """The task of a reply, from which on `stop` ends it. Raises CancelledError where that is over."""
+        if self.stopping:
+            raise asyncio.CancelledError
+        if reply is not None:
+            self.replies.add(reply)
 
     def stop(self) -> None:
         """What is under way ends now, with an error that says so."""
@@ -88,11 +95,8 @@ class Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or finds that nobody listens any more."""
-        answering = asyncio.create_task(self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
-        leaving = asyncio.create_task(_hang_up(receive))
-        self._service.replies.add(answering)
-        if self._service.stopping:
-            answering.cancel()
+        answer = self._stream(scope, send) if self._asked.stream else self._whole(scope, receive, send)
+        answering, leaving = asyncio.create_task(answer), asyncio.create_task(_hang_up(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
@@ -124,9 +128,10 @@ class Reply(Response):
 
     async def _deltas(self) -> AsyncIterator[list[tuple[Choice, Delta]]]:
         """Those of the answer."""
+        self._service.begin(asyncio.current_task())
         begun = False
         async for deltas in self._answer.deltas(_PING_SECONDS):
-            if deltas and not begun:
+            if not begun and any(choice.tokens for choice, _ in deltas):
                 begun = True
                 self._service.metrics.first_token.observe(time.monotonic() - self._envelope.received)
             yield deltas
@@ -172,7 +177,7 @@ class Reply(Response):
                 plain.append(choice.plain(delta, index=len(plain)))
         return plain
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         usage: Json = {"usage": None} if self._asked.include_usage else {}
         last = b""
@@ -186,8 +191,12 @@ class Reply(Response):
                 last = _event(self._envelope.plain([], usage=self._envelope.usage()))
         except (TimeoutError, asyncio.CancelledError, UserError) as error:
             last = _event(self._problem(error).plain())
-        async with asyncio.timeout(_LAST_SECONDS):
-            await _part(send, last + b"data: [DONE]\n\n", more=False)
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await _part(send, last + b"data: [DONE]\n\n", more=False)
+        except TimeoutError:  # nobody reads: what waits to be read would keep the connection for ever
+            scope["state"]["abort"]()
+            await asyncio.sleep(0)
 
 
 async def _hang_up(receive: Receive) -> None:

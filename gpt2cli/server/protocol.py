@@ -5,6 +5,7 @@ that clients of vLLM and llama.cpp send; every parameter of `Sampling` and `Limi
 value is a BadRequest that names the field; an unknown field is not, but is reported."""
 
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -21,7 +22,9 @@ NEUTRAL = Sampling(temperature=1.0, top_k=0, top_p=1.0)
 MAX_TOKENS = 16
 MOST_SAMPLES = 128
 MOST_PROMPTS = 2048
+MOST_TEXTS = 4096
 
+_LARGE = 1e300  # what is larger may be no float
 _CHANGED = frozenset({"stop", "seed", "logit_bias", "max_tokens"})  # which are not simply taken over
 _ALIASES = {"typical_p": "typical", "repetition_penalty": "repeat_penalty"}
 _HARMLESS = frozenset({"user", "model"})
@@ -108,6 +111,8 @@ def completions(body: object) -> Completions:
         raise BadRequest(f"best_of is {found.best_of}, less than n, which is {found.n}", "best_of")
     if found.stream and found.best_of > found.n:
         raise BadRequest("the best of several texts is known at their end: best_of cannot be streamed", "best_of")
+    if (texts := len(found.prompts) * found.best_of) > MOST_TEXTS:
+        raise BadRequest(f"the request asks for {texts} texts; at most {MOST_TEXTS} fit into one", "n")
     endless = found.limits.max_tokens is None and found.limits.max_length is None
     if endless and not (found.stream and found.slide):
         raise BadRequest("max_tokens -1 needs stream and slide: the text has no end", "max_tokens")
@@ -147,7 +152,7 @@ class Fields:
 
     def number(self, name: str) -> float | None:
         value = self.get(name)
-        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _LARGE):
             raise wrong(name, value, "a number")
         return value
 
@@ -159,7 +164,7 @@ class Fields:
 
 
 def wrong(name: str, value: object, expected: str) -> BadRequest:
-    text = repr(value)
+    text = reprlib.repr(value)  # it may be large, or deep
     return BadRequest(f"{name} is {text if len(text) < 60 else text[:57] + '...'}; it must be {expected}", name)
 
 
@@ -270,7 +275,8 @@ def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] =
 def refused(
     problem: UserError, called: Mapping[str, str] = MappingProxyType({}), *, param: str | None = None
 ) -> BadRequest:
-    """The library's complaint as the schema has it: about the parameter that it names, as `called` in the request."""
+    """The library's complaint as the schema has it: about the parameter that it names, as `called` in the request, else
+    about `param`."""
 
     def renamed(text: str) -> str:
         return re.sub("`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", text)
@@ -278,7 +284,7 @@ def refused(
     message, hint = renamed(problem.message), renamed(problem.hint)
     named = re.search("`([a-z_]+)`", message)
     code = "cannot_meet" if isinstance(problem, CannotMeet) else None
-    return BadRequest(f"{message}: {hint}", param or (named[1] if named else None), code=code, hint=hint)
+    return BadRequest(f"{message}: {hint}", named[1] if named else param, code=code, hint=hint)
 
 
 Check = Callable[[object], bool]

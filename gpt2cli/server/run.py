@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import stat
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gpt2cli.errors import EXIT_INTERRUPTED, StorageError, UsageError
 from gpt2cli.server.app import Server
+from gpt2cli.server.gate import Log
 
 _GRACE_SECONDS = 4  # for answers that have been told to end
 _HEAD_SECONDS = 20  # for a connection to ask for something
@@ -62,6 +65,7 @@ def listen_locally(path: Path) -> list[socket.socket]:
             except ConnectionRefusedError:
                 path.unlink()
             else:
+                one.close()
                 raise UsageError(f"another server listens on '{path}'", "choose another --socket")
             one.close()
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,15 +84,32 @@ def listen_locally(path: Path) -> list[socket.socket]:
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which nobody asks for anything."""
+    """Closes a connection on which nobody asks for anything. Requests find in their state how to end theirs at once."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.app_state = self.app_state | {"abort": transport.abort}
         self.loop.call_later(_HEAD_SECONDS, self._ask)
 
     def _ask(self) -> None:
         if getattr(self, "cycle", None) is None:
             self.transport.close()
+
+
+class _Told(logging.Handler):
+    """What uvicorn has to say is a line of our log. Of an error its place is told, not its words: they may be a
+    client's."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage().strip()
+        if record.exc_info and (error := record.exc_info[1]):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{words}: {type(error).__name__} in {place.filename}, line {place.lineno}"
+        self._log({"note": words})
 
 
 class _Uvicorn(uvicorn.Server):
@@ -118,15 +139,14 @@ class _Uvicorn(uvicorn.Server):
             if self.exit_code:
                 os._exit(EXIT_INTERRUPTED)
             self.exit_code = EXIT_INTERRUPTED
+            logging.getLogger("uvicorn.error").disabled = True  # what is cut off now is nobody's mistake
             self.config.timeout_graceful_shutdown = _GRACE_SECONDS
             asyncio.get_running_loop().call_soon_threadsafe(self._ours.stop)
         self._ours.draining = self.should_exit = True
 
 
-def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) -> int:
-    """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
-    that it is not ready yet. Raises what `load` raises."""
-    config = uvicorn.Config(
+def config(server: Server) -> uvicorn.Config:
+    return uvicorn.Config(
         server.app,
         http=_Patient,
         ws="none",
@@ -137,7 +157,13 @@ def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) 
         backlog=512,
         timeout_keep_alive=30,
     )
-    running = _Uvicorn(config, server)
+
+
+def run(server: Server, sockets: list[socket.socket], load: Callable[[], None]) -> int:
+    """Serve until a signal comes; returns the exit code. `load` opens the model, in a thread, while the server says
+    that it is not ready yet. Raises what `load` raises."""
+    running = _Uvicorn(config(server), server)
+    logging.getLogger("uvicorn.error").handlers[:] = [_Told(server.log)]
     failure: list[BaseException] = []
 
     def loading() -> None:

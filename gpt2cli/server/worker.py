@@ -79,7 +79,9 @@ class Worker:
         """Raises Full."""
         with self._wake:
             waiting = {id(other) for other, _ in self._queue}
-            if self._ended or (len(waiting) >= self._most and self._queue):
+            before = [work for _, work in (*self._going, *self._queue)]
+            waits = sum(work.rows for work in (*before, *request.works[:1])) > self._rows
+            if self._ended or (waits and len(waiting) >= self._most):
                 raise Full
             self._queue.extend((request, work) for work in request.works)
             self._count()

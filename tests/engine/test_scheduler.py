@@ -1,6 +1,7 @@
 """Many texts on one engine: each is what it is alone, bit for bit, whoever comes and goes beside it."""
 
 import gc
+import itertools
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
@@ -14,6 +15,8 @@ from texts import collect, generate
 from gpt2cli.analysis import scoring
 from gpt2cli.engine.tasks import Feed
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.generation import decoding
+from gpt2cli.generation import texts as generation
 from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.generation.speculation import DraftModel, Lookup
 from gpt2cli.model import load
@@ -328,6 +331,7 @@ def test_what_was_computed_in_other_calls_is_computed_again(many, monkeypatch):
     assert sum(map(sum, found)) == len(said)  # the first chunk is the same
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=50), st.lists(st.integers(0, 3), min_size=2, max_size=60))
 def test_whatever_is_reused_the_logits_are_those_of_a_fresh_row(pair, first, second):
     many, one = pair
@@ -359,6 +363,167 @@ def test_the_row_that_shares_most_is_resumed(many):
         assert many.scheduler.shared([*row, 7]) == len(row)
         logits_of(many, [*row, 7], reuse=len(row), resumes=True)
         assert many.engine.said == [[*row, 7]]
+
+
+# Rows that nobody holds stay for whoever begins in the same way
+
+
+@pytest.fixture
+def keeping(many):
+    many.scheduler.kept = 4
+    return many
+
+
+def shared(model, ids, samples=1, tokens=5, **options):
+    """A text that may begin as others did."""
+    limits = Limits(max_tokens=tokens, ignore_eos=True)
+    sampling = options.pop("sampling", GREEDY)
+    return generation.stream(
+        model, decoding.Request(ids, sampling, limits, samples, logprobs=2, shares=True, **options)
+    )
+
+
+def held(model):
+    return [list(row) for row in model.engine.said if row]
+
+
+BASES = [[(7 * place + base) % 299 for place in range(64)] for base in (1, 2)]
+beginnings = st.builds(
+    lambda base, length, tail: (BASES[base][:length] + tail)[:64],
+    st.integers(0, 1),
+    st.sampled_from([0, 5, 16, 17, 18, 33, 34, 35, 51, 52, 60]),
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+)
+visits = st.fixed_dictionaries(
+    {
+        "ids": beginnings,
+        "samples": st.sampled_from([1, 1, 2, 5]),
+        "tokens": st.integers(1, 12),
+        "comes": st.integers(0, 20),  # at which step
+        "enough": st.integers(1, 30),  # pieces, after which it leaves
+        "sampling": st.builds(Sampling, temperature=st.sampled_from([0.0, 1.0]), seed=st.integers(0, 9)),
+    }
+)
+
+
+def visited(model, visit, **options):
+    limits = Limits(max_tokens=visit["tokens"], ignore_eos=True)
+    return generation.stream(
+        model, decoding.Request(visit["ids"], visit["sampling"], limits, visit["samples"], logprobs=2, **options)
+    )
+
+
+def stepped(model, visits, kept):
+    """What each gets, all served in one thread as the server does it; no more rows than are held or kept."""
+    pieces, waiting, going = [[] for _ in visits], dict(enumerate(visits)), {}
+    most = 0
+    step = 0
+    while going or waiting:
+        for number in [number for number, visit in waiting.items() if visit["comes"] <= step]:
+            going[number] = visited(model, waiting.pop(number), shares=True)
+            going[number].advance()
+        for stream in list(going.values())[:1]:
+            stream.advance()
+        most = max(most, sum(visits[number]["samples"] for number in going))
+        assert len(model.engine.said) <= max(kept, most, 1)
+        for number, stream in list(going.items()):
+            pieces[number] += stream.ready()
+            if stream.ended or len(pieces[number]) >= visits[number]["enough"]:
+                stream.close()
+                del going[number]
+        step += 1
+    return pieces
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(visits, min_size=2, max_size=6), st.integers(0, 6))
+@pytest.mark.long
+def test_whoever_shares_a_beginning_gets_what_it_gets_alone(pair, found, kept):
+    many, one = pair
+    many.engine.reset()
+    many.scheduler.kept = kept
+    try:
+        pieces = stepped(many, found, kept)
+    finally:
+        many.scheduler.kept = 0
+    for visit, got in zip(found, pieces, strict=True):
+        one.engine.reset()
+        alone = list(visited(one, visit))
+        assert len(got) >= min(visit["enough"], len(alone))
+        assert got == alone[: len(got)]
+
+
+def test_what_was_reused_is_counted(keeping, monkeypatch):
+    found = calls(keeping, monkeypatch)
+    ids = BASES[0][:40]
+    first = shared(keeping, ids)
+    assert (len(list(first)), first.reused) == (5, 0)
+    again = shared(keeping, [*ids, 5, 6])
+    assert (len(list(again)), again.reused) == (5, 34)  # two chunks; the third was another
+    other = shared(keeping, [9, *ids])
+    assert (len(list(other)), other.reused) == (5, 0)
+    assert [call for call in found if call != [1]] == [[17], [17], [6], [8], [17], [17], [7]]
+
+
+def test_a_chat_of_ten_turns_computes_what_is_new(keeping, monkeypatch):
+    before, one = [], PROMPT[:4]
+    found = calls(keeping, monkeypatch)
+    for turn in range(10):
+        text = shared(keeping, one, tokens=2)
+        said = [piece.token for piece in text]
+        pairs = zip(before, keeping.engine.chunks(one), strict=False)
+        same = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+        assert text.reused == sum(len(chunk) for chunk, _ in same)
+        before, one = keeping.engine.chunks(one), [*one, *said, 9, 8, 7, turn]
+    assert text.reused == 34
+    assert sum(len(call) * call[0] for call in found if call != [1]) < sum(range(4, 64, 6)) / 2
+
+
+def test_a_common_context_is_computed_once(keeping, monkeypatch):
+    """An evaluation's: many come at the same time."""
+    found = calls(keeping, monkeypatch)
+    streams = [shared(keeping, [*BASES[0][:51], 3, number], tokens=1) for number in range(4)]
+    for stream in streams:
+        stream.advance()
+    while any(not stream.ended for stream in streams):
+        streams[0].advance()
+        next((stream for stream in streams if not stream._job.ended), streams[0]).advance()
+        for stream in streams:
+            stream.ready()
+    assert sorted(found) == [[2]] * 4 + [[17]] * 3
+    assert [stream.reused for stream in streams] == [0, 51, 51, 51]
+
+
+def test_no_more_are_kept_than_are_to_be(keeping):
+    for number in range(9):
+        list(shared(keeping, [number, *BASES[0][:20]]))
+        assert len(keeping.engine.said) <= 4
+    # the last come first to mind: those that were held longest ago have gone
+    assert sorted(row[0] for row in held(keeping)) == [5, 6, 7, 8]
+    list(shared(keeping, [5, *BASES[0][:20]]))  # is young again
+    list(shared(keeping, [99, *BASES[0][:20]]))
+    assert sorted(row[0] for row in held(keeping)) == [5, 7, 8, 99]
+
+
+def test_rows_that_are_held_come_before_those_that_are_kept(keeping):
+    for number in range(4):
+        list(shared(keeping, [number, *BASES[0][:20]]))
+    stream = shared(keeping, [50, 51, 52], samples=3)
+    for _ in range(4):
+        next(stream)
+    assert len(keeping.engine.said) == 4
+    assert len([row for row in held(keeping) if row[0] < 50]) == 1
+    more = shared(keeping, [60, 61], samples=6)
+    for _ in range(7):
+        next(more)
+    assert len(keeping.engine.said) == 9
+    assert not [row for row in held(keeping) if row[0] < 50]
+
+
+def test_without_rows_to_keep_none_stay(many):
+    list(shared(many, BASES[0][:40]))
+    list(shared(many, BASES[1][:40]))
+    assert len(many.engine.said) == 1
 
 
 # Threads
