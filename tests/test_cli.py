@@ -111,7 +111,7 @@ def test_a_page_has_headings_and_fits(page):
     text = page("generate")
     headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [
-        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Server:", "Output:", "Messages:")
+        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Output:", "Messages:")
     ]
     assert text.rstrip().endswith("Show this message and exit.")
     assert text.index("--temperature") < text.index("--seed") < text.index("--top-k") < text.index("--logit-bias")

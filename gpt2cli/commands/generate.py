@@ -121,9 +121,7 @@ class GuessOptions(Options):
 
 
 @dataclass(frozen=True)
-class PlaceOptions(Options):
-    heading = "Server"
-
+class PlaceOptions(o.ModelOptions):
     server: Annotated[
         str | None,
         typer.Option(
@@ -208,15 +206,14 @@ def generate(
     prompt: PromptOptions,
     length: TextOptions,
     sampling: o.SamplingOptions,
-    model: o.ModelOptions,
+    model: PlaceOptions,
     guess: GuessOptions,
-    place: PlaceOptions,
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
     _refuse_contradictions(length, sampling.values, guess, output, drawn)
-    place.refuse_contradictions(context, length, guess)
+    model.refuse_contradictions(context, length, guess)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
     wish = _Wish(whole, limits, prompt, length, sampling, output, talk)
@@ -224,7 +221,7 @@ def generate(
     from gpt2cli.console.record import Record
 
     with outputs.Output(output.path) as file:
-        begun = wish.there(place.server, model.model) if place.server else wish.here(model, guess)
+        begun = wish.there(model.server, model.model) if model.server else wish.here(model, guess)
         record = Record(
             *(begun.model, begun.text, begun.request),
             draft_model=guess.draft_model,
