@@ -42,9 +42,9 @@ def foreign(tmp_path):
 
 
 def called(*argv, prefix=(), cwd=None, **environment):
-    """`gpt2` with PATH and `environment` alone."""
+    """`gpt2` with PATH and `environment` alone, and one thread, which waits for no other."""
     command = [*prefix, sys.executable, "-m", "gpt2cli", *map(str, argv)]
-    variables = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"} | environment
+    variables = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "GPT2_THREADS": "1"} | environment
     result = subprocess.run(
         command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )
@@ -71,11 +71,11 @@ WITHOUT_HOME = (
 )
 
 
-def test_without_a_home_everything_runs_that_needs_none(foreign):
-    for line in WITHOUT_HOME:
-        result = foreign(*line.split())
-        assert (result.code, "error" in result.stderr) == (0, False), (line, result.stderr)
-        assert result.stdout or line == "pull tiny", line
+@pytest.mark.parametrize("line", WITHOUT_HOME)
+def test_without_a_home_everything_runs_that_needs_none(foreign, line):
+    result = foreign(*line.split())
+    assert (result.code, "error" in result.stderr) == (0, False), result.stderr
+    assert result.stdout or line == "pull tiny"
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,6 @@ def editor(monkeypatch, tmp_path):
     return use
 
 
-@pytest.mark.process
 @POSIX
 def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     editor("pass")
@@ -359,7 +358,6 @@ def test_edit_begins_with_a_file_that_changes_nothing(run, file, editor):
     assert run("config").code == 0
 
 
-@pytest.mark.process
 @POSIX
 def test_edit_says_at_once_what_is_wrong(run, file, editor):
     written(file, "seed = 1\n")
