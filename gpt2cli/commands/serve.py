@@ -140,7 +140,7 @@ def serve(
     server = Server(rules, log, tuple(load.alias))
 
     def opening() -> None:
-        opened = model.open(talk)
+        opened = model.open(talk, text=False)  # where there is no tokenizer, prompts are ids
         rows = load.parallel or rows_for(opened)
         server.open(opened, Capacity(rows, load.queue, load.timeout))
         what = f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time)"

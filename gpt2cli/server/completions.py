@@ -6,7 +6,7 @@ from typing import Any
 
 from gpt2cli.analysis.scoring import Scored, scored
 from gpt2cli.engine.tasks import Feed, Task
-from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.generation import decoding, texts
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.model import Model
@@ -36,7 +36,7 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
     for given in asked.prompts:
         try:
             found.append(_prompt(model, asked, given))
-        except (UsageError, CannotMeet) as problem:
+        except (UsageError, CannotMeet, CorruptFile) as problem:  # the last: the tokenizer fails on this text
             raise refused(problem, param="prompt") from None
     if asked.logprobs is not None:
         _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])

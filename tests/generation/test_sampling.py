@@ -234,3 +234,28 @@ def test_at_least_one_token_survives_and_probabilities_sum_to_1(values, top_k, t
 
 def test_log_softmax_is_exact_for_large_logits():
     assert log_softmax(np.array([1000.0, 1000.0], np.float32)).tolist() == pytest.approx([-np.log(2)] * 2)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("filters", [{"top_p": 0.9}, {"min_p": 0.05}, {"top_p": 0.99, "min_p": 0.01}, {"typical": 0.7}])
+def test_what_survives_of_a_large_vocabulary_is_what_a_full_sort_leaves(spread, filters, monkeypatch):
+    """Flat distributions, of which the first thousand are not enough, and steep ones; among others as alone."""
+    rows = np.random.default_rng(3).standard_normal((4, 5000)).astype(np.float32) * spread
+    sampling = Sampling(**OFF | {"temperature": 0.7} | filters)
+
+    def kept(found):
+        return [dict(zip(row[p > 0].tolist(), p[p > 0].tolist(), strict=True)) for row, p in zip(*found, strict=True)]
+
+    head = kept(survivors(rows, sampling))
+    assert head == [kept(survivors(row[None], sampling))[0] for row in rows]
+    monkeypatch.setattr("gpt2cli.generation.sampling._HEAD", 5000)
+    for some, every in zip(head, kept(survivors(rows, sampling)), strict=True):
+        assert list(some) == list(every)
+        assert list(some.values()) == pytest.approx(list(every.values()), rel=1e-12)
+
+
+def test_without_filters_the_draw_needs_no_order():
+    rows = np.random.default_rng(3).standard_normal((2, 5000)).astype(np.float32)
+    ids, p = survivors(rows, Sampling(**OFF))
+    assert ids[0].tolist() == list(range(5000))
+    assert p == pytest.approx(np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True), rel=1e-4)
