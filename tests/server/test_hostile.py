@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_life import awaited, idle
+from servers import awaited, idle
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
