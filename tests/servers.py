@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,21 @@ class Process:
         self.popen.send_signal(number)
         _, rest = self.popen.communicate(timeout=60)
         return self.popen.returncode, rest.decode()
+
+
+def awaited(condition):
+    """Wait until it holds."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def idle(client):
+    """Whether a server has nothing to do."""
+    metrics = client.metrics()
+    return all(metrics[f"gpt2_{name}"] == 0 for name in ("rows_running", "requests_running", "requests_waiting"))
 
 
 def merged(events):

@@ -99,20 +99,21 @@ class Server:
         ]
 
     def _handlers(self) -> Mapping[Any, Any]:
-        def bad(_: Request, problem: BadRequest) -> Response:
+        # asynchronous, for Starlette runs others in threads of their own
+        async def bad(_: Request, problem: BadRequest) -> Response:
             return JSONResponse(problem.plain(), problem.status, problem.headers)
 
-        def http(request: Request, problem: HTTPException) -> Response:
+        async def http(request: Request, problem: HTTPException) -> Response:
             what = {404: f"no route {request.url.path}", 405: f"{request.method} is not for {request.url.path}"}
             message = what.get(problem.status_code, problem.detail)
             found = protocol.error(message, "invalid_request_error", None, None)
             return JSONResponse(found, problem.status_code, dict(problem.headers or {}))
 
-        def bug(_: Request, problem: Exception) -> Response:
+        async def bug(_: Request, problem: Exception) -> Response:
             message = f"unexpected {type(problem).__name__}: this is a bug"
             return JSONResponse(protocol.error(message, "server_error"), 500)
 
-        def gone(_: Request, problem: ClientDisconnect) -> Response:
+        async def gone(_: Request, problem: ClientDisconnect) -> Response:
             return Response(status_code=499)
 
         return {BadRequest: bad, HTTPException: http, ClientDisconnect: gone, Exception: bug}

@@ -91,9 +91,14 @@ class _Patient(H11Protocol):
         self.app_state = self.app_state | {"abort": transport.abort}
         self.loop.call_later(_HEAD_SECONDS, self._ask)
 
-    def _ask(self) -> None:
-        if getattr(self, "cycle", None) is None:
+    def _ask(self, before: object = None) -> None:
+        """Looks now and then: whoever has asked for nothing since the last look, which saw this request done, goes."""
+        cycle = getattr(self, "cycle", None)
+        done = cycle is None or cycle.response_complete
+        if done and cycle is before:
             self.transport.close()
+        elif not self.transport.is_closing():
+            self.loop.call_later(_HEAD_SECONDS, self._ask, cycle if done else self)
 
 
 class _Told(logging.Handler):

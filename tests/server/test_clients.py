@@ -79,7 +79,7 @@ def test_openai_key(small_model):
 
 
 def test_openai_comes_again_when_the_queue_was_full(small_model, monkeypatch):
-    with live(small_model, rows=1, waiting=0, aliases=("small",)) as (server, client):
+    with live(small_model, rows=1, waiting=0, aliases=("small",)) as (_, client):
         running = client.stream(prompt="the", slide=True, max_tokens=-1, ignore_eos=True)
         next(running)
         waits = []
@@ -98,12 +98,14 @@ def test_openai_comes_again_when_the_queue_was_full(small_model, monkeypatch):
 
 
 def test_openai_error_amid_a_stream(small_model):
-    with live(small_model, seconds=0.3, aliases=("small",)) as (_, client):
-        with openai.OpenAI(base_url=f"{client.url}/v1", api_key="x", max_retries=0) as sdk:
-            extra = {"slide": True, "ignore_eos": True}
-            stream = sdk.completions.create(model="small", prompt="a", max_tokens=-1, stream=True, extra_body=extra)
-            with pytest.raises(openai.APIError, match="took too long"):
-                list(stream)
+    extra = {"slide": True, "ignore_eos": True}
+    with (
+        live(small_model, seconds=0.3, aliases=("small",)) as (_, client),
+        openai.OpenAI(base_url=f"{client.url}/v1", api_key="x", max_retries=0) as sdk,
+        sdk.completions.create(model="small", prompt="a", max_tokens=-1, stream=True, extra_body=extra) as stream,
+        pytest.raises(openai.APIError, match="took too long"),
+    ):
+        list(stream)
 
 
 # Requests by shape, as others send them

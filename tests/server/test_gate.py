@@ -5,7 +5,7 @@ import contextlib
 import json
 
 import pytest
-from servers import Connection, live
+from servers import Connection, awaited, live
 
 from gpt2cli.server.gate import Rules
 
@@ -216,11 +216,13 @@ def test_keys_and_texts_are_not_logged(guarded):
 
 def test_a_request_is_a_line(served):
     server, client = served
-    server.events.clear()
-    found = client.post(prompt="the cat", max_tokens=3, ignore_eos=True)
-    client.ask("/nothing")
-    first, second = server.events
-    assert first["id"] == found.headers["x-request-id"]
+    found, missing = client.post(prompt="the cat", max_tokens=3, ignore_eos=True), client.ask("/nothing")
+
+    def of(reply):
+        return [event for event in server.events if event.get("id") == reply.headers["x-request-id"]]
+
+    awaited(lambda: of(found) and of(missing))  # written when the answer has gone
+    (first,), (second,) = of(found), of(missing)
     assert first | {"id": "", "seconds": 0} == {
         "client": "127.0.0.1",
         "method": "POST",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import socket
 import sys
@@ -10,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_life import awaited, idle
+from servers import awaited, idle
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 NORMAL = {"prompt": "The old man", "max_tokens": 6, "seed": 1}
+POOL = min(32, (os.cpu_count() or 1) + 4)  # threads at most that asyncio keeps for what blocks
 HEAD = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BROKEN = [
     b"{",
@@ -143,7 +145,7 @@ def test_all_is_where_it_was(serve, visits):
     assert {status for status, _ in found} <= {200, 400, 413}
     awaited(lambda: use(server.popen.pid)[1] <= files)
     now = use(server.popen.pid)
-    assert now[0] <= threads
+    assert now[0] <= threads + POOL
     assert now[2] <= megabytes + 60
     statuses = [name for name in client.metrics() if name.startswith("gpt2_requests_total")]
     assert not [name for name in statuses if 'status="5' in name]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from conftest import assert_error
-from servers import Client, Connection, Process, live
+from servers import Client, Connection, Process, awaited, idle, live
 
 from gpt2cli.server.app import Capacity
 
@@ -20,18 +20,10 @@ ENDLESS = {"prompt": "the", "slide": True, "max_tokens": -1, "ignore_eos": True}
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and sockets of POSIX")
 
 
-def awaited(condition):
-    """Waits until it holds."""
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came")
-
-
-def idle(client):
+def counts(client):
+    """Requests that run, and that wait."""
     metrics = client.metrics()
-    return all(metrics[f"gpt2_{name}"] == 0 for name in ("rows_running", "requests_running", "requests_waiting"))
+    return metrics["gpt2_requests_running"], metrics["gpt2_requests_waiting"]
 
 
 # Loading
@@ -147,6 +139,22 @@ def test_who_leaves_is_logged(served):
 # In time
 
 
+def test_who_asks_for_nothing_is_not_waited_for(small_model, monkeypatch):
+    """From the start, amid a head, or amid the second; who reads an answer is."""
+    monkeypatch.setattr("gpt2cli.server.run._HEAD_SECONDS", 0.3)
+    with live(small_model) as (_, client):
+        stream = client.stream(**ENDLESS)
+        next(stream)
+        head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+        for sent in b"", head, head + b"\r\n", head + b"\r\n" + head:
+            with socket.create_connection(client.address, 60) as one:
+                one.sendall(sent)
+                while one.recv(1000):
+                    pass
+        assert next(stream)
+        stream.close()
+
+
 def test_an_answer_that_takes_too_long_ends(small_model):
     with live(small_model, seconds=0.3) as (_, client):
         found = client.post(**ENDLESS | {"max_tokens": 10**6})
@@ -185,7 +193,7 @@ def test_ctrl_c_answers_who_waits_for_a_whole_text(serve):
     threads = [threading.Thread(target=lambda: found.append(server.client.post(**body))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    awaited(lambda: server.client.metrics()["gpt2_requests_waiting"] == 2)
+    awaited(lambda: counts(server.client) == (1, 2))
     server.popen.send_signal(signal.SIGINT)
     for thread in threads:
         thread.join(60)
