@@ -32,9 +32,9 @@ class Reply:
 
     @property
     def problem(self):
-        """The error object, which has its four keys, always."""
+        """The error object, which has its four keys, always, and may have a hint."""
         error = self.json["error"]
-        assert set(error) == {"message", "type", "param", "code"}
+        assert set(error) - {"hint"} == {"message", "type", "param", "code"}
         return error
 
 

@@ -2,7 +2,9 @@
 
 import ipaddress
 import json
+import math
 import os
+import re
 import time
 import webbrowser
 from collections.abc import Mapping
@@ -74,6 +76,11 @@ class AccessOptions(Options):
         typer.Option(metavar="ORIGIN", help="Let pages of ORIGIN ask; may be repeated.", show_default=False),
     ] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        for origin in self.cors:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*A-Z]+|null", origin):
+                raise UsageError(f"--cors '{origin}' is no origin", "write it as a browser does: https://their.origin")
+
     def keys(self) -> tuple[str, ...]:
         """Raises UsageError."""
         # no setting of the config file, whose values can be listed
@@ -81,7 +88,7 @@ class AccessOptions(Options):
         found = [] if key is None else [key]
         if self.api_key_file is not None:
             try:
-                lines = self.api_key_file.read_text(encoding="utf-8").splitlines()
+                lines = self.api_key_file.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as problem:
                 why = getattr(problem, "strerror", None) or "it is no text"
                 raise UsageError(f"cannot read '{self.api_key_file}': {why}", "a text file, a key a line") from None
@@ -116,6 +123,10 @@ class LoadOptions(Options):
     def __post_init__(self) -> None:
         if self.log_format not in ("text", "json"):
             raise UsageError(f"no log format '{self.log_format}'", "choose text or json")
+        if math.isnan(self.timeout):
+            raise UsageError("--timeout is no number", "give it the seconds that an answer may take")
+        if "" in self.alias:
+            raise UsageError("--alias is empty", "give it a name, or leave it out")
 
 
 def serve(

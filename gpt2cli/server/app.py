@@ -130,8 +130,10 @@ class Server:
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         kind = _TYPES.get(name.rpartition(".")[2])
-        file = resources.files("gpt2cli.server") / "page" / name
-        if kind is None or not file.is_file():
+        folder = resources.files("gpt2cli.server") / "page"
+        # a name is looked up, never joined to a path: it may be none, or lead elsewhere
+        file = next((one for one in folder.iterdir() if one.name == name), None)
+        if kind is None or file is None:
             raise HTTPException(404)
         return Response(file.read_bytes(), media_type=kind, headers=_PAGE_HEADERS)
 
@@ -286,5 +288,7 @@ class Busy(BadRequest):
 
 def _listed(names: Sequence[str]) -> str:
     """Fields' names for a header and for the log: no line of one can begin another."""
-    plain = [json.dumps(name[:60])[1:-1].replace(",", " ") for name in names[:_NAMED]]
+    plain = [json.dumps(name[:60]).replace(",", " ") for name in names[:_NAMED]]
+    # a header's value neither begins nor ends with a space
+    plain = [name[1:-1] if name[1:-1].strip() == name[1:-1] != "" else name for name in plain]
     return ", ".join([*plain, *([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])])

@@ -101,7 +101,10 @@ class Served:
         """The JSON of an answer. Raises UserError."""
         response, connection = self._send(method, path, body)
         with closing(connection):
-            return json.loads(response.read())
+            try:
+                return json.loads(response.read())
+            except ValueError:
+                raise _stranger(self.url) from None
 
     def pieces(self, body: Mapping[str, Any]) -> Iterator[Piece]:
         """The pieces of a text as they come; closing it tells the server. Raises UserError."""
@@ -131,7 +134,10 @@ class Served:
             raise NetworkError(
                 f"the server on {self.url} has gone before the text was complete", "begin again when it is back"
             ) from None
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise _stranger(self.url) from None
         finally:
+            response.close()
             connection.close()
 
     def _piece(self, choice: Mapping[str, Any]) -> Piece:
@@ -182,6 +188,10 @@ class Served:
         else:
             connection.connect()
         connection.sock.settimeout(_SECONDS)
+
+
+def _stranger(url: str) -> NetworkError:
+    return NetworkError(f"what answers on {url} is no `gpt2 serve`", "start one, or leave out --server")
 
 
 def _error_of(answer: bytes, status: int) -> Mapping[str, Any]:

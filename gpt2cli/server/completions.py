@@ -38,6 +38,10 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
             found.append(_prompt(model, asked, given))
         except (UsageError, CannotMeet, CorruptFile) as problem:  # the last: the tokenizer fails on this text
             raise refused(problem, param="prompt") from None
+    try:
+        model.engine.check_ids(asked.stop_tokens)
+    except UsageError as problem:
+        raise refused(problem, param="stop_token_ids") from None
     if asked.logprobs is not None:
         _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
     return found
@@ -121,7 +125,6 @@ class Answer:
             first=first,
             stop_tokens=asked.stop_tokens,
         )
-        model.engine.check_ids(asked.stop_tokens)
         stream: Any = texts.stream(model, request)  # checks the request, computes nothing yet
         if self._scores and first == 0:
             stream = model.scheduler.stream(_scored(model, request))

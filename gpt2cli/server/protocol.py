@@ -242,7 +242,7 @@ def _biases(fields: Fields) -> dict[int, float]:
     if not isinstance(value, dict):
         raise wrong("logit_bias", value, expected)
     for token, bias in value.items():
-        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        number = isinstance(bias, float) or (type(bias) is int and abs(bias) <= _LARGE)
         if not re.fullmatch(r"[0-9]{1,9}", token) or not (number or bias == "-inf"):
             raise wrong("logit_bias", {token: bias}, expected)
     return {int(token): float(bias) for token, bias in value.items()}

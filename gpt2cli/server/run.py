@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -46,9 +47,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
             if sockets:  # an address family that this machine does not have
                 continue
             why = "it is taken" if "in use" in str(problem) else problem.strerror or str(problem)
-            raise UsageError(
-                f"cannot listen on {host}:{port}: {why}", "choose another --port; 0 is any free one"
-            ) from None
+            elsewhere = problem.errno == errno.EADDRNOTAVAIL
+            hint = "use --host 127.0.0.1" if elsewhere else "choose another --port; 0 is any free one"
+            raise UsageError(f"cannot listen on {host}:{port}: {why}", hint) from None
         sockets.append(one)
     return sockets
 

@@ -128,12 +128,13 @@ def test_the_best_are_the_likeliest_by_token(client, prompts, echo):
 
 
 def test_many_stops(client, alone):
-    stops = [chr(code) * 3 for code in range(200, 400)] + ["SS"]
+    last = alone_text(alone, TEXT, 44, neutral(seed=4))[0][0][10:12]
+    stops = [chr(code) * 3 for code in range(200, 400)] + [last]
     found = client.complete(prompt=TEXT, seed=4, max_tokens=60 - 16, stop=stops)
     text, _, finish = alone_text(alone, TEXT, 44, neutral(seed=4), stop=stops)[0]
     assert (texts(found), finish) == ([text], "stop")
     assert found["choices"][0]["finish_reason"] == "stop"
-    assert "SS" not in text
+    assert last not in text
 
 
 def test_stop_tokens(client, alone):
@@ -414,6 +415,17 @@ def test_tokenizer_info(client):
     found = client.ask("/tokenizer_info").json
     assert (found["eos_token"], found["eos_token_ids"]) == ("<|endoftext|>", [299])
     assert (found["vocab_size"], found["model_max_length"]) == (300, 64)
+
+
+def test_a_stop_token_that_is_none(client):
+    found = client.post(prompt="a", stop_token_ids=[300])
+    assert (found.status, found.problem["param"]) == (400, "stop_token_ids")
+
+
+@pytest.mark.parametrize("name", ["none.js", "a" * 300 + ".js", "%00.js", "..%5capp.js", "%2e%2e%2fapp.js", "%ff.css"])
+def test_files_that_are_not_the_page_s(client, name):
+    assert client.ask("/page/main.js").status == 200
+    assert client.ask(f"/page/{name}").status == 404
 
 
 def test_routes_that_are_not_there(client):

@@ -249,6 +249,12 @@ def test_unknown_fields_are_named_once(served):
     assert [event["note"] for event in server.events if "note" in event][1:] == ["unknown fields are ignored: dry_base"]
 
 
+def test_a_field_s_name_may_be_blank(client):
+    found = client.post(prompt="a", max_tokens=1, **{"": 1, " ": 1, "a\t": 1, "b ": 1})
+    assert found.status == 200
+    assert found.headers["x-gpt2-ignored-fields"] == '"", " ", a\\t, "b "'
+
+
 def test_many_unknown_fields_are_told_in_short(client):
     found = client.post(prompt="a", max_tokens=1, **{f"field{number:05}" * 20: 1 for number in range(9000)})
     assert found.status == 200

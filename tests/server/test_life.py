@@ -306,9 +306,16 @@ def test_a_host_that_is_none(run):
     assert_error(run("serve", "--host", "nobody.invalid"), 2, "nobody.invalid")
 
 
+def test_a_host_that_is_another_machine(run):
+    assert_error(run("serve", "--host", "192.0.2.7", "--insecure"), 2, "192.0.2.7:8080", "--host 127.0.0.1")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.7.7", "example.org"])
 def test_other_machines_need_a_key(run, host):
     assert_error(run("serve", "--host", host), 2, "there is no key", "--api-key-file", "--insecure")
+
+
+ORIGINS = ["", "*", "a.example", "http://a.example/", "http://a.example/page", "http://A.example", "http://*.example"]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +324,9 @@ def test_other_machines_need_a_key(run, host):
         (["--api-key", ""], ["the API key is empty"]),
         (["--api-key-file", "missing.txt"], ["missing.txt", "a key a line"]),
         (["--log-format", "xml"], ["xml", "text or json"]),
+        (["--timeout", "nan"], ["--timeout is no number"]),
+        (["--alias", ""], ["--alias is empty"]),
+        *((["--cors", origin], [f"'{origin}' is no origin", "https://"]) for origin in ORIGINS),
     ],
 )
 def test_wrong_options(run, argv, words):
@@ -329,7 +339,7 @@ def test_a_file_without_a_key(run, tmp_path):
 
 
 def test_keys_from_a_file_and_the_environment(serve, tmp_path):
-    (tmp_path / "keys").write_text("one\n\n two \n")
+    (tmp_path / "keys").write_text("one\n\n two \n", encoding="utf-8-sig")  # as editors on Windows write it
     server = serve("--api-key-file", tmp_path / "keys", env=os.environ | {"GPT2_API_KEY": "three"})
     for key in "one", "two", "three":
         assert server.client.ask("/v1/models", Authorization=f"Bearer {key}").status == 200
