@@ -1,5 +1,6 @@
 """A checked request -> tasks of the worker -> deltas of its choices, as they come."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,10 @@ class Prompt:
 
 # Characters, from which on a prompt is not encoded as a whole: that may take seconds.
 _LONG_TEXT = 1 << 18
-# Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
-_MOST_LOGPROBS = 5_000_000
+# Numbers of an answer's log-probabilities: 25 MB of JSON, written at one go while others wait.
+_MOST_LOGPROBS = 1_000_000
+# Log-probabilities of a token that are so many that others get their turn after it.
+_MANY = 100
 
 
 def prompts(model: Model, asked: Completions) -> list[Prompt]:
@@ -136,21 +139,26 @@ class Answer:
         """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
         asked = self._asked
         if asked.echo and not self._scores:
-            yield [(choice, choice.echo(None)) for choice in self.choices]
+            yield [(choice, choice.echo) for choice in self.choices]
         if not self._works:
             yield [(choice, Delta(finish="length")) for choice in self.choices]
             return
-        scores: list[list[Scored]] = [[] for _ in self._prompts]
+        many = asked.logprobs is not None and not 0 <= asked.logprobs < _MANY
+        unscored = [len(prompt.ids) for prompt in self._prompts]
         early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
         if self._scores:
             early = {number: [] for number in range(len(self._prompts))}
         while (items := await self.request.next(seconds)) is not None:
             found: list[tuple[Choice, Delta]] = []
             for number, item in items:
+                if many:
+                    await asyncio.sleep(0)
                 if isinstance(item, Scored):
-                    scores[number].append(item)
-                    if len(scores[number]) == len(self._prompts[number].ids):
-                        found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
+                    unscored[number] -= 1
+                    for choice in self._of(number):
+                        choice.hear(item)
+                    if not unscored[number]:
+                        found += [(choice, choice.echo) for choice in self._of(number)]
                         found += early.pop(number)
                         if asked.limits.max_tokens == 0:
                             found += [(choice, Delta(finish="length")) for choice in self._of(number)]

@@ -304,6 +304,7 @@ def test_log_probabilities_are_the_model_s_whatever_the_sampling(client):
 def test_an_answer_has_a_limit(client):
     found = client.post(prompt=["a"] * 600, max_tokens=30, logprobs=-1)
     assert (found.status, found.problem["param"]) == (400, "logprobs")
+    assert "1,000,000 numbers" in found.problem["message"]
 
 
 # Whoever else asks

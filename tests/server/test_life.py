@@ -377,6 +377,7 @@ def test_a_path_that_can_be_no_socket(run, tmp_path):
 # The log
 
 
+@posix
 def test_the_log_as_json(serve):
     server = serve("--log-format", "json")
     server.client.post(prompt="a whispered prompt", max_tokens=2, dry_base=1, ignore_eos=True)
