@@ -249,7 +249,7 @@ class Server:
         )
         assert self._service is not None
         try:
-            self._service.worker.submit(answer.request)
+            self._service.worker.submit(answer.order)
         except Full:
             self._loaded()  # or it is shutting down
             self.metrics.refused += 1

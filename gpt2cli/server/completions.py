@@ -11,9 +11,9 @@ from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.generation import decoding, texts
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.model import Model
-from gpt2cli.server import worker
 from gpt2cli.server.answers import Choice, Delta
 from gpt2cli.server.protocol import BadRequest, Completions, refused
+from gpt2cli.server.worker import Order, Work
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Answer:
         ]
         self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
         self._scores = asked.echo and asked.logprobs is not None
-        self._works: list[worker.Work] = []
+        self._works: list[Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
                 samples = min(rows, asked.best_of - first)
@@ -109,7 +109,7 @@ class Answer:
                     self._add(model, number, prompt, samples, first)
                 except (UsageError, CannotMeet) as problem:
                     raise refused(problem) from None
-        self.request = worker.Request(self._works)
+        self.order = Order(self._works)
 
     def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
         asked = self._asked
@@ -133,7 +133,7 @@ class Answer:
             stream = model.scheduler.stream(_scored(model, request))
         elif asked.limits.max_tokens == 0:
             return
-        self._works.append(worker.Work(number, samples, stream))
+        self._works.append(Work(number, samples, stream))
 
     async def deltas(self, seconds: float) -> AsyncIterator[list[tuple[Choice, Delta]]]:
         """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
@@ -148,7 +148,7 @@ class Answer:
         early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
         if self._scores:
             early = {number: [] for number in range(len(self._prompts))}
-        while (items := await self.request.next(seconds)) is not None:
+        while (items := await self.order.next(seconds)) is not None:
             found: list[tuple[Choice, Delta]] = []
             for number, item in items:
                 if many:

@@ -108,7 +108,7 @@ class Reply(Response):
                 raise error
         finally:
             self._service.replies.discard(answering)
-            self._service.worker.cancel(self._answer.request)
+            self._service.worker.cancel(self._answer.order)
             leaving.cancel()
             answering.cancel()
             scope["gpt2"] |= self._count()
