@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from servers import checked
 
 from gpt2cli.generation.parameters import Limits, Sampling
 from gpt2cli.server.protocol import BadRequest, Completions, completions
@@ -149,7 +150,10 @@ WRONG = {
     "repetition_penalty": [0, *NO_NUMBER],
     "presence_penalty": [1e10, *NO_NUMBER],
     "frequency_penalty": [-1e10, *NO_NUMBER],
-    "logit_bias": [1, "x", [], {"a": 1}, {"-1": 1}, {"1": "2"}, {"1": 101}, {"1": True}, {"1": None}, {"1" * 10: 1}],
+    "logit_bias": [
+        *(1, "x", [], {"a": 1}, {"-1": 1}, {"1": "2"}, {"1": 1e10}),
+        *({"1": True}, {"1": None}, {"1" * 10: 1}, {"1": 10**400}),
+    ],
     "stop": [1, True, {}, [1], ["a", None], "", ["a", ""]],
     "stop_token_ids": [1, "1", ["1"], [True], [1.5], {}],
     "stream_options": [1, True, [], "include_usage"],
@@ -162,8 +166,7 @@ WRONG = {
 def test_a_wrong_value_names_its_field(field, value):
     problem = refused(**{field: value})
     assert problem.status == 400
-    error = problem.plain()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
+    error = checked(problem.plain()["error"])
     assert error["param"] == field
     assert error["type"] == "invalid_request_error"
 
