@@ -1,5 +1,6 @@
 """A checked request -> tasks of the worker -> deltas of its choices, as they come."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ from gpt2cli.server.answers import Choice, Delta
 from gpt2cli.server.protocol import BadRequest, Completions, refused
 from gpt2cli.server.worker import Order, Work
 
+# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
+_LONG_TEXT = 1 << 18
+_MOST_LOGPROBS = 1_000_000  # 25 MB of JSON
+_MANY_LOGPROBS = 10_000  # to write more takes longer than a step
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -24,12 +30,6 @@ class Prompt:
     cut: bool = False  # whether it was longer
 
 
-# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
-_LONG_TEXT = 1 << 18
-# Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
-_MOST_LOGPROBS = 5_000_000
-
-
 def prompts(model: Model, asked: Completions) -> list[Prompt]:
     """The request's prompts, found to have room. Raises BadRequest."""
     found = []
@@ -38,20 +38,23 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
             found.append(_prompt(model, asked, given))
         except (UsageError, CannotMeet, CorruptFile) as problem:  # the last: the tokenizer fails on this text
             raise refused(problem, param="prompt") from None
-    if asked.logprobs is not None:
-        _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
+    if (numbers := _logprobs(model, asked, found)) > _MOST_LOGPROBS:
+        raise BadRequest(
+            f"an answer holds at most {_MOST_LOGPROBS:,} log-probabilities, and this one would have {numbers:,}:"
+            " ask for fewer logprobs, or for fewer tokens",
+            "logprobs",
+        )
     return found
 
 
-def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) -> None:
-    each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs or 0, model.engine.vocabulary)
-    tokens = asked.n * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
-    if each * tokens > _MOST_LOGPROBS:
-        raise BadRequest(
-            f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
-            f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
-            "logprobs",
-        )
+def _logprobs(model: Model, asked: Completions, found: Sequence[Prompt]) -> int:
+    """How many log-probabilities there will be at most."""
+    if asked.logprobs is None:
+        return 0
+    vocabulary = model.engine.vocabulary
+    each = vocabulary if asked.logprobs == -1 else min(asked.logprobs + 1, vocabulary)
+    lengths = [len(prompt.ids) for prompt in found]
+    return each * asked.best_of * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
 
 
 def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
@@ -93,7 +96,11 @@ class Answer:
             for sample in range(asked.best_of)
         ]
         self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
+        self.is_large = _logprobs(model, asked, found) > _MANY_LOGPROBS  # too large to be written in the event loop
         self._scores = asked.echo and asked.logprobs is not None
+        self._scored: list[list[Scored]] = [[] for _ in found]
+        # what came before its prompt was scored
+        self._early: dict[int, list[tuple[Choice, Delta]]] = {n: [] for n in range(len(found))} if self._scores else {}
         self._works: list[Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
@@ -137,24 +144,26 @@ class Answer:
         if not self._works:
             yield [(choice, Delta(finish="length")) for choice in self.choices]
             return
-        scores: list[list[Scored]] = [[] for _ in self._prompts]
-        early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
-        if self._scores:
-            early = {number: [] for number in range(len(self._prompts))}
         while (items := await self.order.next(seconds)) is not None:
-            found: list[tuple[Choice, Delta]] = []
-            for number, item in items:
-                if isinstance(item, Scored):
-                    scores[number].append(item)
-                    if len(scores[number]) == len(self._prompts[number].ids):
-                        found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
-                        found += early.pop(number)
-                        if asked.limits.max_tokens == 0:
-                            found += [(choice, Delta(finish="length")) for choice in self._of(number)]
-                    continue
+            yield await asyncio.to_thread(self._told, items) if self.is_large else self._told(items)
+
+    def _told(self, items: Sequence[tuple[int, Any]]) -> list[tuple[Choice, Delta]]:
+        """What the choices make of what has come."""
+        asked = self._asked
+        found: list[tuple[Choice, Delta]] = []
+        for number, item in items:
+            if not isinstance(item, Scored):
                 choice = self.choices[number * asked.best_of + item.row]
-                early.get(number, found).append((choice, choice.push(item)))
-            yield found
+                self._early.get(number, found).append((choice, choice.push(item)))
+                continue
+            scores = self._scored[number]
+            scores.append(item)
+            if len(scores) == len(self._prompts[number].ids):
+                found += [(choice, choice.echo(scores)) for choice in self._of(number)]
+                found += self._early.pop(number)
+                if asked.limits.max_tokens == 0:
+                    found += [(choice, Delta(finish="length")) for choice in self._of(number)]
+        return found
 
     @property
     def cached(self) -> int:
