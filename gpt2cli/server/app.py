@@ -1,4 +1,5 @@
-"""The routes: what of HTTP the model answers. Only this file, gate.py and run.py know Starlette and uvicorn."""
+"""The routes: what of HTTP the model answers. Only this file, gate.py and messages.py know Starlette, and only
+run.py uvicorn."""
 
 import asyncio
 import importlib.metadata
@@ -214,23 +215,34 @@ class Server:
         text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
         special = body.get("parse_special") is None or fields.switch("parse_special")
-        ids = await asyncio.to_thread(_encoded, model, text, special)
-        found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
-        if fields.switch("with_pieces"):
-            found["tokens"] = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
-        if fields.switch("return_token_strs"):
-            found["token_strs"] = [model.tokenizer.decode([token]) for token in ids]
-        return JSONResponse(found)
+        pieces, strings = fields.switch("with_pieces"), fields.switch("return_token_strs")
+
+        def answer() -> Response:
+            ids = _encoded(model, text, special)
+            found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
+            if pieces or strings:
+                names = [model.tokenizer.decode([token]) for token in ids]
+                if pieces:
+                    found["tokens"] = [{"id": token, "piece": name} for token, name in zip(ids, names, strict=True)]
+                if strings:
+                    found["token_strs"] = names
+            return JSONResponse(found)
+
+        return await asyncio.to_thread(answer)
 
     async def _detokenize(self, request: Request) -> Response:
         model, body = self._loaded(), await body_of(request)
         ids = field_of(body, ("tokens", protocol.are_ids, "a list of token ids"))
-        try:
-            model.engine.check_ids(ids)
-        except UsageError as problem:
-            raise protocol.refused(problem, param="tokens") from None
-        text = model.tokenizer.decode(ids)
-        return JSONResponse({"prompt": text, "content": text})
+
+        def answer() -> Response:
+            try:
+                model.engine.check_ids(ids)
+            except UsageError as problem:
+                raise protocol.refused(problem, param="tokens") from None
+            text = model.tokenizer.decode(ids)
+            return JSONResponse({"prompt": text, "content": text})
+
+        return await asyncio.to_thread(answer)
 
     async def _completions(self, request: Request) -> Response:
         received = time.monotonic()

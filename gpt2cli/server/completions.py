@@ -15,6 +15,11 @@ from gpt2cli.server.answers import Choice, Delta
 from gpt2cli.server.protocol import BadRequest, Completions, refused
 from gpt2cli.server.worker import Order, Work
 
+# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
+_LONG_TEXT = 1 << 18
+_MOST_LOGPROBS = 1_000_000  # 25 MB of JSON
+_MANY_LOGPROBS = 10_000  # to write more takes longer than a step
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -23,14 +28,6 @@ class Prompt:
     ids: list[int]
     text: str
     cut: bool = False  # whether it was longer
-
-
-# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
-_LONG_TEXT = 1 << 18
-# Numbers of an answer's log-probabilities: 25 MB of JSON, written at one go while others wait.
-_MOST_LOGPROBS = 1_000_000
-# Log-probabilities of a token that are so many that others get their turn after it.
-_MANY = 100
 
 
 def prompts(model: Model, asked: Completions) -> list[Prompt]:
@@ -45,20 +42,23 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
         model.engine.check_ids(asked.stop_tokens)
     except UsageError as problem:
         raise refused(problem, param="stop_token_ids") from None
-    if asked.logprobs is not None:
-        _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
+    if (numbers := _logprobs(model, asked, found)) > _MOST_LOGPROBS:
+        raise BadRequest(
+            f"an answer holds at most {_MOST_LOGPROBS:,} log-probabilities, and this one would have {numbers:,}:"
+            " ask for fewer logprobs, or for fewer tokens",
+            "logprobs",
+        )
     return found
 
 
-def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) -> None:
-    each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs or 0, model.engine.vocabulary)
-    tokens = asked.n * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
-    if each * tokens > _MOST_LOGPROBS:
-        raise BadRequest(
-            f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
-            f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
-            "logprobs",
-        )
+def _logprobs(model: Model, asked: Completions, found: Sequence[Prompt]) -> int:
+    """How many log-probabilities there will be at most."""
+    if asked.logprobs is None:
+        return 0
+    vocabulary = model.engine.vocabulary
+    each = vocabulary if asked.logprobs == -1 else min(asked.logprobs + 1, vocabulary)
+    lengths = [len(prompt.ids) for prompt in found]
+    return each * asked.best_of * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
 
 
 def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
@@ -100,7 +100,11 @@ class Answer:
             for sample in range(asked.best_of)
         ]
         self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
+        self.is_large = _logprobs(model, asked, found) > _MANY_LOGPROBS  # too large to be written in the event loop
         self._scores = asked.echo and asked.logprobs is not None
+        self._unscored = [len(prompt.ids) for prompt in found]  # tokens of each prompt
+        # what came before its prompt was scored
+        self._early: dict[int, list[tuple[Choice, Delta]]] = {n: [] for n in range(len(found))} if self._scores else {}
         self._works: list[Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
@@ -143,29 +147,27 @@ class Answer:
         if not self._works:
             yield [(choice, Delta(finish="length")) for choice in self.choices]
             return
-        many = asked.logprobs is not None and not 0 <= asked.logprobs < _MANY
-        unscored = [len(prompt.ids) for prompt in self._prompts]
-        early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
-        if self._scores:
-            early = {number: [] for number in range(len(self._prompts))}
         while (items := await self.order.next(seconds)) is not None:
-            found: list[tuple[Choice, Delta]] = []
-            for number, item in items:
-                if many:
-                    await asyncio.sleep(0)
-                if isinstance(item, Scored):
-                    unscored[number] -= 1
-                    for choice in self._of(number):
-                        choice.hear(item)
-                    if not unscored[number]:
-                        found += [(choice, choice.echo) for choice in self._of(number)]
-                        found += early.pop(number)
-                        if asked.limits.max_tokens == 0:
-                            found += [(choice, Delta(finish="length")) for choice in self._of(number)]
-                    continue
+            yield await asyncio.to_thread(self._told, items) if self.is_large else self._told(items)
+
+    def _told(self, items: Sequence[tuple[int, Any]]) -> list[tuple[Choice, Delta]]:
+        """What the choices make of what has come."""
+        asked = self._asked
+        found: list[tuple[Choice, Delta]] = []
+        for number, item in items:
+            if not isinstance(item, Scored):
                 choice = self.choices[number * asked.best_of + item.row]
-                early.get(number, found).append((choice, choice.push(item)))
-            yield found
+                self._early.get(number, found).append((choice, choice.push(item)))
+                continue
+            for choice in self._of(number):
+                choice.hear(item)
+            self._unscored[number] -= 1
+            if not self._unscored[number]:
+                found += [(choice, choice.echo) for choice in self._of(number)]
+                found += self._early.pop(number)
+                if asked.limits.max_tokens == 0:
+                    found += [(choice, Delta(finish="length")) for choice in self._of(number)]
+        return found
 
     @property
     def cached(self) -> int:

@@ -160,11 +160,14 @@ class Reply(Response):
                         found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
             self._measure()
             body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
-            response = JSONResponse(body, headers=_plain(self.headers))
+            response = Response(await self._json(body), headers=dict(self.headers))
         except (TimeoutError, asyncio.CancelledError, UserError) as error:
             problem = self._problem(error)
             response = JSONResponse(problem.plain(), problem.status, {"x-should-retry": "false"})
         await response(scope, receive, send)
+
+    async def _json(self, value: Json) -> bytes:
+        return await asyncio.to_thread(_json_by_pieces, value) if self._answer.is_large else _whole_json(value)
 
     def _chosen(self, found: Mapping[int, tuple[Choice, Delta]]) -> list[Json]:
         """The n best of each prompt's, by the log-probability of a token."""
@@ -184,13 +187,16 @@ class Reply(Response):
         try:
             async with self._in_time():
                 async for deltas in self._deltas():
-                    events = [_event(self._envelope.plain([choice.plain(delta)], **usage)) for choice, delta in deltas]
+                    events = [
+                        _event(await self._json(self._envelope.plain([choice.plain(delta)], **usage)))
+                        for choice, delta in deltas
+                    ]
                     await _part(send, b"".join(events) or b": still at work\n\n")
             if self._asked.include_usage:
                 self._measure()
-                last = _event(self._envelope.plain([], usage=self._envelope.usage()))
+                last = _event(_whole_json(self._envelope.plain([], usage=self._envelope.usage())))
         except (TimeoutError, asyncio.CancelledError, UserError) as error:
-            last = _event(self._problem(error).plain())
+            last = _event(_whole_json(self._problem(error).plain()))
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await _part(send, last + b"data: [DONE]\n\n", more=False)
@@ -209,9 +215,17 @@ async def _part(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _event(value: Json) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n\n"
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "content-type"}
+def _whole_json(value: Json) -> bytes:
+    return _JSON.encode(value).encode()
+
+
+def _json_by_pieces(value: Json) -> bytes:
+    """The same, but other threads get their turn: slower by far."""
+    return "".join(_JSON.iterencode(value)).encode()
+
+
+def _event(text: bytes) -> bytes:
+    return b"data: " + text + b"\n\n"

@@ -8,6 +8,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -136,17 +137,12 @@ class Fields:
             raise wrong(name, value, "true or false")
         return bool(value)
 
-    def whole(self, name: str, default: int | None, least: int, most: int | None = None) -> int | None:
+    def whole(self, name: str, default: int | None, least: int, most: float = inf) -> int | None:
         value = self.get(name)
         if value is None:
             return default
-        words = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or value < least
-            or (most is not None and value > most)
-        ):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            words = f"a whole number, {least} or more" if most == inf else f"a whole number from {least} to {most}"
             raise wrong(name, value, words)
         return value
 
@@ -275,14 +271,14 @@ def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] =
 def refused(
     problem: UserError, called: Mapping[str, str] = MappingProxyType({}), *, param: str | None = None
 ) -> BadRequest:
-    """The library's complaint as the schema has it: about the parameter that it names, as `called` in the request, else
-    about `param`."""
+    """The library's complaint as the schema has it: about the parameter that its message names, as `called` in the
+    request, else about `param`, else about the one that its hint names."""
 
     def renamed(text: str) -> str:
         return re.sub("`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", text)
 
     message, hint = renamed(problem.message), renamed(problem.hint)
-    named = re.search("`([a-z_]+)`", message)
+    named = re.search("`([a-z_]+)`", message) or (None if param else re.search("`([a-z_]+)`", hint))
     code = "cannot_meet" if isinstance(problem, CannotMeet) else None
     return BadRequest(f"{message}: {hint}", named[1] if named else param, code=code, hint=hint)
 
