@@ -115,6 +115,7 @@ def interrupted(server: Server, running: list[int], arriving: list[int]) -> dict
     during = sorted(gap for when, gap in gaps if arrival[0] <= when <= arrival[1])
     return {
         "gap": statistics.median(alone),
+        "gap_during": statistics.median(during),
         "gap_p95_during": during[int(0.95 * (len(during) - 1))],
         "gaps_during": len(during),
         "prompt_seconds": arrival[1] - arrival[0],
@@ -160,12 +161,14 @@ def main() -> None:
     dice = random.Random(0)
     taken: dict[str, list[dict[str, float]]] = {f"{server.name}, {mode}": [] for mode in MODES for server in servers}
     for number in range(asked.rounds + 1):
-        prompts = [[dice.randrange(VOCABULARY - 1) for _ in range(dice.randint(30, 300))] for _ in range(asked.clients)]
-        for mode, server in itertools.product(MODES, servers):
-            figures = together(server, prompts, mode)
-            print(server.name, mode, {key: round(value, 3) for key, value in figures.items()}, flush=True)
-            if number:  # the first round warms up
-                taken[f"{server.name}, {mode}"].append(figures)
+        for mode in MODES:
+            lengths = [dice.randint(30, 300) for _ in range(asked.clients)]
+            prompts = [[dice.randrange(VOCABULARY - 1) for _ in range(length)] for length in lengths]
+            for server in servers:
+                figures = together(server, prompts, mode)
+                print(server.name, mode, {key: round(value, 3) for key, value in figures.items()}, flush=True)
+                if number:  # the first round warms up
+                    taken[f"{server.name}, {mode}"].append(figures)
     ours = servers[0]
     found: dict[str, Any] = {
         name: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
@@ -192,7 +195,23 @@ def main() -> None:
         "server": statistics.median(firsts[2:]),
         "in process": statistics.median(list(map(float, one.stdout.split()))[2:]),
     }
-    bench = [*gpt2, "bench", *chosen, "-p", "165", "-n", "100", "-b", clients, "-r", "3", "--no-first-token", "--json"]
+    bench = [
+        *gpt2,
+        "bench",
+        *chosen,
+        "-p",
+        "165",
+        "-n",
+        "100",
+        "-d",
+        "165",
+        "-b",
+        clients,
+        "-r",
+        "3",
+        "--no-first-token",
+        "--json",
+    ]
     done = subprocess.run(bench, env=os.environ | settings, check=True, capture_output=True, text=True)
     found["gpt2 bench"] = json.loads(done.stdout)
     begun = perf_counter()
