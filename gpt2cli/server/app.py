@@ -226,10 +226,9 @@ class Server:
         model, body = self._loaded(), await body_of(request)
         ids = field_of(body, ("tokens", protocol.are_ids, "a list of token ids"))
         try:
-            model.engine.check_ids(ids)
+            text = await asyncio.to_thread(_decoded, model, ids)
         except UsageError as problem:
             raise protocol.refused(problem, param="tokens") from None
-        text = model.tokenizer.decode(ids)
         return JSONResponse({"prompt": text, "content": text})
 
     async def _completions(self, request: Request) -> Response:
@@ -272,6 +271,12 @@ def _encoded(model: Model, text: str, special: bool) -> list[int]:
     stream = IdStream(model.tokenizer, special=special)
     ids = [token for start in range(0, len(text), _PIECE) for token in stream.push(text[start : start + _PIECE])]
     return ids + stream.finish()
+
+
+def _decoded(model: Model, ids: list[int]) -> str:
+    """Raises UsageError."""
+    model.engine.check_ids(ids)
+    return model.tokenizer.decode(ids)
 
 
 class Unavailable(BadRequest):
