@@ -41,6 +41,10 @@ class AddressOptions(Options):
     ] = None
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
 
+    def __post_init__(self) -> None:
+        if self.open_page and self.socket is not None:
+            raise UsageError("--open contradicts --socket", "leave out one: browsers read no Unix sockets")
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can ask."""
@@ -156,14 +160,25 @@ def serve(
         server.open(opened, Capacity(rows, load.queue, load.timeout))
         what = f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time)"
         log({"note": f"{what} answers on {where}; Ctrl-C ends"})
-        if address.open_page and not address.socket:
-            webbrowser.open(where)
+        if address.open_page and not _open(where):
+            log({"note": f"no browser is found: open {where} in yours"})
 
     try:
         return run.run(server, sockets, opening)
     finally:
         if address.socket:
             address.socket.unlink(missing_ok=True)
+
+
+def _open(url: str) -> bool:
+    """Whether a browser has been told to. One that runs in a terminal would take this one, and can do nothing with the
+    page; but whoever names it in BROWSER wants it."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    in_terminal = type(browser) is webbrowser.GenericBrowser and not os.environ.get("BROWSER")
+    return not in_terminal and browser.open(url)
 
 
 def _log(kind: str, talk: o.TalkOptions) -> Any:

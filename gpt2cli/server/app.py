@@ -286,6 +286,12 @@ def _encoded(model: Model, text: str, special: bool) -> list[int]:
     return ids + stream.finish()
 
 
+def _decoded(model: Model, ids: list[int]) -> str:
+    """Raises UsageError."""
+    model.engine.check_ids(ids)
+    return model.tokenizer.decode(ids)
+
+
 class Unavailable(BadRequest):
     def __init__(self, message: str) -> None:
         super().__init__(message, status=503)

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 
@@ -326,6 +327,7 @@ ORIGINS = ["", "*", "a.example", "http://a.example/", "http://a.example/page", "
         (["--log-format", "xml"], ["xml", "text or json"]),
         (["--timeout", "nan"], ["--timeout is no number"]),
         (["--alias", ""], ["--alias is empty"]),
+        (["--open", "--socket", "gpt2.sock"], ["--open contradicts --socket"]),
         *((["--cors", origin], [f"'{origin}' is no origin", "https://"]) for origin in ORIGINS),
     ],
 )
@@ -372,6 +374,36 @@ def test_a_path_that_can_be_no_socket(run, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
     assert_error(run("serve", "--socket", tmp_path / "missing/one"), 7, "cannot make the socket")
     assert_error(run("serve", "--socket", tmp_path / ("x" * 200)), 7, "cannot make the socket")
+
+
+# The browser
+
+
+def browser(folder, name):
+    """A program that writes down what it is told to open."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/opened\n')
+    program.chmod(0o755)
+    return program
+
+
+@posix
+def test_the_page_opens_in_the_browser(serve, tmp_path):
+    server = serve("--open", env=os.environ | {"BROWSER": str(browser(tmp_path, "mine"))})
+    awaited((tmp_path / "opened").exists)
+    assert (tmp_path / "opened").read_text() == f"{server.client.url}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a browser with windows")
+def test_no_browser_takes_the_terminal(serve, tmp_path):
+    browser(tmp_path, "w3m")
+    server = serve("--open", env={"PATH": f"{tmp_path}:/nowhere", "GPT2_CACHE": str(tmp_path / "cache")})
+    said = []
+    for _ in range(50):  # each request is a line at least
+        server.client.ask("/health")
+        said.append(server.popen.stderr.readline().decode())
+    assert f"note: no browser is found: open {server.client.url} in yours\n" in said
+    assert not (tmp_path / "opened").exists()
 
 
 # The log
