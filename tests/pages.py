@@ -41,7 +41,7 @@ class ServerProcess:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("GPT2_", "HF_"))}
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpt2cli", "serve", "-m", "tiny", "--port", str(self.port)],
+                [sys.executable, "-m", "gpt2cli", "serve", "-m", "tiny", "--alias", "pen", "--port", str(self.port)],
                 env=own | {name: str(value) for name, value in names.items()},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

@@ -61,6 +61,7 @@ class Gate:
         try:
             await (refusal or self._app)(scope, receive, answer)
         finally:
+            status = status or 499  # who asked has left before there was an answer
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(route, status, seconds)

@@ -52,7 +52,7 @@ export class Server {
   }
 
   async #learn() {
-    [this.model] = (await json("/v1/models")).data;
+    this.model = (await json("/v1/models")).data.at(-1); // before it stand other names, which no command knows
     this.parameters = await json("/parameters");
   }
 }
