@@ -32,6 +32,7 @@ from gpt2cli.tokenizer.tokenizer import IdStream
 
 _PIECE = 1 << 16  # characters of a text that are encoded at a time
 _NAMED = 40  # unknown fields of a request that are told
+_REMEMBERED = 1000  # and of all requests
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -60,7 +61,7 @@ class Server:
         self.log, self._aliases = log, aliases
         self._service: Service | None = None
         self._rows = 1
-        self._named: set[str] = set()  # unknown fields that have been logged
+        self._named: set[int] = set()  # hashes of unknown fields that have been logged: a name may be long
         self.draining = False  # no further request is taken
 
     def open(self, model: Model, capacity: Capacity) -> None:
@@ -125,8 +126,6 @@ class Server:
         if self.model is None:
             raise Unavailable("the model is being loaded")
         return self.model
-
-    # Routes
 
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
@@ -220,12 +219,11 @@ class Server:
         def answer() -> Response:
             ids = _encoded(model, text, special)
             found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
-            if pieces or strings:
-                names = [model.tokenizer.decode([token]) for token in ids]
-                if pieces:
-                    found["tokens"] = [{"id": token, "piece": name} for token, name in zip(ids, names, strict=True)]
-                if strings:
-                    found["token_strs"] = names
+            names = [model.tokenizer.decode([token]) for token in ids] if pieces or strings else []
+            if pieces:
+                found["tokens"] = [{"id": token, "piece": name} for token, name in zip(ids, names, strict=True)]
+            if strings:
+                found["token_strs"] = names
             return JSONResponse(found)
 
         return await asyncio.to_thread(answer)
@@ -272,10 +270,10 @@ class Server:
         return Reply(self._service, asked, answer, envelope, headers)
 
     def _name(self, asked: Completions) -> None:
-        """Unknown fields, in the log, once."""
-        if new := [name for name in asked.unknown if name not in self._named]:
-            if len(self._named) < 1000:
-                self._named.update(new)
+        """Unknown fields, in the log, once, until there have been too many."""
+        room = _REMEMBERED - len(self._named)
+        if new := [name for name in asked.unknown if hash(name) not in self._named][:room]:
+            self._named.update(map(hash, new))
             self.log({"note": f"unknown fields are ignored: {_listed(new)}"})
 
 

@@ -65,6 +65,8 @@ class Served:
         self._secure, self._host = scheme == "https", rest.strip("/").removesuffix("/v1")
         if scheme not in ("http", "https", "unix") or not self._host or ("/" in self._host and not self._path):
             raise UsageError(f"`server` is '{url}'", "write it as http://127.0.0.1:8080, or unix:PATH")
+        if self._path and not hasattr(socket, "AF_UNIX"):
+            raise UsageError("this system has no Unix sockets", "give `server` an address: http://127.0.0.1:8080")
         try:
             self._connection()
         except http.client.InvalidURL:
@@ -166,10 +168,10 @@ class Served:
                 return response, connection
             answer = response.read()
             connection.close()
-        except UnicodeEncodeError:
+        except ValueError:  # whose words would show the key
             connection.close()
             raise UsageError("the API key holds characters that HTTP cannot carry", "check GPT2_API_KEY") from None
-        except (OSError, http.client.HTTPException, ValueError) as problem:
+        except (OSError, http.client.HTTPException) as problem:
             connection.close()
             why = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
             raise NetworkError(

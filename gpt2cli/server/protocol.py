@@ -99,7 +99,7 @@ def completions(body: object) -> Completions:
         best_of=best_of or n or 1,
         echo=fields.switch("echo"),
         logprobs=_logprobs(fields),
-        stop_tokens=tuple(fields.ids("stop_token_ids")),
+        stop_tokens=tuple(dict.fromkeys(fields.ids("stop_token_ids"))),
         stream=stream,
         include_usage=_include_usage(fields, stream),
         token_ids=fields.switch("return_token_ids"),

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -82,8 +83,13 @@ def test_errors_of_its_own(run, served, monkeypatch):
     assert_error(run("generate", "--server", served, "--beams", 2, "x"), 2, "--beams contradicts --server")
     assert_error(run("generate", "--server", served, "--lookup", "--greedy", "x"), 2, "--lookup contradicts --server")
     assert_error(run("generate", "--server", served, "--precision", "fp32", "x"), 2, "--precision contradicts --server")
-    monkeypatch.setenv("GPT2_API_KEY", "clé☃")
-    assert_error(run("generate", "--server", served, "x"), 2, "API key")
+    for key in "clé☃", "secret\nkey":
+        monkeypatch.setenv("GPT2_API_KEY", key)
+        refused = run("generate", "--server", served, "x")
+        assert_error(refused, 2, "API key")
+        assert key[:3] not in refused.stderr
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert_error(run("generate", "--server", "unix:/no/such/socket", "x"), 2, "no Unix sockets")
 
 
 @pytest.mark.parametrize(

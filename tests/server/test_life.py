@@ -13,8 +13,10 @@ import time
 
 import pytest
 from conftest import assert_error
-from servers import Client, Connection, Process, awaited, idle, live
+from servers import JSON, Client, Connection, Process, awaited, idle, live
 
+from gpt2cli.errors import UsageError
+from gpt2cli.server import run as run_
 from gpt2cli.server.app import Capacity
 
 ENDLESS = {"prompt": "the", "slide": True, "max_tokens": -1, "ignore_eos": True}
@@ -135,6 +137,16 @@ def test_who_leaves_is_logged(served):
     next(stream)
     stream.close()
     awaited(lambda: any(event.get("cancelled") for event in server.events))
+
+
+def test_who_leaves_before_an_answer_is_logged_as_such(served):
+    server, client = served
+    server.events.clear()
+    connection = Connection(client.address, 30)
+    connection.request("POST", "/v1/completions", json.dumps(ENDLESS | {"max_tokens": 10**6}), JSON)
+    awaited(lambda: client.metrics()["gpt2_requests_running"] == 1)
+    connection.close()
+    awaited(lambda: any(event.get("cancelled") and event["status"] == 499 for event in server.events))
 
 
 # In time
@@ -301,6 +313,30 @@ def test_a_port_that_is_taken(run):
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
         assert_error(run("serve", "--port", port), 2, f"cannot listen on 127.0.0.1:{port}: it is taken", "--port")
+
+
+def addresses(monkeypatch, *hosts):
+    """What the system says when it is asked for a name."""
+    families = {host: socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts}
+    rest = {socket.AF_INET: (), socket.AF_INET6: (0, 0)}
+    found = [(families[host], socket.SOCK_STREAM, 6, "", (host, 0, *rest[families[host]])) for host in hosts]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_an_address_that_the_machine_does_not_have_is_passed_over(monkeypatch):
+    addresses(monkeypatch, "2001:db8::1", "127.0.0.1")
+    (one,) = run_.listen("localhost", 0)
+    assert one.getsockname()[0] == "127.0.0.1"
+    one.close()
+
+
+def test_a_port_that_is_taken_on_one_of_the_addresses(monkeypatch):
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        addresses(monkeypatch, "127.0.0.1", "127.0.0.2")
+        with pytest.raises(UsageError, match="it is taken"):
+            run_.listen("localhost", port)
+        socket.create_server(("127.0.0.1", port)).close()  # nothing listens there
 
 
 def test_a_host_that_is_none(run):
