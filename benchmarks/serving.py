@@ -3,9 +3,9 @@
     python benchmarks/serving.py --llama PATH/TO/llama-server [--work FOLDER] [--clients 16] [--rounds 3]
 
 One random checkpoint in GPT-2 124M's shapes for all, int8 and Q8_0. Each client sends one request: a prompt of 30 to
-300 random ids, after which 100 new tokens come, streamed. Rounds alternate between the servers. Then the gap between two
-tokens of a running stream while a prompt of 900 tokens arrives; and on ours alone the time to the first token of an idle
-server beside a call in a process, and `gpt2 bench` for a batch of as many rows. Writes FOLDER/serving.json."""
+300 random ids, after which 100 new tokens come, streamed. Rounds alternate between the servers. Then the gap between
+two tokens of a running stream while a prompt of 900 tokens arrives; and on ours alone the time to the first token of an
+idle server beside a call in a process, and `gpt2 bench` for a batch of as many rows. Writes FOLDER/serving.json."""
 
 import argparse
 import http.client
