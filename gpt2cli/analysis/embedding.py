@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from gpt2cli.analysis.poolings import POOLINGS
 from gpt2cli.engine.engine import CHUNK
 from gpt2cli.engine.inspection import Hidden, inspection
 from gpt2cli.errors import UsageError
@@ -21,12 +22,6 @@ from gpt2cli.model import Model
 Vectors = np.ndarray[Any, np.dtype[np.float32]]  # [width]; with the pooling `none` [tokens, width]
 Numbered = tuple[int, Vectors]
 
-POOLINGS = {
-    "mean": "of all tokens",
-    "last": "the last token's, which has seen all others",
-    "weighted": "the mean, the n-th token counting n times",
-    "none": "a vector for each token",
-}
 _BLOCK = 128  # texts that are put in order of their length, to be computed beside others of the same
 _ROWS = 32  # of them, and tokens with padding, that are computed together
 _BATCH = 4 * CHUNK

@@ -52,10 +52,11 @@ def open_session(
     alternating: bool = False,
     weights: Path | None = None,
 ) -> Any:
-    """An onnxruntime.InferenceSession. `weights`: the folder of the files that a graph in bytes reads. `saturates`: products of the graph's bytes may exceed 16 bits. `alternating`:
+    """An onnxruntime.InferenceSession. `saturates`: products of the graph's bytes may exceed 16 bits. `alternating`:
     another session runs in turns with this one, and its threads would wait for work on the processors of the other's
-    (a third of the time of two models on 2 cores; alone, waiting so is 8 % faster). Raises CorruptFile, also for a file
-    that reads others outside its folder, and CannotMeet where memory is lacking."""
+    (a third of the time of two models on 2 cores; alone, waiting so is 8 % faster). `weights` is the folder of the
+    files that a graph in bytes names. Raises CorruptFile, also for a file that reads others outside its folder, and
+    CannotMeet where memory is lacking."""
     if isinstance(graph, Path):
         harmless.check(graph)
     options = onnxruntime.SessionOptions()

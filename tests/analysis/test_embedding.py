@@ -11,7 +11,8 @@ from engines import FP32, HALF, INT8, INT8X16, Kind
 from foreign import make_foreign
 
 from gpt2cli import embed, load
-from gpt2cli.analysis.embedding import POOLINGS, Embedder
+from gpt2cli.analysis.embedding import Embedder
+from gpt2cli.analysis.poolings import POOLINGS
 from gpt2cli.engine.inspection import inspection
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 
