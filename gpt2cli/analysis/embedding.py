@@ -116,6 +116,11 @@ class Embedder:
         return found
 
 
+def numbers(vector: Vectors, between: str) -> str:
+    """A vector as text, with digits enough that each number is read as the same."""
+    return between.join(["%.9g"] * len(vector)) % tuple(vector.tolist())
+
+
 def no_token(name: str) -> UsageError:
     return UsageError(f"{name} is empty: without a token there is no vector", "leave it out")
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gpt2cli.analysis.embedding import Vectors
+from gpt2cli.analysis.embedding import Vectors, numbers
 from gpt2cli.console import terminal
 
 Id = str | int
@@ -23,7 +23,6 @@ Write = Callable[[str], object]
 WriteBytes = Callable[[bytes], object]
 
 _LINES = 4096  # ids that are written at a time
-_ALL = "%.9g"  # digits enough for a float32 to come back as the same
 
 
 class Writer:
@@ -47,7 +46,7 @@ class JsonLines(Writer):
         self._write = write
 
     def add(self, id: Id, vectors: Vectors) -> None:
-        rows = [f"[{_numbers(row, ', ')}]" for row in np.atleast_2d(vectors)]
+        rows = [f"[{numbers(row, ', ')}]" for row in np.atleast_2d(vectors)]
         numbers = rows[0] if vectors.ndim == 1 else f"[{', '.join(rows)}]"
         self._write(f'{{"id": {terminal.json_text(id)}, "embedding": {numbers}}}\n')
 
@@ -64,7 +63,7 @@ class Csv(Writer):
             self._write(",".join(["id", *map(str, range(vectors.shape[-1]))]) + "\n")
         cell = io.StringIO()
         csv.writer(cell, lineterminator="").writerow([id])
-        self._write("".join(f"{cell.getvalue()},{_numbers(row, ',')}\n" for row in np.atleast_2d(vectors)))
+        self._write("".join(f"{cell.getvalue()},{numbers(row, ',')}\n" for row in np.atleast_2d(vectors)))
 
 
 class Arrays(Writer):
@@ -135,10 +134,6 @@ def _header(kind: str, shape: tuple[int, ...]) -> bytes:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": kind, "fortran_order": False, "shape": shape})
     return head.getvalue()
-
-
-def _numbers(row: Vectors, between: str) -> str:
-    return between.join([_ALL] * len(row)) % tuple(row.tolist())
 
 
 def writer(form: str, write: Write, write_bytes: WriteBytes, width: int) -> Writer:
