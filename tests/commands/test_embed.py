@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 
 import numpy as np
 import pytest
 from conftest import assert_error
+from documents import ROOT, blocks
 from foreign import make_foreign
 
 from gpt2cli import embed as vectors_of
@@ -227,3 +230,19 @@ def test_a_bar_says_how_far_it_has_come(tmp_path, columns):
         assert len(np.load(tmp_path / "x.npy")) > 100
     finally:
         shown.close()
+
+
+def test_the_example_of_the_page_runs(run, tmp_path, monkeypatch, capsys):
+    """Its command, and its program on what the command has written."""
+    pytest.importorskip("sklearn")
+    (command,) = [
+        line for block in blocks("console", "docs/embed.md") for line in block.splitlines() if ".npz" in line
+    ][1:]
+    (program,) = blocks("py", "docs/embed.md")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    result = run(*shlex.split(command)[2:])
+    assert (result.code, result.stdout, result.stderr) == (0, "", "")
+    exec(program, {})
+    percent = int(re.search(r"(\d+)%", capsys.readouterr().out)[1])
+    assert percent >= 75
