@@ -3,9 +3,9 @@
     python benchmarks/serving.py --llama PATH/TO/llama-server [--work FOLDER] [--clients 16] [--rounds 3]
 
 One random checkpoint in GPT-2 124M's shapes for all, int8 and Q8_0. Each client sends one request: a prompt of 30 to
-300 random ids, after which 100 new tokens come, streamed. Rounds alternate between the servers. Then the gap between two
-tokens of a running stream while a prompt of 900 tokens arrives; and on ours alone the time to the first token of an idle
-server beside a call in a process, and `gpt2 bench` for a batch of as many rows. Writes FOLDER/serving.json."""
+300 random ids, after which 100 new tokens come, streamed. Rounds alternate between the servers. Then the gap between
+two tokens of a running stream while a prompt of 900 tokens arrives; and on ours alone the time to the first token of an
+idle server beside a call in a process, and `gpt2 bench` for a batch of as many rows. Writes FOLDER/serving.json."""
 
 import argparse
 import http.client
@@ -24,6 +24,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 NEW, VOCABULARY = 100, 50257
+# the likeliest token, and a draw from all of them: of a random model the hard case, where nothing can be left out
+MODES = {"greedy": {"temperature": 0.0}, "drawn": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}}
 
 
 class Server:
@@ -49,9 +51,9 @@ class Server:
         connection.request("GET", path)
         return connection.getresponse()
 
-    def tokens(self, ids: list[int], new: int) -> Iterator[float]:
+    def tokens(self, ids: list[int], new: int, mode: str = "greedy") -> Iterator[float]:
         """When each token of the answer came."""
-        body = {"prompt": ids, "max_tokens": new, "temperature": 1.0, "stream": True, "seed": 1, "ignore_eos": True}
+        body = {"prompt": ids, "max_tokens": new, "stream": True, "seed": 1, "ignore_eos": True} | MODES[mode]
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -69,12 +71,12 @@ class Server:
         self._process.wait()
 
 
-def together(server: Server, prompts: list[list[int]]) -> dict[str, float]:
+def together(server: Server, prompts: list[list[int]], mode: str) -> dict[str, float]:
     """All clients at once."""
     times: list[list[float]] = [[] for _ in prompts]
 
     def client(number: int) -> None:
-        times[number] = list(server.tokens(prompts[number], NEW))
+        times[number] = list(server.tokens(prompts[number], NEW, mode))
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(len(prompts))]
     begun = perf_counter()
@@ -112,6 +114,7 @@ def interrupted(server: Server, running: list[int], arriving: list[int]) -> dict
     during = sorted(gap for when, gap in gaps if arrival[0] <= when <= arrival[1])
     return {
         "gap": statistics.median(alone),
+        "gap_during": statistics.median(during),
         "gap_p95_during": during[int(0.95 * (len(during) - 1))],
         "gaps_during": len(during),
         "prompt_seconds": arrival[1] - arrival[0],
@@ -134,7 +137,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("benchmarks-work"))
     parser.add_argument("--llama", help="llama-server of llama.cpp; without it ours alone")
-    parser.add_argument("--llama-python", help="an interpreter with gguf and llama_cpp, which write the GGUF")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -156,14 +158,16 @@ def main() -> None:
         command += ["-c", str(1024 * asked.clients), "--no-webui"]
         servers.append(Server("llama-server Q8_0", command, 8302, {}))
     dice = random.Random(0)
-    taken: dict[str, list[dict[str, float]]] = {server.name: [] for server in servers}
+    taken: dict[str, list[dict[str, float]]] = {f"{server.name}, {mode}": [] for mode in MODES for server in servers}
     for number in range(asked.rounds + 1):
-        prompts = [[dice.randrange(VOCABULARY - 1) for _ in range(dice.randint(30, 300))] for _ in range(asked.clients)]
-        for server in servers:
-            found = together(server, prompts)
-            print(server.name, {key: round(value, 3) for key, value in found.items()}, flush=True)
-            if number:  # the first round warms up
-                taken[server.name].append(found)
+        for mode in MODES:
+            lengths = [dice.randint(30, 300) for _ in range(asked.clients)]
+            prompts = [[dice.randrange(VOCABULARY - 1) for _ in range(length)] for length in lengths]
+            for server in servers:
+                figures = together(server, prompts, mode)
+                print(server.name, mode, {key: round(value, 3) for key, value in figures.items()}, flush=True)
+                if number:  # the first round warms up
+                    taken[f"{server.name}, {mode}"].append(figures)
     ours = servers[0]
     found: dict[str, Any] = {
         name: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
@@ -190,7 +194,23 @@ def main() -> None:
         "server": statistics.median(firsts[2:]),
         "in process": statistics.median(list(map(float, one.stdout.split()))[2:]),
     }
-    bench = [*gpt2, "bench", *chosen, "-p", "165", "-n", "100", "-b", clients, "-r", "3", "--no-first-token", "--json"]
+    bench = [
+        *gpt2,
+        "bench",
+        *chosen,
+        "-p",
+        "165",
+        "-n",
+        "100",
+        "-d",
+        "165",
+        "-b",
+        clients,
+        "-r",
+        "3",
+        "--no-first-token",
+        "--json",
+    ]
     done = subprocess.run(bench, env=os.environ | settings, check=True, capture_output=True, text=True)
     found["gpt2 bench"] = json.loads(done.stdout)
     begun = perf_counter()

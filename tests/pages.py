@@ -36,12 +36,12 @@ class ServerProcess:
     def url(self):
         return f"http://127.0.0.1:{self.port}/"
 
-    def start(self):
+    def start(self, model="tiny", *more):
         names = {"GPT2_CACHE": self._folder / "cache", "HF_HOME": self._folder / "hf", "GPT2_THREADS": 1}
         own = {name: value for name, value in os.environ.items() if not name.startswith(("GPT2_", "HF_"))}
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpt2cli", "serve", "-m", "tiny", "--port", str(self.port)],
+                [sys.executable, "-m", "gpt2cli", "serve", "-m", str(model), "--port", str(self.port), *more],
                 env=own | {name: str(value) for name, value in names.items()},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

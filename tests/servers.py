@@ -32,10 +32,15 @@ class Reply:
 
     @property
     def problem(self):
-        """The error object, which has its four keys, always."""
-        error = self.json["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        return error
+        """The error object."""
+        return checked(self.json["error"])
+
+
+def checked(error):
+    """An error object: it has its four keys, always, and at most a hint, with which its message ends."""
+    assert set(error) - {"hint"} == {"message", "type", "param", "code"}
+    assert error["message"].endswith(error.get("hint", ""))
+    return error
 
 
 class Connection(http.client.HTTPConnection):
@@ -212,6 +217,7 @@ def merged(events):
             mine = choices.setdefault(delta["index"], {"text": "", "logprobs": None, "token_ids": []})
             mine["text"] += delta["text"]
             mine["token_ids"] += delta.get("token_ids", [])
+            mine |= {name: delta[name] for name in ("end", "stop_reason") if name in delta}
             if delta["logprobs"] is not None:
                 mine["logprobs"] = mine["logprobs"] or {name: [] for name in delta["logprobs"]}
                 for name, values in delta["logprobs"].items():

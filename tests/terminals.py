@@ -12,8 +12,10 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pyte
+from nursery import nursery
 
 PATIENCE = 30  # seconds, on a busy machine
 
@@ -35,16 +37,21 @@ class Terminal:
         self.raw = b""
         self._size(side, columns, rows)
         variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
-        self.process = subprocess.Popen(
-            [*(["sh", "-c", shell, "sh"] if shell else []), sys.executable, "-m", "gpt2cli", *map(str, argv)],
-            stdin=side,
-            stdout=side,
-            stderr=side,
-            cwd=cwd,
-            env=variables | {"TERM": term} | environment,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and resizing are signals
-        )
+        variables |= {"TERM": term} | environment
+        words = [*map(str, argv)]
+        if shell or any(name.startswith(("LC_", "LANG", "PYTHON", "HF_HUB", "ORT_")) for name in environment):
+            self.process = subprocess.Popen(
+                [*(["sh", "-c", shell, "sh"] if shell else []), sys.executable, "-m", "gpt2cli", *words],
+                stdin=side,
+                stdout=side,
+                stderr=side,
+                cwd=cwd,
+                env=variables,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and resizing are signals
+            )
+        else:
+            self.process = nursery().start(words, side, str(cwd or Path.cwd()), variables)
         os.close(side)
 
     def _size(self, number, columns, rows):

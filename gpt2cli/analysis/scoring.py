@@ -17,6 +17,7 @@ from gpt2cli.engine.engine import CHUNK, Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole
+from gpt2cli.generation.sampling import highest
 from gpt2cli.generation.texts import check_types, checked
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import Tokenizer
@@ -258,15 +259,6 @@ def scored(logits: Logits, targets: Sequence[int], *, top: int | None) -> Iterat
     ids = np.arange(logits.shape[1])
     ranks = 1 + ((logits > chosen) | ((logits == chosen) & (ids < np.array(targets)[:, None]))).sum(axis=1)
     for row, token in enumerate(targets):
-        leaders = tuple((int(i), float(logits[row, i] - norm[row])) for i in _best(logits[row], top))
-        yield Scored(token, float(logprobs[row]), int(ranks[row]), leaders)
-
-
-def _best(logits: Logits, count: int) -> Any:
-    """The ids of the `count` highest logits, in order; of equal ones the lowest ids."""
-    count = min(count, len(logits))
-    if count == 0:
-        return []
-    least = np.partition(logits, len(logits) - count)[len(logits) - count]
-    candidates = np.flatnonzero(logits >= least)
-    return candidates[np.argsort(-logits[candidates], kind="stable")][:count]
+        leaders = highest(logits[row], top)
+        found = tuple(zip(leaders.tolist(), (logits[row, leaders] - norm[row]).tolist(), strict=True))
+        yield Scored(token, float(logprobs[row]), int(ranks[row]), found)

@@ -2,7 +2,9 @@
 
 import ipaddress
 import json
+import math
 import os
+import re
 import time
 import webbrowser
 from collections.abc import Mapping
@@ -39,6 +41,10 @@ class AddressOptions(Options):
     ] = None
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
 
+    def __post_init__(self) -> None:
+        if self.open_page and self.socket is not None:
+            raise UsageError("--open contradicts --socket", "leave out one: browsers read no Unix sockets")
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can ask."""
@@ -74,6 +80,11 @@ class AccessOptions(Options):
         typer.Option(metavar="ORIGIN", help="Let pages of ORIGIN ask; may be repeated.", show_default=False),
     ] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        for origin in self.cors:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*A-Z]+|null", origin):
+                raise UsageError(f"--cors '{origin}' is no origin", "write it as a browser does: https://their.origin")
+
     def keys(self) -> tuple[str, ...]:
         """Raises UsageError."""
         # no setting of the config file, whose values can be listed
@@ -81,7 +92,7 @@ class AccessOptions(Options):
         found = [] if key is None else [key]
         if self.api_key_file is not None:
             try:
-                lines = self.api_key_file.read_text(encoding="utf-8").splitlines()
+                lines = self.api_key_file.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as problem:
                 why = getattr(problem, "strerror", None) or "it is no text"
                 raise UsageError(f"cannot read '{self.api_key_file}': {why}", "a text file, a key a line") from None
@@ -116,6 +127,10 @@ class LoadOptions(Options):
     def __post_init__(self) -> None:
         if self.log_format not in ("text", "json"):
             raise UsageError(f"no log format '{self.log_format}'", "choose text or json")
+        if math.isnan(self.timeout):
+            raise UsageError("--timeout is no number", "give it the seconds that an answer may take")
+        if "" in self.alias:
+            raise UsageError("--alias is empty", "give it a name, or leave it out")
 
 
 def serve(
@@ -145,14 +160,25 @@ def serve(
         server.open(opened, Capacity(rows, load.queue, load.timeout))
         what = f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time)"
         log({"note": f"{what} answers on {where}; Ctrl-C ends"})
-        if address.open_page and not address.socket:
-            webbrowser.open(where)
+        if address.open_page and not _open(where):
+            log({"note": f"no browser is found: open {where} in yours"})
 
     try:
         return run.run(server, sockets, opening)
     finally:
         if address.socket:
             address.socket.unlink(missing_ok=True)
+
+
+def _open(url: str) -> bool:
+    """Whether a browser has been told to. One that runs in a terminal would take this one, and can do nothing with the
+    page; but whoever names it in BROWSER wants it."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    in_terminal = type(browser) is webbrowser.GenericBrowser and not os.environ.get("BROWSER")
+    return not in_terminal and browser.open(url)
 
 
 def _log(kind: str, talk: o.TalkOptions) -> Any:

@@ -75,7 +75,8 @@ def json_text(value: Any, **options: Any) -> str:
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, fold: bool = False) -> None:
     """Columns of text on stdout, for people. `fold`: on a terminal the last column is broken at blanks where the line
-    ends, or has lines of its own where the others leave it no room. Raises BrokenPipe and StorageError."""
+    ends, or has lines of its own where the others leave it no room; then these are broken too where they must be.
+    Raises BrokenPipe and StorageError."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     room = shutil.get_terminal_size().columns if fold and display.stdout_is_terminal() else 0
     indent = sum(widths[:-1]) + 2 * len(widths[:-1])
@@ -86,7 +87,7 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, fold: boo
         if not room:
             lines = [f"{line}  {last}"]
         elif below:
-            lines = [line, *wrapping.folded(f"  {last}", room)]
+            lines = [*wrapping.folded(line.rstrip(), room), *wrapping.folded(f"  {last}", room)]
         else:
             first, *others = wrapping.folded(last, room - indent, indent="")
             lines = [f"{line}  {first}", *(" " * indent + other for other in others)]

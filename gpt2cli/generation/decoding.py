@@ -13,7 +13,7 @@ from gpt2cli.errors import CannotMeet, Terminated
 from gpt2cli.generation import beams
 from gpt2cli.generation.parameters import Limits
 from gpt2cli.generation.requests import Finish, Logprob, Piece, Request
-from gpt2cli.generation.sampling import Draft, Sampler, all_banned, log_softmax
+from gpt2cli.generation.sampling import Draft, Sampler, all_banned, highest, log_softmax
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.generation.stops import StopStrings
 from gpt2cli.model import Model
@@ -167,9 +167,10 @@ def _search(state: _State) -> Task[Piece, None]:
 
 def _logprob(logits: Logits, token: int, count: int) -> Logprob:
     values = log_softmax(logits)
-    best = np.argsort(-values, kind="stable")[:count]
+    leaders = highest(values, count)
     rank = 1 + (values > values[token]).sum() + (values[:token] == values[token]).sum()
-    return Logprob(float(values[token]), tuple((int(i), float(values[i])) for i in best), int(rank))
+    top = tuple(zip(leaders.tolist(), values[leaders].tolist(), strict=True))
+    return Logprob(float(values[token]), top, int(rank))
 
 
 class _Row:

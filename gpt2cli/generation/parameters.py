@@ -211,7 +211,7 @@ class Limits:
         object.__setattr__(self, "stop", tuple(stop))
         _check(self)
         if "" in self.stop:
-            raise UsageError("a stop string is empty", "give `stop` some text")
+            raise UsageError("`stop` holds an empty text", "give it some text, or leave it out")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise UsageError(
                 f"`min_tokens` {self.min_tokens} is more than `max_tokens` {self.max_tokens}",

@@ -233,18 +233,20 @@ def _filtered(probabilities: Array, sampling: Sampling) -> Array:
 
 def _ranked(logits: Array, top_k: int) -> Array:
     """Ids of the top_k best logits of each row (0: all), best first, ties by id."""
-    rows, vocabulary = logits.shape
-    k = min(top_k, vocabulary) or vocabulary
-    if k == vocabulary:
+    vocabulary = logits.shape[1]
+    if not 0 < top_k < vocabulary:
         return np.argsort(-logits, axis=1, kind="stable")
-    threshold = np.partition(logits, vocabulary - k, axis=1)[:, vocabulary - k]
-    ranked = np.empty((rows, k), np.int64)
-    for row in range(rows):
-        above = np.flatnonzero(logits[row] > threshold[row])
-        level = np.flatnonzero(logits[row] == threshold[row])[: k - len(above)]
-        chosen = np.sort(np.concatenate([above, level]))
-        ranked[row] = chosen[np.argsort(-logits[row, chosen], kind="stable")]
-    return ranked
+    return np.stack([highest(row, top_k) for row in logits])
+
+
+def highest(values: Array, count: int) -> Array:
+    """Ids of the `count` highest of the values [vocabulary], in order, ties by id."""
+    count = min(count, len(values))
+    if count == 0:
+        return np.empty(0, np.int64)
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    found = np.flatnonzero(values >= least)
+    return found[np.argsort(-values[found], kind="stable")][:count]
 
 
 def _typical(probabilities: Array, mass: float) -> Array:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -21,6 +22,7 @@ _NO_PROBABILITY = -9999.0  # for minus infinity, which JSON does not know: as vL
 Json = dict[str, Any]
 
 
+@lru_cache(maxsize=1 << 16)
 def token_name(tokenizer: Tokenizer, token: int) -> str:
     """Its text; of a part of a character the bytes, as OpenAI writes them: `bytes:\\xe2\\x80`; of a token that has
     none (a padded vocabulary) its id. So two tokens have never one name."""
@@ -71,7 +73,9 @@ class Choice:
     ) -> None:
         """What is continued, as text and as it is fed."""
         self.index, self._asked, self._tokenizer = index, asked, tokenizer
-        self._prompt, self._prompt_ids = prompt, prompt_ids
+        self._prompt_ids = prompt_ids
+        self.echo = Delta(text=prompt)  # the prompt itself, and what `hear` adds to it
+        self._heard, self._place = TextStream(tokenizer), 0
         self._begun = False
         self._characters = TextStream(tokenizer)  # of the text so far, also of what waits for a stop string
         self._offset = len(prompt)  # of the next token: characters of the prompt and of the text
@@ -83,14 +87,10 @@ class Choice:
         """Of a token, on average: by it the best texts are found."""
         return self._logprob / max(1, self.tokens)
 
-    def echo(self, scored: Sequence[Scored] | None) -> Delta:
-        """The prompt itself, with the log-probabilities of its tokens where they were asked for."""
-        delta = Delta(text=self._prompt)
-        text, offset = TextStream(self._tokenizer), 0
-        for one in scored or ():
-            self._enter(delta, one.token, one.logprob, one.top, one.rank, offset)
-            offset += len(text.push(one.token))
-        return delta
+    def hear(self, one: Scored) -> None:
+        """The log-probability of the prompt's next token."""
+        self._enter(self.echo, one.token, one.logprob, one.top, one.rank, self._place)
+        self._place += len(self._heard.push(one.token))
 
     def push(self, piece: Piece) -> Delta:
         """A token."""

@@ -1,4 +1,5 @@
-"""The routes: what of HTTP the model answers. Only this file, gate.py and run.py know Starlette and uvicorn."""
+"""The routes: what of HTTP the model answers. Only this file, gate.py and messages.py know Starlette, and only
+run.py uvicorn."""
 
 import asyncio
 import importlib.metadata
@@ -26,11 +27,11 @@ from gpt2cli.server.gate import Gate, Log, Rules
 from gpt2cli.server.messages import CompletionsReply, EmbeddingsReply, Service, body_of
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, field_of
-from gpt2cli.server.worker import Full, Worker
-from gpt2cli.server.worker import Request as Work
+from gpt2cli.server.worker import Full, Order, Worker
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _NAMED = 40  # unknown fields of a request that are told
+_REMEMBERED = 1000  # and of all requests
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -59,7 +60,7 @@ class Server:
         self.log, self._aliases = log, aliases
         self._service: Service | None = None
         self._rows = 1
-        self._logged: set[str] = set()  # unknown fields
+        self._logged: set[int] = set()  # hashes of unknown fields: a name may be long
         self.draining = False  # no further request is taken
 
     def open(self, model: Model, capacity: Capacity) -> None:
@@ -126,13 +127,13 @@ class Server:
             raise Unavailable("the model is being loaded")
         return self.model
 
-    # Routes
-
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         kind = _TYPES.get(name.rpartition(".")[2])
-        file = resources.files("gpt2cli.server") / "page" / name
-        if kind is None or not file.is_file():
+        folder = resources.files("gpt2cli.server") / "page"
+        # a name is looked up, never joined to a path: it may be none, or lead elsewhere
+        file = next((one for one in folder.iterdir() if one.name == name), None)
+        if kind is None or file is None:
             raise HTTPException(404)
         return Response(file.read_bytes(), media_type=kind, headers=_PAGE_HEADERS)
 
@@ -213,23 +214,33 @@ class Server:
         text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
         special = body.get("parse_special") is None or fields.switch("parse_special")
-        ids = await asyncio.to_thread(encode_in_pieces, model.tokenizer, text, special=special)
-        found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
-        if fields.switch("with_pieces"):
-            found["tokens"] = [{"id": token, "piece": model.tokenizer.decode([token])} for token in ids]
-        if fields.switch("return_token_strs"):
-            found["token_strs"] = [model.tokenizer.decode([token]) for token in ids]
-        return JSONResponse(found)
+        pieces, strings = fields.switch("with_pieces"), fields.switch("return_token_strs")
+
+        def answer() -> Response:
+            ids = encode_in_pieces(model.tokenizer, text, special=special)
+            found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
+            names = [model.tokenizer.decode([token]) for token in ids] if pieces or strings else []
+            if pieces:
+                found["tokens"] = [{"id": token, "piece": name} for token, name in zip(ids, names, strict=True)]
+            if strings:
+                found["token_strs"] = names
+            return JSONResponse(found)
+
+        return await asyncio.to_thread(answer)
 
     async def _detokenize(self, request: Request) -> Response:
         model, body = self._loaded(), await body_of(request)
         ids = field_of(body, ("tokens", protocol.are_ids, "a list of token ids"))
-        try:
-            model.engine.check_ids(ids)
-        except UsageError as problem:
-            raise protocol.refused(problem, param="tokens") from None
-        text = model.tokenizer.decode(ids)
-        return JSONResponse({"prompt": text, "content": text})
+
+        def answer() -> Response:
+            try:
+                model.engine.check_ids(ids)
+            except UsageError as problem:
+                raise protocol.refused(problem, param="tokens") from None
+            text = model.tokenizer.decode(ids)
+            return JSONResponse({"prompt": text, "content": text})
+
+        return await asyncio.to_thread(answer)
 
     async def _completions(self, request: Request) -> Response:
         received = time.monotonic()
@@ -246,7 +257,7 @@ class Server:
             received,
             prompt_tokens=answer.prompt_tokens,
         )
-        service = self._submit(answer.request)
+        service = self._submit(answer.order)
         if fed := [str(len(prompt.ids)) for prompt in found if prompt.cut]:
             headers["x-gpt2-prompt-cut"] = ", ".join(fed)  # the tokens that were fed of prompts that were longer
         return CompletionsReply(service, asked, answer, envelope, headers)
@@ -258,13 +269,13 @@ class Server:
         self._check_model(model, body.get("model"))
         headers = self._named(asked.unknown)
         answer = embeddings.Answer(asked, *await asyncio.to_thread(embeddings.prepared, model, asked))
-        service = self._submit(answer.request)
+        service = self._submit(answer.order)
         return EmbeddingsReply(service, answer, body.get("model") or self._ids(model)[0], received, headers)
 
-    def _submit(self, work: Work) -> Service:
+    def _submit(self, order: Order) -> Service:
         assert self._service is not None
         try:
-            self._service.worker.submit(work)
+            self._service.worker.submit(order)
         except Full:
             self._loaded()  # or it is shutting down
             self.metrics.refused += 1
@@ -272,12 +283,18 @@ class Server:
         return self._service
 
     def _named(self, unknown: Sequence[str]) -> dict[str, str]:
-        """Unknown fields, in a header, and in the log once."""
-        if new := [name for name in unknown if name not in self._logged]:
-            if len(self._logged) < 1000:
-                self._logged.update(new)
+        """Unknown fields, in a header, and in the log once, until there have been too many."""
+        room = _REMEMBERED - len(self._logged)
+        if new := [name for name in unknown if hash(name) not in self._logged][:room]:
+            self._logged.update(map(hash, new))
             self.log({"note": f"unknown fields are ignored: {_listed(new)}"})
         return {"x-gpt2-ignored-fields": _listed(unknown)} if unknown else {}
+
+
+def _decoded(model: Model, ids: list[int]) -> str:
+    """Raises UsageError."""
+    model.engine.check_ids(ids)
+    return model.tokenizer.decode(ids)
 
 
 class Unavailable(BadRequest):
@@ -294,5 +311,7 @@ class Busy(BadRequest):
 
 def _listed(names: Sequence[str]) -> str:
     """Fields' names for a header and for the log: no line of one can begin another."""
-    plain = [json.dumps(name[:60])[1:-1].replace(",", " ") for name in names[:_NAMED]]
+    plain = [json.dumps(name[:60]).replace(",", " ") for name in names[:_NAMED]]
+    # a header's value neither begins nor ends with a space
+    plain = [name[1:-1] if name[1:-1].strip() == name[1:-1] != "" else name for name in plain]
     return ", ".join([*plain, *([f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else [])])

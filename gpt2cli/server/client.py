@@ -65,6 +65,8 @@ class Served:
         self._secure, self._host = scheme == "https", rest.strip("/").removesuffix("/v1")
         if scheme not in ("http", "https", "unix") or not self._host or ("/" in self._host and not self._path):
             raise UsageError(f"`server` is '{url}'", "write it as http://127.0.0.1:8080, or unix:PATH")
+        if self._path and not hasattr(socket, "AF_UNIX"):
+            raise UsageError("this system has no Unix sockets", "give `server` an address: http://127.0.0.1:8080")
         try:
             self._connection()
         except http.client.InvalidURL:
@@ -101,7 +103,10 @@ class Served:
         """The JSON of an answer. Raises UserError."""
         response, connection = self._send(method, path, body)
         with closing(connection):
-            return json.loads(response.read())
+            try:
+                return json.loads(response.read())
+            except ValueError:
+                raise _stranger(self.url) from None
 
     def pieces(self, body: Mapping[str, Any]) -> Iterator[Piece]:
         """The pieces of a text as they come; closing it tells the server. Raises UserError."""
@@ -131,7 +136,10 @@ class Served:
             raise NetworkError(
                 f"the server on {self.url} has gone before the text was complete", "begin again when it is back"
             ) from None
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise _stranger(self.url) from None
         finally:
+            response.close()
             connection.close()
 
     def _piece(self, choice: Mapping[str, Any]) -> Piece:
@@ -160,10 +168,10 @@ class Served:
                 return response, connection
             answer = response.read()
             connection.close()
-        except UnicodeEncodeError:
+        except ValueError:  # whose words would show the key
             connection.close()
             raise UsageError("the API key holds characters that HTTP cannot carry", "check GPT2_API_KEY") from None
-        except (OSError, http.client.HTTPException, ValueError) as problem:
+        except (OSError, http.client.HTTPException) as problem:
             connection.close()
             why = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
             raise NetworkError(
@@ -182,6 +190,10 @@ class Served:
         else:
             connection.connect()
         connection.sock.settimeout(_SECONDS)
+
+
+def _stranger(url: str) -> NetworkError:
+    return NetworkError(f"what answers on {url} is no `gpt2 serve`", "start one, or leave out --server")
 
 
 def _error_of(answer: bytes, status: int) -> Mapping[str, Any]:

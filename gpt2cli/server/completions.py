@@ -1,5 +1,6 @@
 """A checked request -> tasks of the worker -> deltas of its choices, as they come."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,14 @@ from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.generation import decoding, texts
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.model import Model
-from gpt2cli.server import worker
 from gpt2cli.server.answers import Choice, Delta
 from gpt2cli.server.protocol import BadRequest, Completions, refused
+from gpt2cli.server.worker import Order, Work
+
+# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
+_LONG_TEXT = 1 << 18
+_MOST_LOGPROBS = 1_000_000  # 25 MB of JSON
+_MANY_LOGPROBS = 10_000  # to write more takes longer than a step
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,6 @@ class Prompt:
     cut: bool = False  # whether it was longer
 
 
-# Characters, from which on a prompt is not encoded as a whole: that may take seconds.
-_LONG_TEXT = 1 << 18
-# Numbers of an answer's log-probabilities: some hundred megabytes of JSON.
-_MOST_LOGPROBS = 5_000_000
-
-
 def prompts(model: Model, asked: Completions) -> list[Prompt]:
     """The request's prompts, found to have room. Raises BadRequest."""
     found = []
@@ -38,20 +38,27 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
             found.append(_prompt(model, asked, given))
         except (UsageError, CannotMeet, CorruptFile) as problem:  # the last: the tokenizer fails on this text
             raise refused(problem, param="prompt") from None
-    if asked.logprobs is not None:
-        _check_logprobs(model, asked, [len(prompt.ids) for prompt in found])
+    try:
+        model.engine.check_ids(asked.stop_tokens)
+    except UsageError as problem:
+        raise refused(problem, param="stop_token_ids") from None
+    if (numbers := _logprobs(model, asked, found)) > _MOST_LOGPROBS:
+        raise BadRequest(
+            f"an answer holds at most {_MOST_LOGPROBS:,} log-probabilities, and this one would have {numbers:,}:"
+            " ask for fewer logprobs, or for fewer tokens",
+            "logprobs",
+        )
     return found
 
 
-def _check_logprobs(model: Model, asked: Completions, lengths: Sequence[int]) -> None:
-    each = model.engine.vocabulary if asked.logprobs == -1 else min(asked.logprobs or 0, model.engine.vocabulary)
-    tokens = asked.n * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
-    if each * tokens > _MOST_LOGPROBS:
-        raise BadRequest(
-            f"{tokens} tokens with {each} log-probabilities each are more than an answer holds"
-            f" ({_MOST_LOGPROBS:,} numbers): ask for fewer logprobs, or for fewer tokens",
-            "logprobs",
-        )
+def _logprobs(model: Model, asked: Completions, found: Sequence[Prompt]) -> int:
+    """How many log-probabilities there will be at most."""
+    if asked.logprobs is None:
+        return 0
+    vocabulary = model.engine.vocabulary
+    each = vocabulary if asked.logprobs == -1 else min(asked.logprobs + 1, vocabulary)
+    lengths = [len(prompt.ids) for prompt in found]
+    return each * asked.best_of * sum(length * asked.echo + (asked.limits.tokens(length) or 0) for length in lengths)
 
 
 def _prompt(model: Model, asked: Completions, given: str | list[int]) -> Prompt:
@@ -93,8 +100,12 @@ class Answer:
             for sample in range(asked.best_of)
         ]
         self.prompt_tokens = sum(len(prompt.ids) for prompt in found)
+        self.is_large = _logprobs(model, asked, found) > _MANY_LOGPROBS  # too large to be written in the event loop
         self._scores = asked.echo and asked.logprobs is not None
-        self._works: list[worker.Work] = []
+        self._unscored = [len(prompt.ids) for prompt in found]  # tokens of each prompt
+        # what came before its prompt was scored
+        self._early: dict[int, list[tuple[Choice, Delta]]] = {n: [] for n in range(len(found))} if self._scores else {}
+        self._works: list[Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
                 samples = min(rows, asked.best_of - first)
@@ -102,7 +113,7 @@ class Answer:
                     self._add(model, number, prompt, samples, first)
                 except (UsageError, CannotMeet) as problem:
                     raise refused(problem) from None
-        self.request = worker.Request(self._works)
+        self.order = Order(self._works)
 
     def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
         asked = self._asked
@@ -121,40 +132,42 @@ class Answer:
             first=first,
             stop_tokens=asked.stop_tokens,
         )
-        model.engine.check_ids(asked.stop_tokens)
         stream: Any = texts.stream(model, request)  # checks the request, computes nothing yet
         if self._scores and first == 0:
             stream = model.scheduler.stream(_scored(model, request))
         elif asked.limits.max_tokens == 0:
             return
-        self._works.append(worker.Work(number, samples, stream))
+        self._works.append(Work(number, samples, stream))
 
     async def deltas(self, seconds: float) -> AsyncIterator[list[tuple[Choice, Delta]]]:
         """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
         asked = self._asked
         if asked.echo and not self._scores:
-            yield [(choice, choice.echo(None)) for choice in self.choices]
+            yield [(choice, choice.echo) for choice in self.choices]
         if not self._works:
             yield [(choice, Delta(finish="length")) for choice in self.choices]
             return
-        scores: list[list[Scored]] = [[] for _ in self._prompts]
-        early: dict[int, list[tuple[Choice, Delta]]] = {}  # what came before its prompt was scored
-        if self._scores:
-            early = {number: [] for number in range(len(self._prompts))}
-        while (items := await self.request.next(seconds)) is not None:
-            found: list[tuple[Choice, Delta]] = []
-            for number, item in items:
-                if isinstance(item, Scored):
-                    scores[number].append(item)
-                    if len(scores[number]) == len(self._prompts[number].ids):
-                        found += [(choice, choice.echo(scores[number])) for choice in self._of(number)]
-                        found += early.pop(number)
-                        if asked.limits.max_tokens == 0:
-                            found += [(choice, Delta(finish="length")) for choice in self._of(number)]
-                    continue
+        while (items := await self.order.next(seconds)) is not None:
+            yield await asyncio.to_thread(self._told, items) if self.is_large else self._told(items)
+
+    def _told(self, items: Sequence[tuple[int, Any]]) -> list[tuple[Choice, Delta]]:
+        """What the choices make of what has come."""
+        asked = self._asked
+        found: list[tuple[Choice, Delta]] = []
+        for number, item in items:
+            if not isinstance(item, Scored):
                 choice = self.choices[number * asked.best_of + item.row]
-                early.get(number, found).append((choice, choice.push(item)))
-            yield found
+                self._early.get(number, found).append((choice, choice.push(item)))
+                continue
+            for choice in self._of(number):
+                choice.hear(item)
+            self._unscored[number] -= 1
+            if not self._unscored[number]:
+                found += [(choice, choice.echo) for choice in self._of(number)]
+                found += self._early.pop(number)
+                if asked.limits.max_tokens == 0:
+                    found += [(choice, Delta(finish="length")) for choice in self._of(number)]
+        return found
 
     @property
     def cached(self) -> int:

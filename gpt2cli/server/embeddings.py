@@ -144,12 +144,12 @@ class Answer:
     def __init__(self, asked: Embeddings, embedder: Embedder, texts: Sequence[list[int]]) -> None:
         self._asked = asked
         self.tokens = sum(map(len, texts))
-        self.request = worker.Request([worker.Work(0, 1, Steps(embedder.steps(texts, CHUNK)), alone=True)])
+        self.order = worker.Order([worker.Work(0, 1, Steps(embedder.steps(texts, CHUNK)), alone=True)])
         self._written = [""] * len(texts)
 
     async def json(self, name: str) -> str:
         """The answer of the model that the request calls `name`, when all vectors have come. Raises UserError."""
-        while (items := await self.request.next(_PATIENCE)) is not None:
+        while (items := await self.order.next(_PATIENCE)) is not None:
             for _, (number, vector) in items:  # a few at a time: thousands at once would hold up everybody's answers
                 self._written[number] = f'{{"object":"embedding","index":{number},"embedding":{self._value(vector)}}}'
         usage = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}

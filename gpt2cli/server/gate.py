@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import Message, Receive, Scope, Send
 
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import error
@@ -34,7 +36,7 @@ class Rules:
 
 
 class Gate:
-    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics, log: Log) -> None:
+    def __init__(self, app: Starlette, rules: Rules, metrics: Metrics, log: Log) -> None:
         self._app, self._rules, self._metrics, self._log = app, rules, metrics, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +63,9 @@ class Gate:
         try:
             await (refusal or self._app)(scope, receive, answer)
         finally:
+            status = status or 499  # who asked has left before there was an answer
             seconds = time.monotonic() - started
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(route, status, seconds)
+            self._metrics.answered(self._route(scope), status, seconds)
             client = scope.get("client") or ("-",)
             self._log(
                 {
@@ -75,6 +77,11 @@ class Gate:
                 }
                 | told
             )
+
+    def _route(self, scope: Scope) -> str:
+        """The pattern that the path matches."""
+        routes = [route for route in self._app.routes if isinstance(route, Route)]
+        return next((route.path for route in routes if route.matches(scope)[0] is not Match.NONE), "other")
 
     def _granted(self, headers: Headers) -> dict[str, str]:
         """What a page of another origin needs to read the answer."""

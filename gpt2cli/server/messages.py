@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gpt2cli.errors import CorruptFile, UserError
-from gpt2cli.server import embeddings, protocol, worker
+from gpt2cli.server import embeddings, protocol
 from gpt2cli.server.answers import Choice, Delta, Envelope, Json
 from gpt2cli.server.completions import Answer
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions
-from gpt2cli.server.worker import Worker
+from gpt2cli.server.worker import Order, Worker
 
 MOST_BYTES = 8 << 20  # of a body
 _BODY_SECONDS = 30.0  # for a body to arrive
@@ -80,10 +80,8 @@ class Service:
 class Reply(Response):
     """The answer to a request that the worker does."""
 
-    def __init__(
-        self, service: Service, work: worker.Request, received: float, headers: Mapping[str, str], media: str
-    ) -> None:
-        self._service, self._work, self._received = service, work, received
+    def __init__(self, service: Service, order: Order, received: float, headers: Mapping[str, str], media: str) -> None:
+        self._service, self._order, self._received = service, order, received
         super().__init__(headers=dict(headers), media_type=media)
         del self.headers["content-length"]
 
@@ -102,7 +100,7 @@ class Reply(Response):
                 raise error
         finally:
             self._service.replies.discard(answering)
-            self._service.worker.cancel(self._work)
+            self._service.worker.cancel(self._order)
             leaving.cancel()
             answering.cancel()
             scope["gpt2"] |= self._count()
@@ -148,7 +146,7 @@ class EmbeddingsReply(Reply):
         self, service: Service, answer: embeddings.Answer, name: str, received: float, headers: Mapping[str, str]
     ) -> None:
         self._answer, self._name = answer, name
-        super().__init__(service, answer.request, received, headers, "application/json")
+        super().__init__(service, answer.order, received, headers, "application/json")
 
     def _count(self) -> Json:
         self._service.metrics.prompt_tokens += self._answer.tokens
@@ -157,7 +155,7 @@ class EmbeddingsReply(Reply):
     async def _whole(self) -> Response:
         self._service.begin(asyncio.current_task())
         body = await self._answer.json(self._name)
-        return Response(body, headers=_plain(self.headers), media_type="application/json")
+        return Response(body, headers=dict(self.headers))
 
 
 class CompletionsReply(Reply):
@@ -173,7 +171,7 @@ class CompletionsReply(Reply):
     ) -> None:
         self._asked, self._answer, self._envelope = asked, answer, envelope
         media = "text/event-stream" if asked.stream else "application/json"
-        super().__init__(service, answer.request, envelope.received, headers, media)
+        super().__init__(service, answer.order, envelope.received, headers, media)
 
     def _count(self) -> Json:
         """The answer's tokens, for the usage, the metrics and the log."""
@@ -208,7 +206,10 @@ class CompletionsReply(Reply):
                 found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
         self._measure()
         body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
-        return JSONResponse(body, headers=_plain(self.headers))
+        return Response(await self._json(body), headers=dict(self.headers))
+
+    async def _json(self, value: Json) -> bytes:
+        return await asyncio.to_thread(_json_by_pieces, value) if self._answer.is_large else _whole_json(value)
 
     def _chosen(self, found: Mapping[int, tuple[Choice, Delta]]) -> list[Json]:
         """The n best of each prompt's, by the log-probability of a token."""
@@ -228,13 +229,16 @@ class CompletionsReply(Reply):
         try:
             async with self._in_time():
                 async for deltas in self._deltas():
-                    events = [_event(self._envelope.plain([choice.plain(delta)], **usage)) for choice, delta in deltas]
+                    events = [
+                        _event(await self._json(self._envelope.plain([choice.plain(delta)], **usage)))
+                        for choice, delta in deltas
+                    ]
                     await _part(send, b"".join(events) or b": still at work\n\n")
             if self._asked.include_usage:
                 self._measure()
-                last = _event(self._envelope.plain([], usage=self._envelope.usage()))
+                last = _event(_whole_json(self._envelope.plain([], usage=self._envelope.usage())))
         except (TimeoutError, asyncio.CancelledError, UserError) as error:
-            last = _event(self._problem(error).plain())
+            last = _event(_whole_json(self._problem(error).plain()))
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await _part(send, last + b"data: [DONE]\n\n", more=False)
@@ -253,9 +257,17 @@ async def _part(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _event(value: Json) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n\n"
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "content-type"}
+def _whole_json(value: Json) -> bytes:
+    return _JSON.encode(value).encode()
+
+
+def _json_by_pieces(value: Json) -> bytes:
+    """The same, but other threads get their turn: slower by far."""
+    return "".join(_JSON.iterencode(value)).encode()
+
+
+def _event(text: bytes) -> bytes:
+    return b"data: " + text + b"\n\n"

@@ -8,6 +8,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -98,7 +99,7 @@ def completions(body: object) -> Completions:
         best_of=best_of or n or 1,
         echo=fields.switch("echo"),
         logprobs=_logprobs(fields),
-        stop_tokens=tuple(fields.ids("stop_token_ids")),
+        stop_tokens=tuple(dict.fromkeys(fields.ids("stop_token_ids"))),
         stream=stream,
         include_usage=_include_usage(fields, stream),
         token_ids=fields.switch("return_token_ids"),
@@ -136,17 +137,12 @@ class Fields:
             raise wrong(name, value, "true or false")
         return bool(value)
 
-    def whole(self, name: str, default: int | None, least: int, most: int | None = None) -> int | None:
+    def whole(self, name: str, default: int | None, least: int, most: float = inf) -> int | None:
         value = self.get(name)
         if value is None:
             return default
-        words = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or value < least
-            or (most is not None and value > most)
-        ):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            words = f"a whole number, {least} or more" if most == inf else f"a whole number from {least} to {most}"
             raise wrong(name, value, words)
         return value
 
@@ -242,7 +238,7 @@ def _biases(fields: Fields) -> dict[int, float]:
     if not isinstance(value, dict):
         raise wrong("logit_bias", value, expected)
     for token, bias in value.items():
-        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        number = isinstance(bias, float) or (type(bias) is int and abs(bias) <= _LARGE)
         if not re.fullmatch(r"[0-9]{1,9}", token) or not (number or bias == "-inf"):
             raise wrong("logit_bias", {token: bias}, expected)
     return {int(token): float(bias) for token, bias in value.items()}
@@ -275,14 +271,14 @@ def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] =
 def refused(
     problem: UserError, called: Mapping[str, str] = MappingProxyType({}), *, param: str | None = None
 ) -> BadRequest:
-    """The library's complaint as the schema has it: about the parameter that it names, as `called` in the request, else
-    about `param`."""
+    """The library's complaint as the schema has it: about the parameter that its message names, as `called` in the
+    request, else about `param`, else about the one that its hint names."""
 
     def renamed(text: str) -> str:
         return re.sub("`([a-z_]+)`", lambda name: f"`{called.get(name[1], name[1])}`", text)
 
     message, hint = renamed(problem.message), renamed(problem.hint)
-    named = re.search("`([a-z_]+)`", message)
+    named = re.search("`([a-z_]+)`", message) or (None if param else re.search("`([a-z_]+)`", hint))
     code = "cannot_meet" if isinstance(problem, CannotMeet) else None
     return BadRequest(f"{message}: {hint}", named[1] if named else param, code=code, hint=hint)
 

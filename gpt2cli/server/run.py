@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -32,25 +33,39 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as problem:
         raise UsageError(f"cannot listen on '{host}': {problem.strerror or problem}", "use --host 127.0.0.1") from None
     sockets: list[socket.socket] = []
+    failure: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
-        one = socket.socket(family, socket.SOCK_STREAM)
+        free = port or (sockets[0].getsockname()[1] if sockets else 0)
+        try:
+            sockets.append(_listening(family, (address[0], free, *address[2:])))
+        except OSError as problem:
+            failure = problem
+            if port and problem.errno == errno.EADDRINUSE:  # half of those who ask for the host would find another
+                while sockets:
+                    sockets.pop().close()
+                break
+    if failure and not sockets:  # else it is an address family that this machine does not have
+        why = "it is taken" if failure.errno == errno.EADDRINUSE else failure.strerror or str(failure)
+        elsewhere = failure.errno == errno.EADDRNOTAVAIL
+        hint = "use --host 127.0.0.1" if elsewhere else "choose another --port; 0 is any free one"
+        raise UsageError(f"cannot listen on {host}:{port}: {why}", hint)
+    return sockets
+
+
+def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Raises OSError."""
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
         if os.name == "posix":
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            one.bind((address[0], port or (sockets[0].getsockname()[1] if sockets else 0), *address[2:]))
-            one.listen(512)
-        except OSError as problem:
-            one.close()
-            if sockets:  # an address family that this machine does not have
-                continue
-            why = "it is taken" if "in use" in str(problem) else problem.strerror or str(problem)
-            raise UsageError(
-                f"cannot listen on {host}:{port}: {why}", "choose another --port; 0 is any free one"
-            ) from None
-        sockets.append(one)
-    return sockets
+        one.bind(address)
+        one.listen(512)
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def listen_locally(path: Path) -> list[socket.socket]:

@@ -1,6 +1,6 @@
 """The one thread that owns the engine: it admits tasks as rows become free, steps the scheduler, and hands out what the
-steps have brought to the event loop, in which the requests wait. What needs no rows of the scheduler's is done between
-its steps."""
+steps have brought to the event loop, in which whoever ordered them waits. What needs none of the scheduler's
+rows is done between its steps."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from gpt2cli.engine.engine import physical_memory
 from gpt2cli.model import Model
 from gpt2cli.server.metrics import Metrics
 
-# Items that wait for a request whose client reads slowly, before its tasks stand aside.
+# Items that wait for a client that reads slowly, before its tasks stand aside.
 _AHEAD = 256
 
 
 class Full(Exception):
-    """Too many requests wait already."""
+    """Too many orders wait already."""
 
 
 class Stream(Protocol):
@@ -39,23 +39,24 @@ class Stream(Protocol):
 
 
 class Work:
-    """A task of a request: its items, numbered as the request numbers its tasks. `alone`: its steps are its own, and
-    not everybody's."""
+    """A task of an order: its items, numbered as the order numbers its tasks. `alone`: its steps are its own, and not
+    everybody's."""
 
     def __init__(self, number: int, rows: int, stream: Stream, *, alone: bool = False) -> None:
         self.number, self.rows, self.stream, self.alone = number, rows, stream, alone
         self.begun = False
 
 
-class Request:
-    """Tasks under way, and what they have brought: pairs of a task's number and an item, or None at its end."""
+class Order:
+    """What one client has ordered: tasks that wait or are under way, and the items that these have brought, each with
+    its task's number."""
 
     def __init__(self, works: Iterable[Work]) -> None:
-        self.works = list(works)
+        self.waiting = deque(works)
+        self.left = len(self.waiting)  # tasks that have not ended
         self.items: deque[tuple[int, Any]] = deque()
         self.error: BaseException | None = None
         self.cancelled = False
-        self.left = len(self.works)
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -67,48 +68,50 @@ class Request:
                 while not self.items and self.left and self.error is None:
                     self._news.clear()
                     await self._news.wait()
-        found = []
+        found, left = [], self.left  # first: the last items come before the end is noted
         while self.items:
             found.append(self.items.popleft())
         if not found and self.error is not None:
             raise self.error
-        return found if found or self.left else None
+        return found if found or left else None
 
     def tell(self) -> None:
         """There is news, from another thread."""
-        self._loop.call_soon_threadsafe(self._news.set)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(self._news.set)
 
 
 class Worker:
-    """Serves requests with at most `rows` rows at a time, of which `waiting` may wait for theirs."""
+    """Serves orders with at most `rows` rows at a time; at most `waiting` orders wait for theirs."""
 
     def __init__(self, model: Model, metrics: Metrics, *, rows: int, waiting: int) -> None:
         self._scheduler, self._metrics = model.scheduler, metrics
         self._rows, self._most = rows, waiting
         self._scheduler.kept = rows
-        self._queue: deque[tuple[Request, Work]] = deque()
-        self._going: list[tuple[Request, Work]] = []
+        self._queue: deque[Order] = deque()  # those of which a task waits
+        self._going: list[tuple[Order, Work]] = []
         self._wake = threading.Condition()
         self._ended = False
         self._turn = 0  # whose of those that work alone it is
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, order: Order) -> None:
         """Raises Full."""
         with self._wake:
-            waiting = {id(other) for other, _ in self._queue}
-            before = [work for _, work in (*self._going, *self._queue)]
-            waits = sum(work.rows for work in (*before, *request.works[:1])) > self._rows
-            if self._ended or (waits and len(waiting) >= self._most):
+            before = [work for _, work in self._going] + [work for other in self._queue for work in other.waiting]
+            first = [order.waiting[0]] if order.waiting else []
+            waits = sum(work.rows for work in before + first) > self._rows
+            if self._ended or (waits and len(self._queue) >= self._most):
                 raise Full
-            self._queue.extend((request, work) for work in request.works)
+            if order.waiting:
+                self._queue.append(order)
             self._count()
             self._wake.notify()
 
-    def cancel(self, request: Request) -> None:
+    def cancel(self, order: Order) -> None:
         """Its rows are free after the step that is under way; what waits is not begun."""
-        request.cancelled = True
+        order.cancelled = True
         with self._wake:
             self._wake.notify()
 
@@ -119,8 +122,8 @@ class Worker:
 
     def _count(self) -> None:
         """For whoever measures; `_wake` is held."""
-        self._metrics.waiting = len({id(request) for request, _ in self._queue})
-        self._metrics.running = len({id(request) for request, _ in self._going})
+        self._metrics.waiting = len(self._queue)
+        self._metrics.running = len({id(order) for order, _ in self._going})
         self._metrics.rows = sum(work.rows for _, work in self._going)
 
     def _serve(self) -> None:
@@ -136,58 +139,62 @@ class Worker:
 
     def _admit(self) -> None:
         """What is cancelled goes, what has room begins: in order, so that nobody is overtaken for ever."""
-        for request, work in self._going:
-            if request.cancelled:
+        for order, work in self._going:
+            if order.cancelled:
                 work.stream.close()
-        self._going = [(request, work) for request, work in self._going if not request.cancelled]
-        if any(request.cancelled for request, _ in self._queue):
-            self._queue = deque(pair for pair in self._queue if not pair[0].cancelled)
+        self._going = [(order, work) for order, work in self._going if not order.cancelled]
+        self._queue = deque(order for order in self._queue if not order.cancelled)
         taken = sum(work.rows for _, work in self._going)
-        while self._queue and (not taken or taken + self._queue[0][1].rows <= self._rows):
-            self._going.append(self._queue.popleft())
-            taken += self._going[-1][1].rows
+        while self._queue and (not taken or taken + self._queue[0].waiting[0].rows <= self._rows):
+            order = self._queue[0]
+            work = order.waiting.popleft()
+            if not order.waiting:
+                self._queue.popleft()
+            self._going.append((order, work))
+            taken += work.rows
         self._count()
 
-    def _step(self, able: list[tuple[Request, Work]]) -> None:
+    def _step(self, able: list[tuple[Order, Work]]) -> None:
         """One step of the scheduler for everybody, one of those who work alone, and what they have brought."""
         self._metrics.step_rows.observe(self._metrics.rows)
-        for request, work in able:
+        for order, work in able:
             if not work.begun:
                 work.begun = True
-                self._guard(request, work.stream.advance)
-        for request, work in self._next(able):
-            self._guard(request, work.stream.advance)
+                self._guard(order, work.stream.advance)
+        for order, work in self._next(able):
+            self._guard(order, work.stream.advance)
         told = {}
-        ended = []
-        for request, work in able:
-            items = self._guard(request, work.stream.ready) or []
-            request.items.extend((work.number, item) for item in items)
-            if work.stream.ended or request.error is not None:
-                ended.append(work)
-                request.left -= 1
+        ended = set()
+        for order, work in able:
+            items = self._guard(order, work.stream.ready) or []
+            order.items.extend((work.number, item) for item in items)
+            if work.stream.ended or order.error is not None:
+                work.stream.close()  # of an order that failed, the other tasks too
+                ended.add(work)
+                order.left -= 1
             if items or work in ended:
-                told[id(request)] = request
-        for request in told.values():
-            request.tell()
+                told[id(order)] = order
+        for order in told.values():
+            order.tell()
         if ended:
             with self._wake:
                 self._going = [pair for pair in self._going if pair[1] not in ended]
                 self._count()
 
-    def _next(self, able: list[tuple[Request, Work]]) -> list[tuple[Request, Work]]:
-        """Who takes a step: any that serves everybody, and of those that work alone one after another."""
+    def _next(self, able: list[tuple[Order, Work]]) -> list[tuple[Order, Work]]:
+        """Who takes a step: any whose steps serve everybody, and of those that work alone one after another."""
         alone = [pair for pair in able if pair[1].alone]
         together = [pair for pair in able if not pair[1].alone]
         self._turn += 1
         return together[:1] + ([alone[self._turn % len(alone)]] if alone else [])
 
     @staticmethod
-    def _guard(request: Request, call: Callable[[], Any]) -> Any:
-        """A call on behalf of a request, whose failure is the request's."""
+    def _guard(order: Order, call: Callable[[], Any]) -> Any:
+        """A call on behalf of an order, whose failure is the order's."""
         try:
             return call()
         except Exception as error:
-            request.error, request.cancelled = request.error or error, True
+            order.error, order.cancelled = order.error or error, True
             return None
 
 

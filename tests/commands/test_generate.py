@@ -325,7 +325,7 @@ def test_precisions(gen, run, checkpoint):
         (["-n", "-1", "-N", "2"], ["-n -1 contradicts -N"]),
         (["--beams", "2", "--top-k", "4"], ["--beams contradicts --top-k"]),
         (["--min-tokens", "20"], ["--min-tokens 20"]),
-        (["--stop", ""], ["stop string is empty"]),
+        (["--stop", ""], ["--stop holds an empty text"]),
         (["--logit-bias", "7"], ["--logit-bias '7'"]),
         (["--logit-bias", "7=heavy"], ["--logit-bias '7=heavy'"]),
         (["--logit-bias", "zebra crossing=1"], ["tokens ("]),

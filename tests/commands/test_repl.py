@@ -394,9 +394,14 @@ def test_a_dumb_terminal_gets_no_escapes(repl, says, tmp_path):
     terminal = repl(term="dumb")
     terminal.type(f"The king{ENTER}")
     terminal.wait(says("The king", 1).split("\n")[-1][-20:])
-    terminal.wait(lambda t: t.lines and [line for line in t.lines if line][-1] == ">", "a prompt")
+
+    def at_a_prompt(terminal):
+        return [line for line in terminal.lines if line][-1:] == [">"]
+
+    terminal.wait(at_a_prompt, "a prompt")
     terminal.type(f"/undo{ENTER}")
     assert saved(terminal, tmp_path / "a.json").text == "The king"
+    terminal.wait(at_a_prompt, "a prompt")
     terminal.type(CTRL_C)
     terminal.wait("Ctrl-D or /exit leaves")
     terminal.type(CTRL_D)

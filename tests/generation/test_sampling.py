@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation.parameters import Sampling
-from gpt2cli.generation.sampling import History, Sampler, draw, log_softmax, survivors
+from gpt2cli.generation.sampling import History, Sampler, draw, highest, log_softmax, survivors
 
 P = [0.5, 0.3, 0.15, 0.05]
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -259,3 +259,10 @@ def test_without_filters_the_draw_needs_no_order():
     ids, p = survivors(rows, Sampling(**OFF))
     assert ids[0].tolist() == list(range(5000))
     assert p == pytest.approx(np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 39, 40, 10**30])
+def test_the_highest_are_the_first_of_a_whole_sort(count):
+    values = np.random.default_rng(1).integers(-3, 3, 40).astype(np.float32)  # many are equal
+    values[7:12] = -np.inf
+    assert highest(values, count).tolist() == np.argsort(-values, kind="stable")[:count].tolist()

@@ -3,8 +3,11 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import assert_error
@@ -80,8 +83,39 @@ def test_errors_of_its_own(run, served, monkeypatch):
     assert_error(run("generate", "--server", served, "--beams", 2, "x"), 2, "--beams contradicts --server")
     assert_error(run("generate", "--server", served, "--lookup", "--greedy", "x"), 2, "--lookup contradicts --server")
     assert_error(run("generate", "--server", served, "--precision", "fp32", "x"), 2, "--precision contradicts --server")
-    monkeypatch.setenv("GPT2_API_KEY", "clé☃")
-    assert_error(run("generate", "--server", served, "x"), 2, "API key")
+    for key in "clé☃", "secret\nkey":
+        monkeypatch.setenv("GPT2_API_KEY", key)
+        refused = run("generate", "--server", served, "x")
+        assert_error(refused, 2, "API key")
+        assert key[:3] not in refused.stderr
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert_error(run("generate", "--server", "unix:/no/such/socket", "x"), 2, "no Unix sockets")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'data: {"choices": [{"index": 0, "text": "a", "logprobs": null, "finish_reason": null}]}\n\n',
+        "data: <html>\n\n",
+        'data: {"error": "no"}\n\n',
+    ],
+)
+def test_a_server_of_another_kind(run, answer):
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_address[1]}"
+        assert_error(run("generate", "--server", url, "x"), 4, f"what answers on {url} is no `gpt2 serve`")
+        other.shutdown()
 
 
 def test_the_variable_is_as_good_as_the_flag(run, served, monkeypatch):

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import sys
 
 import pytest
 from servers import Connection, awaited, live
@@ -234,6 +235,9 @@ def test_a_request_is_a_line(served):
         "completion_tokens": 3,
     }
     assert (second["path"], second["status"]) == ("/nothing", 404)
+    counted = client.metrics()
+    assert counted['gpt2_requests_total{route="/v1/completions",status="200"}'] >= 1
+    assert counted['gpt2_requests_total{route="other",status="404"}'] >= 1
 
 
 def test_unknown_fields_are_named_once(served):
@@ -249,11 +253,29 @@ def test_unknown_fields_are_named_once(served):
     assert [event["note"] for event in server.events if "note" in event][1:] == ["unknown fields are ignored: dry_base"]
 
 
+def test_a_field_s_name_may_be_blank(client):
+    found = client.post(prompt="a", max_tokens=1, **{"": 1, " ": 1, "a\t": 1, "b ": 1})
+    assert found.status == 200
+    assert found.headers["x-gpt2-ignored-fields"] == '"", " ", a\\t, "b "'
+
+
 def test_many_unknown_fields_are_told_in_short(client):
     found = client.post(prompt="a", max_tokens=1, **{f"field{number:05}" * 20: 1 for number in range(9000)})
     assert found.status == 200
     assert len(found.headers["x-gpt2-ignored-fields"]) < 5000
     assert found.headers["x-gpt2-ignored-fields"].endswith("and 8960 more")
+
+
+def test_what_has_been_named_needs_little_memory(small_model):
+    with live(small_model) as (server, client):
+        for letter in "abc":
+            assert client.post(prompt="a", max_tokens=1, **{letter * (1 << 20): 1}).status == 200
+        assert sum(map(sys.getsizeof, server._named)) < 1000
+        for start in range(0, 3000, 1000):
+            fields = {f"field{number}": 1 for number in range(start, start + 1000)}
+            assert client.post(prompt="a", max_tokens=1, **fields).status == 200
+        notes = [event["note"] for event in server.events if "note" in event]
+        assert (len(server._named), len(notes)) == (1000, 4)  # then it is told no more
 
 
 def test_known_fields_are_not_named(client):

@@ -7,13 +7,16 @@ import re
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 
 import pytest
 from conftest import assert_error
-from servers import Client, Connection, Process, awaited, idle, live
+from servers import JSON, Client, Connection, Process, awaited, idle, live
 
+from gpt2cli.errors import UsageError
+from gpt2cli.server import run as run_
 from gpt2cli.server.app import Capacity
 
 ENDLESS = {"prompt": "the", "slide": True, "max_tokens": -1, "ignore_eos": True}
@@ -134,6 +137,16 @@ def test_who_leaves_is_logged(served):
     next(stream)
     stream.close()
     awaited(lambda: any(event.get("cancelled") for event in server.events))
+
+
+def test_who_leaves_before_an_answer_is_logged_as_such(served):
+    server, client = served
+    server.events.clear()
+    connection = Connection(client.address, 30)
+    connection.request("POST", "/v1/completions", json.dumps(ENDLESS | {"max_tokens": 10**6}), JSON)
+    awaited(lambda: client.metrics()["gpt2_requests_running"] == 1)
+    connection.close()
+    awaited(lambda: any(event.get("cancelled") and event["status"] == 499 for event in server.events))
 
 
 # In time
@@ -302,13 +315,44 @@ def test_a_port_that_is_taken(run):
         assert_error(run("serve", "--port", port), 2, f"cannot listen on 127.0.0.1:{port}: it is taken", "--port")
 
 
+def addresses(monkeypatch, *hosts):
+    """What the system says when it is asked for a name."""
+    families = {host: socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts}
+    rest = {socket.AF_INET: (), socket.AF_INET6: (0, 0)}
+    found = [(families[host], socket.SOCK_STREAM, 6, "", (host, 0, *rest[families[host]])) for host in hosts]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_an_address_that_the_machine_does_not_have_is_passed_over(monkeypatch):
+    addresses(monkeypatch, "2001:db8::1", "127.0.0.1")
+    (one,) = run_.listen("localhost", 0)
+    assert one.getsockname()[0] == "127.0.0.1"
+    one.close()
+
+
+def test_a_port_that_is_taken_on_one_of_the_addresses(monkeypatch):
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        addresses(monkeypatch, "127.0.0.1", "127.0.0.2")
+        with pytest.raises(UsageError, match="it is taken"):
+            run_.listen("localhost", port)
+        socket.create_server(("127.0.0.1", port)).close()  # nothing listens there
+
+
 def test_a_host_that_is_none(run):
     assert_error(run("serve", "--host", "nobody.invalid"), 2, "nobody.invalid")
+
+
+def test_a_host_that_is_another_machine(run):
+    assert_error(run("serve", "--host", "192.0.2.7", "--insecure"), 2, "192.0.2.7:8080", "--host 127.0.0.1")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.7.7", "example.org"])
 def test_other_machines_need_a_key(run, host):
     assert_error(run("serve", "--host", host), 2, "there is no key", "--api-key-file", "--insecure")
+
+
+ORIGINS = ["", "*", "a.example", "http://a.example/", "http://a.example/page", "http://A.example", "http://*.example"]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +361,10 @@ def test_other_machines_need_a_key(run, host):
         (["--api-key", ""], ["the API key is empty"]),
         (["--api-key-file", "missing.txt"], ["missing.txt", "a key a line"]),
         (["--log-format", "xml"], ["xml", "text or json"]),
+        (["--timeout", "nan"], ["--timeout is no number"]),
+        (["--alias", ""], ["--alias is empty"]),
+        (["--open", "--socket", "gpt2.sock"], ["--open contradicts --socket"]),
+        *((["--cors", origin], [f"'{origin}' is no origin", "https://"]) for origin in ORIGINS),
     ],
 )
 def test_wrong_options(run, argv, words):
@@ -329,7 +377,7 @@ def test_a_file_without_a_key(run, tmp_path):
 
 
 def test_keys_from_a_file_and_the_environment(serve, tmp_path):
-    (tmp_path / "keys").write_text("one\n\n two \n")
+    (tmp_path / "keys").write_text("one\n\n two \n", encoding="utf-8-sig")  # as editors on Windows write it
     server = serve("--api-key-file", tmp_path / "keys", env=os.environ | {"GPT2_API_KEY": "three"})
     for key in "one", "two", "three":
         assert server.client.ask("/v1/models", Authorization=f"Bearer {key}").status == 200
@@ -364,9 +412,40 @@ def test_a_path_that_can_be_no_socket(run, tmp_path):
     assert_error(run("serve", "--socket", tmp_path / ("x" * 200)), 7, "cannot make the socket")
 
 
+# The browser
+
+
+def browser(folder, name):
+    """A program that writes down what it is told to open."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/opened\n')
+    program.chmod(0o755)
+    return program
+
+
+@posix
+def test_the_page_opens_in_the_browser(serve, tmp_path):
+    server = serve("--open", env=os.environ | {"BROWSER": str(browser(tmp_path, "mine"))})
+    awaited((tmp_path / "opened").exists)
+    assert (tmp_path / "opened").read_text() == f"{server.client.url}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a browser with windows")
+def test_no_browser_takes_the_terminal(serve, tmp_path):
+    browser(tmp_path, "w3m")
+    server = serve("--open", env={"PATH": f"{tmp_path}:/nowhere", "GPT2_CACHE": str(tmp_path / "cache")})
+    said = []
+    for _ in range(50):  # each request is a line at least
+        server.client.ask("/health")
+        said.append(server.popen.stderr.readline().decode())
+    assert f"note: no browser is found: open {server.client.url} in yours\n" in said
+    assert not (tmp_path / "opened").exists()
+
+
 # The log
 
 
+@posix
 def test_the_log_as_json(serve):
     server = serve("--log-format", "json")
     server.client.post(prompt="a whispered prompt", max_tokens=2, dry_base=1, ignore_eos=True)

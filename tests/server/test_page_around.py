@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from checkpoints import make_checkpoint
 from pages import Page, ServerProcess, until
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the extra dev)")
@@ -86,6 +87,39 @@ def test_the_server_goes_away_and_comes_back_and_nothing_is_lost(browser, downlo
     assert own.text.startswith(text)
     server.stop()
     browser.get_log("browser")  # it says there what did not answer
+
+
+def test_another_model_at_the_same_address_is_noticed_and_named(browser, downloads, page, tmp_path):
+    def command():
+        found = own.panel("file").find_element("css selector", "#command").get_attribute("value")
+        own.click("#open-file")
+        return found
+
+    server = ServerProcess(tmp_path)
+    server.start("tiny", "--alias", "nick")
+    own = Page(browser, server.url, downloads).open()
+    own.type("Once upon a time")
+    own.go_on()
+    assert command().startswith("gpt2 generate -m tiny ")
+    # it was away between two looks
+    own.run("const f = fetch; fetch = (path, ...more) => path === '/health' ? new Response('{}') : f(path, ...more)")
+    server.stop()
+    make_checkpoint(tmp_path / "other")
+    server.start(tmp_path / "other")
+    text = own.text
+    own.type(Keys.CONTROL, Keys.ENTER)
+    until(lambda: "another model" in own.status and not own.busy)
+    assert own.text == text
+
+    def asked_again():
+        own.type(Keys.CONTROL, Keys.ENTER)
+        until(lambda: not own.busy)
+        return own.text != text
+
+    until(asked_again)
+    assert f"-m {tmp_path / 'other'} " in command()
+    server.stop()
+    browser.get_log("browser")  # it says there what was refused
 
 
 def test_all_can_be_done_without_a_mouse(page):

@@ -39,6 +39,12 @@ export class Server {
     this.timer = setTimeout(() => this.look(), wait);
   }
 
+  // Another model is there now.
+  renew() {
+    this.state = "unknown";
+    return this.look();
+  }
+
   async #ask() {
     try {
       const response = await fetch("/health", { cache: "no-store" });
@@ -52,7 +58,7 @@ export class Server {
   }
 
   async #learn() {
-    [this.model] = (await json("/v1/models")).data;
+    this.model = (await json("/v1/models")).data.at(-1); // after its other names
     this.parameters = await json("/parameters");
   }
 }

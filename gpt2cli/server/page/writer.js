@@ -19,7 +19,7 @@ export class Writer {
   }
 
   body(prompt, more = {}) {
-    const asked = { logprobs: ALTERNATIVES, return_token_ids: true, slide: true };
+    const asked = { model: this.server.model?.id, logprobs: ALTERNATIVES, return_token_ids: true, slide: true };
     return { prompt: prompt.toWellFormed(), ...this.settings.values(), ...asked, ...more };
   }
 
@@ -76,6 +76,10 @@ export class Writer {
   explain(reason) {
     if (reason.name === "AbortError") return "Stopped.";
     if (!(reason instanceof ServerError)) throw reason;
+    if (reason.status === 404) {
+      this.server.renew();
+      return "The server has another model now. Ask again, and it answers.";
+    }
     if (reason.away || reason.status === 503) this.server.look();
     return reason.away ? "" : reason.message;
   }

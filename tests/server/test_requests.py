@@ -3,6 +3,7 @@ whoever else asks."""
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -128,12 +129,13 @@ def test_the_best_are_the_likeliest_by_token(client, prompts, echo):
 
 
 def test_many_stops(client, alone):
-    stops = [chr(code) * 3 for code in range(200, 400)] + ["SS"]
+    whole = alone_text(alone, TEXT, 44, neutral(seed=4))[0][0]
+    stops = [chr(code) * 3 for code in range(200, 400)] + [whole[20:22]]
     found = client.complete(prompt=TEXT, seed=4, max_tokens=60 - 16, stop=stops)
     text, _, finish = alone_text(alone, TEXT, 44, neutral(seed=4), stop=stops)[0]
     assert (texts(found), finish) == ([text], "stop")
     assert found["choices"][0]["finish_reason"] == "stop"
-    assert "SS" not in text
+    assert text == whole[: whole.index(whole[20:22])]
 
 
 def test_stop_tokens(client, alone):
@@ -300,9 +302,43 @@ def test_log_probabilities_are_the_model_s_whatever_the_sampling(client):
     assert made["logprobs"]["token_logprobs"] == pytest.approx(again["token_logprobs"][8:], abs=1e-4)
 
 
-def test_an_answer_has_a_limit(client):
-    found = client.post(prompt=["a"] * 600, max_tokens=30, logprobs=-1)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": ["a"] * 600, "max_tokens": 30, "logprobs": -1},
+        {"prompt": ["a"] * 128, "max_tokens": 30, "logprobs": -1, "best_of": 16},
+        {"prompt": [[5] * 60] * 2048, "echo": True, "max_tokens": 1, "logprobs": 5, "best_of": 2},
+    ],
+    ids=["vocabulary", "best", "prompts"],
+)
+def test_an_answer_has_a_limit(client, fields):
+    found = client.post(**fields)
     assert (found.status, found.problem["param"]) == (400, "logprobs")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_large_answer_holds_nobody_up(client, stream):
+    """300,000 numbers: written in the event loop they would take seconds in which nobody else is answered."""
+    asked = {"prompt": [[5] * 60] * 16, "echo": True, "max_tokens": 1, "logprobs": -1, "stream": stream}
+    longest, done = 0.0, threading.Event()
+    thread = threading.Thread(target=lambda: (client.ask("/v1/completions", asked), done.set()))
+    thread.start()
+    while not done.is_set():
+        began = time.monotonic()
+        assert client.ask("/health").status == 200
+        longest = max(longest, time.monotonic() - began)
+    thread.join()
+    assert longest < 0.5
+
+
+def test_a_large_answer_is_as_a_small_one(client):
+    """Which is written at once, not by pieces."""
+    asked = {"echo": True, "max_tokens": 2, "logprobs": -1, "return_token_ids": True, "seed": 1}
+    (small,) = client.complete(prompt=[5, 6], **asked)["choices"]
+    large = client.complete(prompt=[[5, 6]] * 30, **asked)["choices"]
+    assert len(large) == 30
+    assert all(choice | {"index": 0} == small for choice in large)
 
 
 # Whoever else asks
@@ -414,6 +450,17 @@ def test_tokenizer_info(client):
     found = client.ask("/tokenizer_info").json
     assert (found["eos_token"], found["eos_token_ids"]) == ("<|endoftext|>", [299])
     assert (found["vocab_size"], found["model_max_length"]) == (300, 64)
+
+
+def test_a_stop_token_that_is_none(client):
+    found = client.post(prompt="a", stop_token_ids=[300])
+    assert (found.status, found.problem["param"]) == (400, "stop_token_ids")
+
+
+@pytest.mark.parametrize("name", ["none.js", "a" * 300 + ".js", "%00.js", "..%5capp.js", "%2e%2e%2fapp.js", "%ff.css"])
+def test_files_that_are_not_the_page_s(client, name):
+    assert client.ask("/page/main.js").status == 200
+    assert client.ask(f"/page/{name}").status == 404
 
 
 def test_routes_that_are_not_there(client):
