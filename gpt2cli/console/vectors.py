@@ -47,8 +47,8 @@ class JsonLines(Writer):
 
     def add(self, id: Id, vectors: Vectors) -> None:
         rows = [f"[{numbers(row, ', ')}]" for row in np.atleast_2d(vectors)]
-        numbers = rows[0] if vectors.ndim == 1 else f"[{', '.join(rows)}]"
-        self._write(f'{{"id": {terminal.json_text(id)}, "embedding": {numbers}}}\n')
+        found = rows[0] if vectors.ndim == 1 else f"[{', '.join(rows)}]"
+        self._write(f'{{"id": {terminal.json_text(id)}, "embedding": {found}}}\n')
 
 
 class Csv(Writer):
