@@ -34,7 +34,7 @@ class Embedder:
         """`pooling` is one of POOLINGS, `layer` as in `inspection`; with `normalize` vectors have length 1. Raises
         UsageError, and CannotMeet for a ready-made graph."""
         check_types(model=(model, Model), normalize=(normalize, bool))
-        if pooling not in POOLINGS:
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
             raise UsageError(f"`pooling` is {pooling!r}", f"`pooling` must be {', '.join(POOLINGS)}")
         if not is_whole(layer):
             raise UsageError(f"`layer` is {layer!r}", "`layer` must be a whole number")
@@ -57,13 +57,14 @@ class Embedder:
         for number, ids in enumerate(texts):
             if not ids:
                 raise no_token(f"text {number + 1}")
-            self._engine.check_ids(ids)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         short = [number for number in order if len(texts[number]) <= self._short]
         while short:
             # the longest comes last, and says what all are padded to
             count = max(n for n in range(1, len(short[:_ROWS]) + 1) if n == 1 or n * len(texts[short[n - 1]]) <= batch)
             taken, short = short[:count], short[count:]
+            for number in taken:
+                self._engine.check_ids(texts[number])
             hidden = self._inside.together([texts[number] for number in taken])
             yield [(number, self._done(self._pooled(one))) for number, one in zip(taken, hidden, strict=True)]
         for number in [number for number in order if len(texts[number]) > self._short]:

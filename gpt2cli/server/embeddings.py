@@ -76,6 +76,8 @@ def prepared(model: Model, asked: Embeddings) -> tuple[Embedder, list[list[int]]
         embedder = Embedder(model, pooling=asked.pooling, normalize=asked.normalize)
     except CannotMeet as problem:
         raise refused(problem) from None
+    except CorruptFile as problem:
+        raise BadRequest(f"{problem.message}: {problem.hint}", status=500) from None
     if asked.dimensions not in (None, embedder.width):
         raise BadRequest(
             f"dimensions is {asked.dimensions}; the vectors of this model have {embedder.width} numbers, and lose their"

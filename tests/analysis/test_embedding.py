@@ -137,6 +137,7 @@ def test_what_cannot_be(small):
         ({"layer": -4}, "`layer` is -4"),
         ({"layer": "2"}, "`layer` is '2'"),
         ({"pooling": "max"}, "`pooling` is 'max'"),
+        ({"pooling": ["mean"]}, "`pooling` is"),
         ({"normalize": 1}, "`normalize` is 1"),
     ]:
         with pytest.raises(UsageError, match=words):
