@@ -1,11 +1,12 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-from gpt2cli import Limits, Sampling, generate, load, score
+from gpt2cli import Limits, Sampling, embed, generate, load, score
 
 model = load("tiny")
 for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_tokens=50)):
     print(piece.text, end="", flush=True)
 print(score(model, "The cat sat on the mat.").perplexity)
+print(embed(model, "The cat sat on the mat.").shape)
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -28,6 +30,7 @@ __all__ = [
     "UserError",
     "__version__",
     "complete",
+    "embed",
     "generate",
     "load",
     "score",
@@ -42,6 +45,7 @@ _HOMES = {
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "complete": "generation.texts",
+    "embed": "analysis.embedding",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",

@@ -70,19 +70,26 @@ def int8(x, weight):
 
 
 def forward(tensors, config, ids, product=exact):
-    """Logits [len(ids), vocabulary] after each of `ids`. `tensors` have the names of a checkpoint without
-    `transformer.`; `config` is config.json. With `product=int8` tables are rounded as well."""
+    """Logits [len(ids), vocabulary] after each of `ids`. With `product=int8` tables are rounded as well."""
+    embedding = np.asarray(tensors["wte.weight"], np.float64)
+    head = embedding if config.get("tie_word_embeddings", True) else tensors.get("lm_head.weight", embedding)
+    return product(hidden_states(tensors, config, ids, product)[-1], np.asarray(head, np.float64).T)
+
+
+def hidden_states(tensors, config, ids, product=exact):
+    """The embeddings, and the states [len(ids), width] after each block, the last of them normalised as the head reads
+    it. `tensors` have the names of a checkpoint without `transformer.`; `config` is config.json."""
     t = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
     heads, width = config["n_head"], config["n_embd"]
     size, epsilon = width // heads, config.get("layer_norm_epsilon", 1e-5)
     activation = ACTIVATIONS[config.get("activation_function", "gelu_new")]
     embedding = t["wte.weight"]
-    head = embedding if config.get("tie_word_embeddings", True) else t.get("lm_head.weight", embedding)
     if product is not exact:
         embedding = rounded(embedding.T).T
 
     length = len(ids)
     x = embedding[ids] + t["wpe.weight"][:length]
+    states = [x]
     future = np.triu(np.full((length, length), -np.inf), 1)
     for layer in range(config["n_layer"]):
         b = f"h.{layer}."
@@ -99,7 +106,8 @@ def forward(tensors, config, ids, product=exact):
         h = layer_norm(x, t[b + "ln_2.weight"], t[b + "ln_2.bias"], epsilon)
         h = activation(product(h, t[b + "mlp.c_fc.weight"]) + t[b + "mlp.c_fc.bias"])
         x = x + product(h, t[b + "mlp.c_proj.weight"]) + t[b + "mlp.c_proj.bias"]
-    return product(layer_norm(x, t["ln_f.weight"], t["ln_f.bias"], epsilon), head.T)
+        states.append(x)
+    return [*states[:-1], layer_norm(x, t["ln_f.weight"], t["ln_f.bias"], epsilon)]
 
 
 def greedy(tensors, config, ids, count):

@@ -40,6 +40,7 @@ HEAVY = {
         ["generate", "--help"],
         ["tokens", "-h"],
         ["score", "-h"],
+        ["embed", "-h"],
         ["generate", "--topk", "1"],
         [],
     ],

@@ -26,7 +26,15 @@ TEXTS = ["the cat sat down", "", "a", "the old man went to the sea " * 9]
 def test_every_name_is_there_for_tools():
     assert set(gpt2cli.__all__) <= set(dir(gpt2cli))
     shown = pydoc.plain(pydoc.render_doc(gpt2cli))
-    for name in ("class Sampling", "class Limits", "class Score", "score(model", "load(name", "complete(model"):
+    for name in (
+        "class Sampling",
+        "class Limits",
+        "class Score",
+        "score(model",
+        "embed(model",
+        "load(name",
+        "complete(model",
+    ):
         assert name in shown
     with pytest.raises(AttributeError, match="nothing"):
         gpt2cli.nothing  # noqa: B018
@@ -43,7 +51,9 @@ def test_importing_it_costs_nothing():
 SCRIPT = """
 from collections.abc import Iterator
 
-from gpt2cli import Limits, Model, Piece, Sampling, Score, UserError, complete, generate, load, score
+import numpy as np
+
+from gpt2cli import Limits, Model, Piece, Sampling, Score, UserError, complete, embed, generate, load, score
 
 
 def told(title: str, done: int, total: int) -> None: ...
@@ -56,6 +66,8 @@ one: Score = score(model, text, context="Once")
 same: Score = score(model, [1, 2], top=3)
 several: list[Score] = score(model, ["a", "b"])
 bits: float | None = one.bits_per_byte
+vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = embed(model, text, layer=3)
+vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, ["a", "b"], pooling="last")
 error: type[Exception] = UserError
 generate(model, 5)
 load(5)

@@ -3,7 +3,7 @@
 import pytest
 from texts import generate
 
-from gpt2cli import Sampling, load
+from gpt2cli import Sampling, embed, load
 from gpt2cli.engine.engine import Engine
 from gpt2cli.export.export import export
 
@@ -88,3 +88,40 @@ def test_beams(saved, end, ngram):
             found[piece.row].append(piece.token)
     cut = [row[: row.index(end)] if end in row else row for row in expected]
     assert found == cut
+
+
+def test_vectors(saved):
+    """Hidden states of every layer, and what the pipeline `feature-extraction` gives."""
+    import torch
+    import transformers
+
+    model, folder = saved
+    opened = load(str(folder), precision="fp32", text=False)
+    ids = torch.randint(0, 499, (1, 60), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        states = model(ids, output_hidden_states=True).hidden_states
+    for layer, expected in enumerate(states):
+        found = embed(opened, ids[0].tolist(), pooling="none", layer=layer)
+        assert abs(found - expected[0].numpy()).max() < 1e-4
+
+    class Words(transformers.PreTrainedTokenizer):
+        """The pipeline wants one: ids as text."""
+
+        vocab_size = 499
+        model_input_names = ["input_ids", "attention_mask"]
+
+        def get_vocab(self):
+            return {str(number): number for number in range(499)}
+
+        def _tokenize(self, text):
+            return text.split()
+
+        def _convert_token_to_id(self, token):
+            return int(token)
+
+        def _convert_id_to_token(self, index):
+            return str(index)
+
+    features = transformers.pipeline("feature-extraction", model=model.transformer, tokenizer=Words(), device="cpu")
+    text = " ".join(map(str, ids[0].tolist()))
+    assert abs(embed(opened, ids[0].tolist(), pooling="none") - features(text)[0]).max() < 1e-4

@@ -150,10 +150,7 @@ class PlaceOptions(o.ModelOptions):
 class OutputOptions(Options):
     heading = "Output"
 
-    output_file: Annotated[
-        Path | None,
-        typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE, not to stdout.", show_default=False),
-    ] = None
+    output_file: o.OutputFile = None
     echo: Annotated[
         bool | None,
         typer.Option(

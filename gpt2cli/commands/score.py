@@ -144,7 +144,9 @@ def score(
     note = talk.note
     # the context first: it may be what waits on stdin
     before = "" if scoring.context is None else inputs.read_context(scoring.context)
-    groups = inputs.read_texts(texts.text, texts.file, whole=texts.whole, escapes=texts.escapes, note=note)
+    groups = inputs.read_texts(
+        texts.text, texts.file, command="score", whole=texts.whole, escapes=texts.escapes, note=note
+    )
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.scoring import Scorer
@@ -176,7 +178,7 @@ def score(
         reason = scores.write(write, rows, reading, common, form=shown.form or scores.plain_form(), several=several)
     if reading.partial is not None:
         row = reading.partial
-        note(f"interrupted: scored {scores.counted(row.score.tokens, 'token')} of {row.name}")
+        note(f"interrupted: scored {scores.counted(row.score.tokens, 'token')} of {row.text.name}")
     if shown.stats:
         terminal.tell(reading.summary())
     if reason is not None:

@@ -1,6 +1,7 @@
 """What a shell can complete after an option: (value, what to say of it). Reads small files, and imports no library."""
 
 import contextlib
+from collections.abc import Mapping
 
 from gpt2cli.errors import UserError
 from gpt2cli.export.names import DEVICES, PRECISIONS
@@ -18,21 +19,22 @@ def models(incomplete: str) -> Choices:
         cached |= {one.model: "exported" for one in builds.cached() if not one.stale}
         cached |= {one.name: "downloaded" for one in hubcache.downloaded()}
     others = {name: said for name, said in sorted(cached.items()) if name not in known and name not in repositories}
-    return _beginning(incomplete, {name: entry.description for name, entry in known.items()} | others)
+    return beginning(incomplete, {name: entry.description for name, entry in known.items()} | others)
 
 
 def devices(incomplete: str) -> Choices:
-    return _beginning(incomplete, dict.fromkeys(DEVICES, "") | {"auto": "the default"})
+    return beginning(incomplete, dict.fromkeys(DEVICES, "") | {"auto": "the default"})
 
 
 def precisions(incomplete: str) -> Choices:
-    return _beginning(incomplete, {"auto": "the default"} | dict.fromkeys(PRECISIONS, ""))
+    return beginning(incomplete, {"auto": "the default"} | dict.fromkeys(PRECISIONS, ""))
 
 
 def sources(incomplete: str) -> Choices:
     said = {"auto": "", "checkpoint": "export it", "onnx": "prefer a ready-made ONNX export"}
-    return _beginning(incomplete, said)
+    return beginning(incomplete, said)
 
 
-def _beginning(incomplete: str, said: dict[str, str]) -> Choices:
+def beginning(incomplete: str, said: Mapping[str, str]) -> Choices:
+    """Those that are begun."""
     return [(name, text) for name, text in said.items() if name.startswith(incomplete)]

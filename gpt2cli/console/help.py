@@ -31,7 +31,12 @@ class Group(TyperGroup):
         room = formatter.width - max(map(len, self.commands)) - 4
         with formatter.section("Commands"):
             formatter.write_dl([(name, one.get_short_help_str(room)) for name, one in self.commands.items()])
-        _write_options(self, ctx, formatter)
+        if ctx.parent is not None:
+            _write_options(self, ctx, formatter)
+            return
+        # on one line: all of it is to stand on a screen of 24, and their names say enough
+        formatter.write_paragraph()
+        formatter.write_text(f"Options: {'; '.join(map(_names, self.get_params(ctx)))}")
 
 
 def _begin(command: Any, context: Any, formatter: Any) -> None:

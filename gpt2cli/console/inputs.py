@@ -21,12 +21,24 @@ _HOW = 'give a prompt: gpt2 generate "Once upon a time"  (or "" to start from no
 
 @dataclass(frozen=True)
 class Text:
-    """What is scored: an argument, a line, or all that a file has, and where it stands."""
+    """One of many texts: an argument, a line, or all that a file has, and where it stands."""
 
     file: str | None
     line: int | None
     blocks: Iterable[str]
     shown: str | None  # the text itself, where it is a line
+
+    @property
+    def place(self) -> str:
+        """Where it stands."""
+        return ":".join(str(part) for part in (self.file, self.line) if part is not None) or "-"
+
+    @property
+    def name(self) -> str:
+        """The same in a sentence."""
+        if self.file is None and self.line is not None:
+            return f"text {self.line}"
+        return "stdin" if self.place == "-" else self.place
 
 
 def read_prompt(arguments: Sequence[str], files: Sequence[Path], *, escapes: bool, note: Callable[[str], None]) -> str:
@@ -125,7 +137,13 @@ def lines(blocks: Iterable[str]) -> Iterator[list[str]]:
 
 
 def read_texts(
-    arguments: list[str], files: list[Path], *, whole: bool, escapes: bool, note: Callable[[str], None]
+    arguments: list[str],
+    files: list[Path],
+    *,
+    command: str,
+    whole: bool,
+    escapes: bool,
+    note: Callable[[str], None],
 ) -> Iterator[list[Text]]:
     """Each argument, each line that is not empty of the files, of stdin where a `-` stands, or where nothing else is
     given; with `whole` each file. In order, in groups of what is there together. Raises UsageError, also at once where
@@ -140,7 +158,7 @@ def read_texts(
     def source(file: Path | None) -> tuple[str | None, Iterable[str]]:
         # the numbers of arguments are no line numbers
         name = str(file) if file else "-" if len(arguments) > 1 else None
-        return name, read_blocks(file, command="score", note=note, trimmed=whole)
+        return name, read_blocks(file, command=command, note=note, trimmed=whole)
 
     sources = [source(file) for file in files]
     if "-" in arguments or not (arguments or files):

@@ -64,6 +64,10 @@ Files = Annotated[
     list[Path],
     typer.Option(*("-f", "--file"), metavar="FILE", help="Read FILE; may be repeated.", show_default=False),
 ]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE, not to stdout.", show_default=False),
+]
 Special = Annotated[bool, typer.Option("--special", help="<|endoftext|> in a text is the token, not text.")]
 Escapes = Annotated[bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in arguments.")]
 EscapesAndStops = Annotated[

@@ -65,12 +65,13 @@ class Output:
     def write(self, text: str, *, dim: bool = False) -> None:
         """At once. What is interrupted is not torn: the next call goes on with it. Raises BrokenPipe where the reader
         has gone, StorageError where the disk is full."""
-        if not text:
-            return
-        if dim and self._dim:
+        if dim and self._dim and text:
             text = text.join(self._dim)
+        self.write_bytes(text.encode(errors="surrogateescape"))  # names of files may be any bytes
+
+    def write_bytes(self, octets: bytes) -> None:
+        """As `write`, of what is no text."""
         try:
-            octets = text.encode(errors="surrogateescape")  # names of files may be any bytes
             self._pending = memoryview(b"".join((self._left(), octets))), []
             while rest := self._left():
                 sent: list[int | None] = []

@@ -74,18 +74,6 @@ class Row:
         """Whether the work has ended before it came to this text."""
         return self.stopped is not None and not self.score.tokens
 
-    @property
-    def place(self) -> str:
-        """Where the text stands."""
-        return ":".join(str(part) for part in (self.text.file, self.text.line) if part is not None) or "-"
-
-    @property
-    def name(self) -> str:
-        """The same in a sentence."""
-        if self.text.file is None and self.text.line is not None:
-            return f"text {self.text.line}"
-        return "stdin" if self.place == "-" else self.place
-
 
 @dataclass
 class Reading:
@@ -229,7 +217,7 @@ def _write_tsv(write: Write, rows: Iterable[Row], reading: Reading) -> None:
             row.hand(token, write)
         if not row.empty:
             # both may hold what would break a row, or what a terminal would obey
-            last = terminal.visible(os.fsencode(row.place)), terminal.visible((row.text.shown or "").encode())
+            last = terminal.visible(os.fsencode(row.text.place)), terminal.visible((row.text.shown or "").encode())
             write("\t".join([*_cells(row.score), *last]) + "\n" + ("\n" if reading.tokens else ""))
 
 
@@ -252,7 +240,7 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
             row.hand(token, write)
         if row.empty:
             continue
-        place = terminal.visible(os.fsencode(row.place if reading.whole or several else str(row.text.line)))
+        place = terminal.visible(os.fsencode(row.text.place if reading.whole or several else str(row.text.line)))
         shown = [] if reading.whole else [terminal.visible((row.text.shown or "").encode())]
         line = table.line([*_cells(row.score), place if reading.whole else cut(place, cells, end=False), *shown])
         write(f"{table.head}\n{line}\n\n" if reading.tokens else f"{head}{line}\n")

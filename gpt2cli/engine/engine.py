@@ -45,12 +45,15 @@ class Engine:
 
     A new engine has one empty row. All methods leave the cache as it was when they raise before running."""
 
-    _device = "cpu"
+    device = "cpu"
+    graph: Path | None = None  # of an export of ours
+    inspected: Any = None  # inspection.py, which stands above this file, keeps its own here
 
     def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu", alternating: bool = False) -> None:
         """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. `device` "cuda" needs an fp16 export;
         `alternating` is open_session's. Raises CorruptFile and CannotMeet."""
-        path = folder / "model.onnx"
+        path = self.graph = folder / "model.onnx"
+        self.threads = threads
         saturates = weight_bits(path) == 8
         self._session = open_session(path, threads, saturates=saturates, device=device, alternating=alternating)
         try:
@@ -65,7 +68,7 @@ class Engine:
                 f"{path} was not exported by gpt2", "give the checkpoint's own folder; it is exported on first use"
             ) from None
         self.reset()
-        self._device = device
+        self.device = device
         self.chunk = CHUNK if device == "cpu" else self.window  # CUDA's attention skips the hidden part itself
         self._cache = self._new_cache()
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -88,9 +91,9 @@ class Engine:
         facts = self.facts
         shape = (facts.heads, facts.positions, facts.head_size)
         dtype = np.float16 if facts.precision == "fp16" else np.float32
-        if self._device == "cpu":
+        if self.device == "cpu":
             return HostCache(facts.layers, shape, dtype)
-        return DeviceCache(facts.layers, shape, dtype, self._device)
+        return DeviceCache(facts.layers, shape, dtype, self.device)
 
     def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
         """Append ids[i] (at least one token) to the row rows[i]; returns the logits after the last token of each,
@@ -199,7 +202,7 @@ class Engine:
     def check_room(self, rows: int, tokens: int) -> None:
         """Raises CannotMeet where the machine has not the memory for so many rows with so many tokens each. A GPU says
         so itself, when the rows are made."""
-        if self._device != "cpu":
+        if self.device != "cpu":
             return
         facts, tokens = self.facts, min(tokens, self.window)
         floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
@@ -282,14 +285,14 @@ class Engine:
         self.said, self.calls = said, calls
 
 
-def checked(logits: Logits) -> Logits:
-    """The logits, if they are numbers. Raises CorruptFile."""
-    if not np.isfinite(logits).all():
+def checked(found: Logits, what: str = "logits") -> Logits:
+    """What the model has found, if it is numbers. Raises CorruptFile."""
+    if not np.isfinite(found).all():
         raise CorruptFile(
-            "the model's logits are not finite numbers (NaN or infinity)",
+            f"the model's {what} are not finite numbers (NaN or infinity)",
             "its weights overflow or are broken: try `precision` fp32, or another checkpoint",
         )
-    return logits
+    return found
 
 
 def physical_memory() -> int | None:

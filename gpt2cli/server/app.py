@@ -20,17 +20,16 @@ from starlette.routing import Route
 
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
-from gpt2cli.server import knobs, protocol
+from gpt2cli.server import embeddings, knobs, protocol
 from gpt2cli.server.answers import Envelope, Json
 from gpt2cli.server.completions import Answer, prompts
 from gpt2cli.server.gate import Gate, Log, Rules
-from gpt2cli.server.messages import Reply, Service, body_of
+from gpt2cli.server.messages import CompletionsReply, EmbeddingsReply, Service, body_of
 from gpt2cli.server.metrics import Metrics
-from gpt2cli.server.protocol import BadRequest, Completions, field_of
-from gpt2cli.server.worker import Full, Worker
-from gpt2cli.tokenizer.tokenizer import IdStream
+from gpt2cli.server.protocol import BadRequest, field_of
+from gpt2cli.server.worker import Full, Order, Worker
+from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
-_PIECE = 1 << 16  # characters of a text that are encoded at a time
 _NAMED = 40  # unknown fields of a request that are told
 _REMEMBERED = 1000  # and of all requests
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -61,7 +60,7 @@ class Server:
         self.log, self._aliases = log, aliases
         self._service: Service | None = None
         self._rows = 1
-        self._named: set[int] = set()  # hashes of unknown fields that have been logged: a name may be long
+        self._logged: set[int] = set()  # hashes of unknown fields: a name may be long
         self.draining = False  # no further request is taken
 
     def open(self, model: Model, capacity: Capacity) -> None:
@@ -92,6 +91,7 @@ class Server:
         }
         posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/v1/completions": self._completions,
+            "/v1/embeddings": self._embeddings,
             "/tokenize": self._tokenize,
             "/detokenize": self._detokenize,
         }
@@ -217,7 +217,7 @@ class Server:
         pieces, strings = fields.switch("with_pieces"), fields.switch("return_token_strs")
 
         def answer() -> Response:
-            ids = _encoded(model, text, special)
+            ids = encode_in_pieces(model.tokenizer, text, special=special)
             found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
             names = [model.tokenizer.decode([token]) for token in ids] if pieces or strings else []
             if pieces:
@@ -247,7 +247,7 @@ class Server:
         model, body = self._loaded(), await body_of(request)
         asked = protocol.completions(body)
         self._check_model(model, body.get("model"))
-        self._name(asked)
+        headers = self._named(asked.unknown)
         found = await asyncio.to_thread(prompts, model, asked)
         answer = Answer(model, asked, found, self._rows)
         envelope = Envelope(
@@ -257,31 +257,38 @@ class Server:
             received,
             prompt_tokens=answer.prompt_tokens,
         )
+        service = self._submit(answer.order)
+        if fed := [str(len(prompt.ids)) for prompt in found if prompt.cut]:
+            headers["x-gpt2-prompt-cut"] = ", ".join(fed)  # the tokens that were fed of prompts that were longer
+        return CompletionsReply(service, asked, answer, envelope, headers)
+
+    async def _embeddings(self, request: Request) -> Response:
+        received = time.monotonic()
+        model, body = self._loaded(), await body_of(request)
+        asked = embeddings.embeddings(body)
+        self._check_model(model, body.get("model"))
+        headers = self._named(asked.unknown)
+        answer = embeddings.Answer(asked, *await asyncio.to_thread(embeddings.prepared, model, asked))
+        service = self._submit(answer.order)
+        return EmbeddingsReply(service, answer, body.get("model") or self._ids(model)[0], received, headers)
+
+    def _submit(self, order: Order) -> Service:
         assert self._service is not None
         try:
-            self._service.worker.submit(answer.order)
+            self._service.worker.submit(order)
         except Full:
             self._loaded()  # or it is shutting down
             self.metrics.refused += 1
             raise Busy(self.metrics) from None
-        headers = {"x-gpt2-ignored-fields": _listed(asked.unknown)} if asked.unknown else {}
-        if fed := [str(len(prompt.ids)) for prompt in found if prompt.cut]:
-            headers["x-gpt2-prompt-cut"] = ", ".join(fed)  # the tokens that were fed of prompts that were longer
-        return Reply(self._service, asked, answer, envelope, headers)
+        return self._service
 
-    def _name(self, asked: Completions) -> None:
-        """Unknown fields, in the log, once, until there have been too many."""
-        room = _REMEMBERED - len(self._named)
-        if new := [name for name in asked.unknown if hash(name) not in self._named][:room]:
-            self._named.update(map(hash, new))
+    def _named(self, unknown: Sequence[str]) -> dict[str, str]:
+        """Unknown fields, in a header, and in the log once, until there have been too many."""
+        room = _REMEMBERED - len(self._logged)
+        if new := [name for name in unknown if hash(name) not in self._logged][:room]:
+            self._logged.update(map(hash, new))
             self.log({"note": f"unknown fields are ignored: {_listed(new)}"})
-
-
-def _encoded(model: Model, text: str, special: bool) -> list[int]:
-    """The ids of a text of any length, a piece at a time: others get their turn in between."""
-    stream = IdStream(model.tokenizer, special=special)
-    ids = [token for start in range(0, len(text), _PIECE) for token in stream.push(text[start : start + _PIECE])]
-    return ids + stream.finish()
+        return {"x-gpt2-ignored-fields": _listed(unknown)} if unknown else {}
 
 
 def _decoded(model: Model, ids: list[int]) -> str:

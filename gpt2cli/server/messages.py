@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gpt2cli.errors import CorruptFile, UserError
-from gpt2cli.server import protocol
+from gpt2cli.server import embeddings, protocol
 from gpt2cli.server.answers import Choice, Delta, Envelope, Json
 from gpt2cli.server.completions import Answer
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions
-from gpt2cli.server.worker import Worker
+from gpt2cli.server.worker import Order, Worker
 
 MOST_BYTES = 8 << 20  # of a body
 _BODY_SECONDS = 30.0  # for a body to arrive
@@ -78,24 +78,16 @@ class Service:
 
 
 class Reply(Response):
-    """The answer to a request for completions."""
+    """The answer to a request that the worker does."""
 
-    def __init__(
-        self,
-        service: Service,
-        asked: Completions,
-        answer: Answer,
-        envelope: Envelope,
-        headers: Mapping[str, str],
-    ) -> None:
-        self._service = service
-        self._asked, self._answer, self._envelope = asked, answer, envelope
-        super().__init__(headers=dict(headers), media_type="text/event-stream" if asked.stream else "application/json")
+    def __init__(self, service: Service, order: Order, received: float, headers: Mapping[str, str], media: str) -> None:
+        self._service, self._order, self._received = service, order, received
+        super().__init__(headers=dict(headers), media_type=media)
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or finds that nobody listens any more."""
-        answer = self._stream(scope, send) if self._asked.stream else self._whole(scope, receive, send)
+        answer = self._respond(scope, receive, send)
         answering, leaving = asyncio.create_task(answer), asyncio.create_task(_hang_up(receive))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,10 +100,78 @@ class Reply(Response):
                 raise error
         finally:
             self._service.replies.discard(answering)
-            self._service.worker.cancel(self._answer.order)
+            self._service.worker.cancel(self._order)
             leaving.cancel()
             answering.cancel()
             scope["gpt2"] |= self._count()
+
+    def _count(self) -> Json:
+        """The answer's tokens, for the metrics and the log."""
+        raise NotImplementedError
+
+    async def _whole(self) -> Response:
+        """The answer, when all of it is there."""
+        raise NotImplementedError
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer as a whole, or what has kept it from its end."""
+        try:
+            async with self._in_time():
+                response = await self._whole()
+        except (TimeoutError, asyncio.CancelledError, UserError) as error:
+            problem = self._problem(error)
+            response = JSONResponse(problem.plain(), problem.status, {"x-should-retry": "false"})
+        await response(scope, receive, send)
+
+    def _in_time(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._received + self._service.seconds - time.monotonic())
+
+    def _problem(self, error: BaseException) -> BadRequest:
+        """What kept the answer from its end. Raises what is nobody's fault."""
+        if isinstance(error, TimeoutError):
+            return BadRequest("the answer took too long: the time for a request has passed", code="timeout", status=408)
+        if isinstance(error, asyncio.CancelledError) and self._service.stopping:
+            return BadRequest("the server is shutting down", status=503)
+        if isinstance(error, CorruptFile):
+            return BadRequest(f"{error.message}: {error.hint}", status=500)
+        if isinstance(error, UserError):
+            return protocol.refused(error)
+        raise error
+
+
+class EmbeddingsReply(Reply):
+    """The answer to a request for embeddings, made by the model that the request calls `name`."""
+
+    def __init__(
+        self, service: Service, answer: embeddings.Answer, name: str, received: float, headers: Mapping[str, str]
+    ) -> None:
+        self._answer, self._name = answer, name
+        super().__init__(service, answer.order, received, headers, "application/json")
+
+    def _count(self) -> Json:
+        self._service.metrics.prompt_tokens += self._answer.tokens
+        return {"prompt_tokens": self._answer.tokens, "completion_tokens": 0}
+
+    async def _whole(self) -> Response:
+        self._service.begin(asyncio.current_task())
+        body = await self._answer.json(self._name)
+        return Response(body, headers=dict(self.headers))
+
+
+class CompletionsReply(Reply):
+    """The answer to a request for completions."""
+
+    def __init__(
+        self,
+        service: Service,
+        asked: Completions,
+        answer: Answer,
+        envelope: Envelope,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._asked, self._answer, self._envelope = asked, answer, envelope
+        media = "text/event-stream" if asked.stream else "application/json"
+        super().__init__(service, answer.order, envelope.received, headers, media)
 
     def _count(self) -> Json:
         """The answer's tokens, for the usage, the metrics and the log."""
@@ -136,35 +196,17 @@ class Reply(Response):
                 self._service.metrics.first_token.observe(time.monotonic() - self._envelope.received)
             yield deltas
 
-    def _in_time(self) -> asyncio.Timeout:
-        return asyncio.timeout(self._envelope.received + self._service.seconds - time.monotonic())
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._stream(scope, send) if self._asked.stream else super()._respond(scope, receive, send))
 
-    def _problem(self, error: BaseException) -> BadRequest:
-        """What kept the answer from its end. Raises what is nobody's fault."""
-        if isinstance(error, TimeoutError):
-            return BadRequest("the answer took too long: the time for a request has passed", code="timeout", status=408)
-        if isinstance(error, asyncio.CancelledError) and self._service.stopping:
-            return BadRequest("the server is shutting down", status=503)
-        if isinstance(error, CorruptFile):
-            return BadRequest(f"{error.message}: {error.hint}", status=500)
-        if isinstance(error, UserError):
-            return protocol.refused(error)
-        raise error
-
-    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _whole(self) -> Response:
         found: dict[int, tuple[Choice, Delta]] = {}
-        try:
-            async with self._in_time():
-                async for deltas in self._deltas():
-                    for choice, delta in deltas:
-                        found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
-            self._measure()
-            body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
-            response = Response(await self._json(body), headers=dict(self.headers))
-        except (TimeoutError, asyncio.CancelledError, UserError) as error:
-            problem = self._problem(error)
-            response = JSONResponse(problem.plain(), problem.status, {"x-should-retry": "false"})
-        await response(scope, receive, send)
+        async for deltas in self._deltas():
+            for choice, delta in deltas:
+                found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
+        self._measure()
+        body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
+        return Response(await self._json(body), headers=dict(self.headers))
 
     async def _json(self, value: Json) -> bytes:
         return await asyncio.to_thread(_json_by_pieces, value) if self._answer.is_large else _whole_json(value)

@@ -28,7 +28,7 @@ MOST_TEXTS = 4096
 _LARGE = 1e300  # what is larger may be no float
 _CHANGED = frozenset({"stop", "seed", "logit_bias", "max_tokens"})  # which are not simply taken over
 _ALIASES = {"typical_p": "typical", "repetition_penalty": "repeat_penalty"}
-_HARMLESS = frozenset({"user", "model"})
+HARMLESS = frozenset({"user", "model"})
 
 
 class BadRequest(Exception):
@@ -117,7 +117,7 @@ def completions(body: object) -> Completions:
     endless = found.limits.max_tokens is None and found.limits.max_length is None
     if endless and not (found.stream and found.slide):
         raise BadRequest("max_tokens -1 needs stream and slide: the text has no end", "max_tokens")
-    return replace(found, unknown=tuple(sorted(name for name in body if name not in fields.seen | _HARMLESS)))
+    return replace(found, unknown=tuple(sorted(name for name in body if name not in fields.seen | HARMLESS)))
 
 
 class Fields:

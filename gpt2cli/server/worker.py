@@ -1,15 +1,15 @@
 """The one thread that owns the engine: it admits tasks as rows become free, steps the scheduler, and hands out what the
-steps have brought to the event loop, in which whoever ordered them waits."""
+steps have brought to the event loop, in which whoever ordered them waits. What needs none of the scheduler's
+rows is done between its steps."""
 
 import asyncio
 import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from gpt2cli.engine.engine import physical_memory
-from gpt2cli.engine.scheduler import Stream
 from gpt2cli.model import Model
 from gpt2cli.server.metrics import Metrics
 
@@ -21,11 +21,29 @@ class Full(Exception):
     """Too many orders wait already."""
 
 
-class Work:
-    """A task of an order: its items, numbered as the order numbers its tasks."""
+class Stream(Protocol):
+    """Items that come by steps: those of a scheduler, whose streams these are, or one's own."""
 
-    def __init__(self, number: int, rows: int, stream: Stream[Any]) -> None:
-        self.number, self.rows, self.stream = number, rows, stream
+    def advance(self) -> None:
+        """A step; the first only begins."""
+
+    def ready(self) -> list[Any]: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def reused(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Work:
+    """A task of an order: its items, numbered as the order numbers its tasks. `alone`: its steps are its own, and not
+    everybody's."""
+
+    def __init__(self, number: int, rows: int, stream: Stream, *, alone: bool = False) -> None:
+        self.number, self.rows, self.stream, self.alone = number, rows, stream, alone
         self.begun = False
 
 
@@ -74,6 +92,7 @@ class Worker:
         self._going: list[tuple[Order, Work]] = []
         self._wake = threading.Condition()
         self._ended = False
+        self._turn = 0  # whose of those that work alone it is
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
@@ -136,13 +155,14 @@ class Worker:
         self._count()
 
     def _step(self, able: list[tuple[Order, Work]]) -> None:
-        """One step of the scheduler for everybody, and what it has brought."""
+        """One step of the scheduler for everybody, one of those who work alone, and what they have brought."""
         self._metrics.step_rows.observe(self._metrics.rows)
         for order, work in able:
             if not work.begun:
                 work.begun = True
                 self._guard(order, work.stream.advance)
-        self._guard(able[0][0], able[0][1].stream.advance)
+        for order, work in self._next(able):
+            self._guard(order, work.stream.advance)
         told = {}
         ended = set()
         for order, work in able:
@@ -160,6 +180,13 @@ class Worker:
             with self._wake:
                 self._going = [pair for pair in self._going if pair[1] not in ended]
                 self._count()
+
+    def _next(self, able: list[tuple[Order, Work]]) -> list[tuple[Order, Work]]:
+        """Who takes a step: any whose steps serve everybody, and of those that work alone one after another."""
+        alone = [pair for pair in able if pair[1].alone]
+        together = [pair for pair in able if not pair[1].alone]
+        self._turn += 1
+        return together[:1] + ([alone[self._turn % len(alone)]] if alone else [])
 
     @staticmethod
     def _guard(order: Order, call: Callable[[], Any]) -> Any:

@@ -265,6 +265,13 @@ class IdStream:
         return self._tokenizer.encode(held, special=self._special)
 
 
+def encode_in_pieces(tokenizer: Tokenizer, text: str, *, special: bool = False) -> list[int]:
+    """The ids of a text of any length, a piece at a time: others get their turn in between."""
+    stream = IdStream(tokenizer, special=special)
+    ids = [token for start in range(0, len(text), _BLOCK) for token in stream.push(text[start : start + _BLOCK])]
+    return ids + stream.finish()
+
+
 class TextStream:
     """Ids -> text, a token at a time, whole characters only: bytes wait until their character is complete.
 

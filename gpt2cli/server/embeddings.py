@@ -1,0 +1,164 @@
+"""A request for embeddings -> a task of the worker -> the JSON of its answer.
+
+The schema is OpenAI's (openai/openai-openapi, CreateEmbeddingRequest), with `pooling` and `normalize` of `gpt2 embed`
+as fields of their own."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gpt2cli.analysis.embedding import Embedder, Numbered, Vectors, numbers
+from gpt2cli.engine.engine import CHUNK
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.model import Model
+from gpt2cli.server import worker
+from gpt2cli.server.protocol import HARMLESS, BadRequest, Fields, are_ids, refused, wrong
+from gpt2cli.tokenizer.tokenizer import encode_in_pieces
+
+MOST_INPUTS = 2048
+_PATIENCE = 60.0  # seconds between two looks
+_INPUT = "a text, a list of texts, a list of token ids, or a list of such lists"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A request for the vectors of texts."""
+
+    inputs: tuple[str | list[int], ...]
+    base64: bool = False
+    dimensions: int | None = None
+    pooling: str = "mean"
+    normalize: bool = False
+    unknown: tuple[str, ...] = ()  # fields that mean nothing here
+
+
+def embeddings(body: object) -> Embeddings:
+    """Raises BadRequest."""
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    fields = Fields(body)
+    return Embeddings(
+        inputs=_inputs(fields),
+        base64=_one_of(fields, "encoding_format", "float", "base64") == "base64",
+        dimensions=fields.whole("dimensions", None, 1),
+        pooling=_one_of(fields, "pooling", "mean", "last", "weighted"),
+        normalize=fields.switch("normalize"),
+        unknown=tuple(sorted(name for name in body if name not in fields.seen | HARMLESS)),
+    )
+
+
+def _one_of(fields: Fields, name: str, default: str, *others: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if value not in (default, *others):
+        raise wrong(name, value, " or ".join(f"'{one}'" for one in (default, *others)))
+    return str(value)
+
+
+def _inputs(fields: Fields) -> tuple[str | list[int], ...]:
+    """The texts; a list of numbers is one."""
+    value = fields.get("input")
+    if value is None:
+        raise BadRequest(f"input is missing; it must be {_INPUT}", "input")
+    texts = [value] if isinstance(value, str) or (value != [] and are_ids(value)) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) or are_ids(one) for one in texts):
+        raise wrong("input", value, _INPUT)
+    if len(texts) > MOST_INPUTS:
+        raise BadRequest(f"input has {len(texts)} texts; at most {MOST_INPUTS} fit into a request", "input")
+    return tuple(texts)
+
+
+def prepared(model: Model, asked: Embeddings) -> tuple[Embedder, list[list[int]]]:
+    """What makes the vectors, and the ids of the texts. Takes its time. Raises BadRequest."""
+    try:
+        embedder = Embedder(model, pooling=asked.pooling, normalize=asked.normalize)
+    except CannotMeet as problem:
+        raise refused(problem) from None
+    except CorruptFile as problem:
+        raise BadRequest(f"{problem.message}: {problem.hint}", status=500) from None
+    if asked.dimensions not in (None, embedder.width):
+        raise BadRequest(
+            f"dimensions is {asked.dimensions}; the vectors of this model have {embedder.width} numbers, and lose their"
+            f" meaning when they are cut: leave it out",
+            "dimensions",
+        )
+    found = []
+    for number, given in enumerate(asked.inputs):
+        ids = _ids(model, given)
+        if not ids:
+            raise BadRequest(f"text {number + 1} of input is empty: without a token there is no vector", "input")
+        found.append(ids)
+    return embedder, found
+
+
+def _ids(model: Model, given: str | list[int]) -> list[int]:
+    try:
+        if isinstance(given, str):
+            return encode_in_pieces(model.tokenizer, given)
+        model.engine.check_ids(given)
+    except CorruptFile as problem:  # the tokenizer fails on this text
+        raise refused(problem, param="input") from None
+    except UsageError as problem:
+        raise BadRequest(
+            f"{problem.message}: {problem.hint}. Are they of another tokenizer? Send texts. (LangChain:"
+            f" check_embedding_ctx_length=False)",
+            "input",
+        ) from None
+    return given
+
+
+class Steps:
+    """Vectors with the numbers of their texts, a step at a time."""
+
+    reused = 0
+
+    def __init__(self, steps: Iterator[list[Numbered]]) -> None:
+        self._steps: Iterator[list[Numbered]] | None = steps
+        self._begun = False
+        self._items: list[Numbered] = []
+
+    def advance(self) -> None:
+        if not self._begun:
+            self._begun = True
+        elif self._steps is not None:
+            try:
+                self._items += next(self._steps)
+            except StopIteration:
+                self._steps = None
+
+    def ready(self) -> list[Numbered]:
+        items, self._items = self._items, []
+        return items
+
+    @property
+    def ended(self) -> bool:
+        return self._steps is None and not self._items
+
+    def close(self) -> None:
+        self._steps, self._items = None, []
+
+
+class Answer:
+    """A request under way: what the worker is to do, and what has come of it."""
+
+    def __init__(self, asked: Embeddings, embedder: Embedder, texts: Sequence[list[int]]) -> None:
+        self._asked = asked
+        self.tokens = sum(map(len, texts))
+        self.order = worker.Order([worker.Work(0, 1, Steps(embedder.steps(texts, CHUNK)), alone=True)])
+        self._written = [""] * len(texts)
+
+    async def json(self, name: str) -> str:
+        """The answer of the model that the request calls `name`, when all vectors have come. Raises UserError."""
+        while (items := await self.order.next(_PATIENCE)) is not None:
+            for _, (number, vector) in items:  # a few at a time: thousands at once would hold up everybody's answers
+                self._written[number] = f'{{"object":"embedding","index":{number},"embedding":{self._value(vector)}}}'
+        usage = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}
+        rest = json.dumps({"model": name, "usage": usage}, ensure_ascii=False)
+        return f'{{"object":"list","data":[{",".join(self._written)}],{rest[1:]}'
+
+    def _value(self, vector: Vectors) -> str:
+        if self._asked.base64:
+            return f'"{base64.b64encode(vector.astype("<f4").tobytes()).decode()}"'
+        return f"[{numbers(vector, ',')}]"
