@@ -270,7 +270,7 @@ def test_what_has_been_named_needs_little_memory(small_model):
     with live(small_model) as (server, client):
         for letter in "abc":
             assert client.post(prompt="a", max_tokens=1, **{letter * (1 << 20): 1}).status == 200
-        assert sum(map(sys.getsizeof, server._named)) < 1000
+        assert sum(map(sys.getsizeof, server._logged)) < 1000
         for start in range(0, 3000, 1000):
             fields = {f"field{number}": 1 for number in range(start, start + 1000)}
             assert client.post(prompt="a", max_tokens=1, **fields).status == 200
