@@ -275,7 +275,7 @@ def test_what_has_been_named_needs_little_memory(small_model):
             fields = {f"field{number}": 1 for number in range(start, start + 1000)}
             assert client.post(prompt="a", max_tokens=1, **fields).status == 200
         notes = [event["note"] for event in server.events if "note" in event]
-        assert (len(server._named), len(notes)) == (1000, 4)  # then it is told no more
+        assert (len(server._logged), len(notes)) == (1000, 4)  # then it is told no more
 
 
 def test_known_fields_are_not_named(client):
