@@ -9,6 +9,7 @@ between them. Prints seconds, how many times faster ours is, and how far the vec
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
@@ -114,6 +115,7 @@ def main() -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | {"GPT2_CACHE": str(given.work / "cache")},
         )
     taken: dict[str, list[float]] = {kind: [] for kind in workers}
     vectors: dict[str, Any] = {}
