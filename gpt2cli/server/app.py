@@ -26,7 +26,7 @@ from gpt2cli.server.completions import Answer, prompts
 from gpt2cli.server.gate import Gate, Log, Rules
 from gpt2cli.server.messages import CompletionsReply, EmbeddingsReply, Service, body_of
 from gpt2cli.server.metrics import Metrics
-from gpt2cli.server.protocol import BadRequest, field_of
+from gpt2cli.server.protocol import BadRequest
 from gpt2cli.server.worker import Full, Order, Worker
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
@@ -211,8 +211,8 @@ class Server:
         """As vLLM (`prompt`) and llama.cpp (`content`) have it: special tokens are read as such."""
         model, body = self._loaded(), await body_of(request)
         is_text = (lambda value: isinstance(value, str)), "a text"
-        text = field_of(body, ("prompt", *is_text), ("content", *is_text))
         fields = protocol.Fields(body)
+        text = fields.first(("prompt", *is_text), ("content", *is_text))
         special = body.get("parse_special") is None or fields.switch("parse_special")
         pieces, strings = fields.switch("with_pieces"), fields.switch("return_token_strs")
 
@@ -230,7 +230,7 @@ class Server:
 
     async def _detokenize(self, request: Request) -> Response:
         model, body = self._loaded(), await body_of(request)
-        ids = field_of(body, ("tokens", protocol.are_ids, "a list of token ids"))
+        ids = protocol.Fields(body).first(("tokens", protocol.are_ids, "a list of token ids"))
 
         def answer() -> Response:
             try:

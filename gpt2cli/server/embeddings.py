@@ -13,12 +13,10 @@ from gpt2cli.engine.engine import CHUNK
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.model import Model
 from gpt2cli.server import worker
-from gpt2cli.server.protocol import HARMLESS, BadRequest, Fields, are_ids, refused, wrong
+from gpt2cli.server.protocol import TEXTS, BadRequest, Fields, refused, wrong
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
-MOST_INPUTS = 2048
 _PATIENCE = 60.0  # seconds between two looks
-_INPUT = "a text, a list of texts, a list of token ids, or a list of such lists"
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,17 @@ class Embeddings:
 
 def embeddings(body: object) -> Embeddings:
     """Raises BadRequest."""
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
     fields = Fields(body)
+    inputs = fields.texts("input")
+    if inputs is None:
+        raise BadRequest(f"input is missing; it must be {TEXTS}", "input")
     return Embeddings(
-        inputs=_inputs(fields),
+        inputs=inputs,
         base64=_one_of(fields, "encoding_format", "float", "base64") == "base64",
         dimensions=fields.whole("dimensions", None, 1),
         pooling=_one_of(fields, "pooling", "mean", "last", "weighted"),
         normalize=fields.switch("normalize"),
-        unknown=tuple(sorted(name for name in body if name not in fields.seen | HARMLESS)),
+        unknown=fields.unknown(),
     )
 
 
@@ -55,19 +54,6 @@ def _one_of(fields: Fields, name: str, default: str, *others: str) -> str:
     if value not in (default, *others):
         raise wrong(name, value, " or ".join(f"'{one}'" for one in (default, *others)))
     return str(value)
-
-
-def _inputs(fields: Fields) -> tuple[str | list[int], ...]:
-    """The texts; a list of numbers is one."""
-    value = fields.get("input")
-    if value is None:
-        raise BadRequest(f"input is missing; it must be {_INPUT}", "input")
-    texts = [value] if isinstance(value, str) or (value != [] and are_ids(value)) else value
-    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) or are_ids(one) for one in texts):
-        raise wrong("input", value, _INPUT)
-    if len(texts) > MOST_INPUTS:
-        raise BadRequest(f"input has {len(texts)} texts; at most {MOST_INPUTS} fit into a request", "input")
-    return tuple(texts)
 
 
 def prepared(model: Model, asked: Embeddings) -> tuple[Embedder, list[list[int]]]:

@@ -16,6 +16,7 @@ from gpt2cli.errors import CannotMeet, UsageError, UserError
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
 
 Body = Mapping[str, Any]
+Check = Callable[[object], bool]
 Values = TypeVar("Values", Sampling, Limits)
 
 # What the schema says where nothing is sent: the model's own distribution.
@@ -28,7 +29,8 @@ MOST_TEXTS = 4096
 _LARGE = 1e300  # what is larger may be no float
 _CHANGED = frozenset({"stop", "seed", "logit_bias", "max_tokens"})  # which are not simply taken over
 _ALIASES = {"typical_p": "typical", "repetition_penalty": "repeat_penalty"}
-HARMLESS = frozenset({"user", "model"})
+_HARMLESS = frozenset({"user", "model"})
+TEXTS = "a text, a list of texts, a list of token ids, or a list of such lists"
 
 
 class BadRequest(Exception):
@@ -85,14 +87,12 @@ class Completions:
 
 def completions(body: object) -> Completions:
     """Raises BadRequest."""
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
     fields = Fields(body)
     _refuse_suffix(fields)
     n, best_of = fields.whole("n", 1, 1, MOST_SAMPLES), fields.whole("best_of", None, 1, MOST_SAMPLES)
     stream = fields.switch("stream")
     found = Completions(
-        prompts=_prompts(fields),
+        prompts=fields.texts("prompt") or ("",),
         sampling=_sampling(fields),
         limits=_limits(fields),
         n=n or 1,
@@ -117,19 +117,35 @@ def completions(body: object) -> Completions:
     endless = found.limits.max_tokens is None and found.limits.max_length is None
     if endless and not (found.stream and found.slide):
         raise BadRequest("max_tokens -1 needs stream and slide: the text has no end", "max_tokens")
-    return replace(found, unknown=tuple(sorted(name for name in body if name not in fields.seen | HARMLESS)))
+    return replace(found, unknown=fields.unknown())
 
 
 class Fields:
     """The fields of a JSON object, and which of them somebody has asked for. null is as good as absent."""
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self.seen: set[str] = set()
+    def __init__(self, body: object) -> None:
+        """Raises BadRequest for another value than an object, as all methods do for a field's."""
+        if not isinstance(body, dict):
+            raise BadRequest("the body must be a JSON object")
+        self._body: Body = body
+        self._seen: set[str] = set()
 
     def get(self, name: str) -> Any:
-        self.seen.add(name)
+        self._seen.add(name)
         return self._body.get(name)
+
+    def unknown(self) -> tuple[str, ...]:
+        """Those that nobody has asked for, and that are not harmless."""
+        return tuple(sorted(set(self._body) - self._seen - _HARMLESS))
+
+    def first(self, *names: tuple[str, Check, str]) -> Any:
+        """The first of these that is there, null or not: name, check, and what it must be."""
+        for name, check, expected in names:
+            if name in self._body:
+                if not check(self._body[name]):
+                    raise wrong(name, self._body[name], expected)
+                return self._body[name]
+        raise BadRequest(f"{names[0][0]} is missing; it must be {names[0][2]}", names[0][0])
 
     def switch(self, name: str) -> bool:
         value = self.get(name)
@@ -158,6 +174,18 @@ class Fields:
             raise wrong(name, value, "a list of token ids")
         return value or []
 
+    def texts(self, name: str) -> tuple[str | list[int], ...] | None:
+        """One text or several, each as text or as token ids; a list of numbers is one. None where there is none."""
+        value = self.get(name)
+        if value is None:
+            return None
+        found = [value] if isinstance(value, str) or (value != [] and are_ids(value)) else value
+        if not isinstance(found, list) or not found or not all(isinstance(one, str) or are_ids(one) for one in found):
+            raise wrong(name, value, TEXTS)
+        if len(found) > MOST_PROMPTS:
+            raise BadRequest(f"{name} has {len(found)} texts; at most {MOST_PROMPTS} fit into a request", name)
+        return tuple(found)
+
 
 def wrong(name: str, value: object, expected: str) -> BadRequest:
     text = reprlib.repr(value)  # it may be large, or deep
@@ -171,20 +199,6 @@ def are_ids(value: object) -> bool:
 def _refuse_suffix(fields: Fields) -> None:
     if fields.get("suffix") not in (None, ""):
         raise BadRequest("suffix is not supported: GPT-2 continues a text, it cannot fill a gap in one", "suffix")
-
-
-def _prompts(fields: Fields) -> tuple[str | list[int], ...]:
-    """The prompts; a list of numbers is one."""
-    value = fields.get("prompt")
-    if value is None:
-        return ("",)
-    if isinstance(value, str) or (value != [] and are_ids(value)):
-        return (value,)
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) or are_ids(one) for one in value):
-        raise wrong("prompt", value, "a text, a list of texts, a list of token ids, or a list of such lists")
-    if len(value) > MOST_PROMPTS:
-        raise BadRequest(f"prompt has {len(value)} texts; at most {MOST_PROMPTS} fit into a request", "prompt")
-    return tuple(value)
 
 
 def _logprobs(fields: Fields) -> int | None:
@@ -281,18 +295,3 @@ def refused(
     named = re.search("`([a-z_]+)`", message) or (None if param else re.search("`([a-z_]+)`", hint))
     code = "cannot_meet" if isinstance(problem, CannotMeet) else None
     return BadRequest(f"{message}: {hint}", named[1] if named else param, code=code, hint=hint)
-
-
-Check = Callable[[object], bool]
-
-
-def field_of(body: object, *names: tuple[str, Check, str]) -> Any:
-    """The first of these fields that is there: name, check, and what it must be. Raises BadRequest."""
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    for name, check, expected in names:
-        if name in body:
-            if not check(body[name]):
-                raise wrong(name, body[name], expected)
-            return body[name]
-    raise BadRequest(f"{names[0][0]} is missing; it must be {names[0][2]}", names[0][0])
