@@ -16,7 +16,7 @@ from gpt2cli.engine.engine import CHUNK
 from gpt2cli.engine.inspection import Hidden, inspection
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole
-from gpt2cli.generation.texts import check_types, checked
+from gpt2cli.generation.texts import check_types, ids_of
 from gpt2cli.model import Model
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]  # [width]; with the pooling `none` [tokens, width]
@@ -161,10 +161,5 @@ def embed(
     Any number of threads may embed texts on one model. Raises UsageError, and CannotMeet for a ready-made graph."""
     embedder = Embedder(model, pooling=pooling, layer=layer, normalize=normalize)
     if isinstance(texts, list | tuple) and all(isinstance(one, str) for one in texts):
-        return list(embedder.each(_ids(model, one) for one in texts))
-    return next(embedder.each([_ids(model, texts)]))
-
-
-def _ids(model: Model, text: Any) -> list[int]:
-    text = checked(text, "texts")
-    return model.tokenizer.encode(text) if isinstance(text, str) else text
+        return list(embedder.each(ids_of(model, one, "texts") for one in texts))
+    return next(embedder.each([ids_of(model, texts, "texts")]))

@@ -18,7 +18,7 @@ from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole
 from gpt2cli.generation.sampling import highest
-from gpt2cli.generation.texts import check_types, checked
+from gpt2cli.generation.texts import check_types, ids_of
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 
@@ -127,17 +127,12 @@ def score(
     Any number of threads may score texts on one model. Raises UsageError."""
     check_types(model=(model, Model))
     if several := isinstance(text, list | tuple) and all(isinstance(one, str) for one in text):
-        ids = [_ids(model, one, "text") for one in text]
+        ids = [ids_of(model, one, "text") for one in text]
     else:
-        ids = [_ids(model, text, "text")]
-    scorer = Scorer(model, context=_ids(model, context, "context"), start=start, stride=stride, top=top)
+        ids = [ids_of(model, text, "text")]
+    scorer = Scorer(model, context=ids_of(model, context, "context"), start=start, stride=stride, top=top)
     found = [_summed(tokens, model.tokenizer) for tokens in scorer.texts(ids)]
     return found if several else found[0]
-
-
-def _ids(model: Model, text: Any, name: str) -> list[int]:
-    text = checked(text, name)
-    return model.tokenizer.encode(text) if isinstance(text, str) else text
 
 
 def _summed(tokens: Iterable[Scored], tokenizer: Tokenizer) -> Score:

@@ -6,6 +6,7 @@ import operator
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding
@@ -132,6 +133,12 @@ def checked(text: str | Sequence[int], name: str) -> str | list[int]:
     except TypeError:
         pass
     raise UsageError(f"`{name}` is {reprlib.repr(text)}", f"`{name}` must be a text, or a list of token ids")
+
+
+def ids_of(model: Model, text: Any, name: str) -> list[int]:
+    """The token ids of a text, or those given. Raises UsageError."""
+    text = checked(text, name)
+    return model.tokenizer.encode(text) if isinstance(text, str) else text
 
 
 def fit(

@@ -291,12 +291,6 @@ class Server:
         return {"x-gpt2-ignored-fields": _listed(unknown)} if unknown else {}
 
 
-def _decoded(model: Model, ids: list[int]) -> str:
-    """Raises UsageError."""
-    model.engine.check_ids(ids)
-    return model.tokenizer.decode(ids)
-
-
 class Unavailable(BadRequest):
     def __init__(self, message: str) -> None:
         super().__init__(message, status=503)

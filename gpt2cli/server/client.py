@@ -9,7 +9,7 @@ from contextlib import closing
 from math import inf
 from typing import Any
 
-from gpt2cli.errors import CannotMeet, CorruptFile, NetworkError, UnknownModel, UsageError, UserError
+from gpt2cli.errors import CannotMeet, NetworkError, UnknownModel, UsageError, UserError
 from gpt2cli.generation.requests import Finish, Logprob, Piece, Request
 
 Json = dict[str, Any]
@@ -217,6 +217,4 @@ def _problem(error: Mapping[str, Any], url: str, status: int = 0) -> UserError:
         return UsageError(f"the server on {url} wants a key", "set GPT2_API_KEY to it")
     if status in (0, 400) and error.get("type") == "invalid_request_error" and code is None:
         return UsageError(message, hint or "the server does not take this")
-    if code == "corrupt_file":
-        return CorruptFile(message, hint or "")
     return NetworkError(f"the server on {url} says: {message}", hint or "try again later")
