@@ -13,6 +13,7 @@ import pytest
 from checkpoints import make_checkpoint
 from hub import NAME, Hub
 from huggingface_hub import constants
+from texts import LINES
 
 from gpt2cli import cli, paths
 from gpt2cli.model import load
@@ -230,6 +231,14 @@ def data():
     if not folder:
         pytest.skip("GPT2CLI_TEST_DATA names no folder with test data")
     return Path(folder)
+
+
+@pytest.fixture
+def story(tmp_path):
+    """A file of those lines."""
+    path = tmp_path / "story.txt"
+    path.write_text("\n".join(LINES) + "\n")
+    return path
 
 
 @pytest.fixture

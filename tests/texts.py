@@ -1,8 +1,9 @@
-"""`generate` with the limits as keywords, and what comes of its pieces."""
+"""Lines of text; `generate` with the limits as keywords, and what comes of its pieces."""
 
 from gpt2cli.generation import texts
 from gpt2cli.generation.parameters import Limits
 
+LINES = ["the cat sat down", "zzz qqq", "", "the old man", "a"]  # for score and embed
 OTHERS = ("sampling", "samples", "beams", "logprobs", "drafter")
 
 

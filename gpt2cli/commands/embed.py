@@ -40,17 +40,7 @@ _BINARY = ("npy", "npz")
 
 
 @dataclass(frozen=True)
-class TextOptions(Options):
-    heading = "Texts"
-
-    text: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[TEXT]...", help="A text each; - is stdin's lines. Default: stdin.", show_default=False
-        ),
-    ] = field(default_factory=list)
-    file: o.Files = field(default_factory=list)
-    whole: Annotated[bool, typer.Option("--whole", help="Each file, or stdin, is one text, not a text a line.")] = False
+class TextOptions(o.TextOptions):
     field: Annotated[
         str | None,
         typer.Option(
@@ -59,12 +49,9 @@ class TextOptions(Options):
             show_default=False,
         ),
     ] = None
-    escapes: o.Escapes = False
-    special: o.Special = False
 
     def __post_init__(self) -> None:
-        if self.whole and self.text:
-            raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
+        super().__post_init__()
         if self.whole and self.field is not None:
             raise UsageError("--whole contradicts --field", "choose one of them")
         if self.field is not None and self.text not in ([], ["-"]):

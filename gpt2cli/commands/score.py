@@ -1,6 +1,6 @@
 """gpt2 score: how probable texts are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,28 +30,6 @@ Examples:
   git log -1 --format=%s | gpt2 score -q --fail-above 5000
 """
 _KEYS = ("perplexity", "bits_per_byte", "logprob", "tokens")
-
-
-@dataclass(frozen=True)
-class TextOptions(Options):
-    heading = "Texts"
-
-    text: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[TEXT]...", help="A text each; - is stdin's lines. Default: stdin.", show_default=False
-        ),
-    ] = field(default_factory=list)
-    file: o.Files = field(default_factory=list)
-    whole: Annotated[bool, typer.Option("--whole", help="Score each file, or stdin, as one text, not by lines.")] = (
-        False
-    )
-    escapes: o.Escapes = False
-    special: o.Special = False
-
-    def __post_init__(self) -> None:
-        if self.whole and self.text:
-            raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
 
 
 @dataclass(frozen=True)
@@ -134,7 +112,7 @@ class OutputOptions(Options):
 
 def score(
     context_: typer.Context,
-    texts: TextOptions,
+    texts: o.TextOptions,
     scoring: ScoringOptions,
     shown: OutputOptions,
     model: o.ModelOptions,
@@ -206,7 +184,7 @@ def _common(model: "Model", scorer: "Scorer", *, start: bool) -> dict[str, Any]:
 
 
 def _refuse_contradictions(
-    texts: TextOptions, scoring: ScoringOptions, shown: OutputOptions, *, alternatives: bool
+    texts: o.TextOptions, scoring: ScoringOptions, shown: OutputOptions, *, alternatives: bool
 ) -> None:
     """Between the groups; `alternatives` says whether that option was given."""
     if alternatives and not shown.tokens:

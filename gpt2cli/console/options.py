@@ -105,6 +105,28 @@ class TalkOptions(QuietOptions):
 
 
 @dataclass(frozen=True)
+class TextOptions(Options):
+    """Many texts, one by one."""
+
+    heading = "Texts"
+
+    text: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[TEXT]...", help="A text each; - is stdin's lines. Default: stdin.", show_default=False
+        ),
+    ] = field(default_factory=list)
+    file: Files = field(default_factory=list)
+    whole: Annotated[bool, typer.Option("--whole", help="Each file, or stdin, is one text, not a text a line.")] = False
+    escapes: Escapes = False
+    special: Special = False
+
+    def __post_init__(self) -> None:
+        if self.whole and self.text:
+            raise UsageError("--whole with texts as arguments", "leave it out: each argument is one text anyway")
+
+
+@dataclass(frozen=True)
 class ModelOptions(Options):
     heading = "Model"
 

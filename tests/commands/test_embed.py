@@ -16,10 +16,10 @@ import pytest
 from conftest import assert_error
 from documents import ROOT, blocks
 from foreign import make_foreign
+from texts import LINES
 
 from gpt2cli import embed as vectors_of
 
-LINES = ["the cat sat down", "zzz qqq", "", "the old man", "a"]
 TEXTS = [line for line in LINES if line]
 IDS = [1, 2, 4, 5]
 
@@ -32,13 +32,6 @@ def embed(run, checkpoint):
         return run("embed", "-m", checkpoint, "--precision", "fp32", *argv, **options)
 
     return call
-
-
-@pytest.fixture
-def story(tmp_path):
-    path = tmp_path / "story.txt"
-    path.write_text("\n".join(LINES) + "\n")
-    return path
 
 
 def objects(result):

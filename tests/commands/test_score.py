@@ -11,10 +11,9 @@ import time
 
 import pytest
 from conftest import assert_error
+from texts import LINES
 
 from gpt2cli.analysis.scoring import Scorer
-
-LINES = ["the cat sat down", "zzz qqq", "", "the old man", "a"]
 
 
 @pytest.fixture
@@ -25,13 +24,6 @@ def score(run, checkpoint):
         return run("score", "-m", checkpoint, "--precision", "fp32", *argv, **options)
 
     return call
-
-
-@pytest.fixture
-def story(tmp_path):
-    path = tmp_path / "story.txt"
-    path.write_text("\n".join(LINES) + "\n")
-    return path
 
 
 def rows(result):
