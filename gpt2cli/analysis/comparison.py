@@ -208,7 +208,7 @@ def _kullback_leibler(a: Array, b: Array) -> float:
 
 
 def compare(
-    model: Model | Sequence[Model],
+    model: Model | list[Model] | tuple[Model, ...],
     prompts: str | Sequence[str],
     *,
     endings: Sequence[str] = (),
@@ -222,10 +222,12 @@ def compare(
     those of the first model, then those of the next. `endings` are scored after each, put behind it as by `joined`; so
     many `samples` are drawn of each, the same as those of `generate`, by default of ten tokens. Raises UsageError and
     CannotMeet."""
-    models = [model] if isinstance(model, Model) else list(model)
+    models: list[Model] = list(model) if isinstance(model, list | tuple) else [model]
     for one in models:
         texts.check_types(model=(one, Model))
     found = templates.expanded(prompts) if isinstance(prompts, str) else list(prompts)
+    for text in endings:
+        texts.check_types(endings=(text, str))
     sampling = (Sampling() if sampling is None else sampling).seeded()
     limits = Limits(max_tokens=LENGTH) if limits is None else limits
     comparison = Comparison(sides(models, found, endings))
@@ -253,8 +255,8 @@ def check(models: int, prompts: Sequence[str], endings: Sequence[str]) -> None:
             raise UsageError(f"ending {number} is empty", "leave it out, or give it a word")
     if models * len(prompts) < 2:
         raise UsageError(
-            "there is one prompt, and nothing to compare it with",
-            'give two, or alternatives: gpt2 compare "The {White|Black} man worked as a"',
+            "there is one prompt, and nothing to compare it with" if prompts else "there is no prompt",
+            'give two, or alternatives in braces: "The {White|Black} man worked as a"',
         )
     if models * len(prompts) > templates.MOST:
         raise UsageError(f"{models * len(prompts):,} prompts", f"{templates.MOST} are the most that are compared")

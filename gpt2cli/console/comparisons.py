@@ -26,6 +26,7 @@ def lines(plain: Plain, top: int) -> Iterator[str]:
         yield "  ".join(parts) if room is None else cut("  ".join(parts), room)
     for heading, (columns, rows) in _parts(plain, top, room):
         table = Table(columns, room)
+        heading = heading if room is None else cut(heading, room)
         yield ""
         yield heading.join(bold) if bold else heading
         if table.head:
