@@ -7,12 +7,12 @@ import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint
+from texts import collect, generate
 
 from gpt2cli import Limits, Sampling, compare, load, score
 from gpt2cli.analysis.comparison import first_word, joined, label, wilson
 from gpt2cli.analysis.templates import MOST, expanded
 from gpt2cli.errors import CannotMeet, UsageError
-from texts import collect, generate
 
 PROMPTS = ["the cat sat on", "the old man"]
 

@@ -1,12 +1,14 @@
 """gpt2 compare as people and scripts use it: prompts, endings, samples, tables, JSON, exit codes."""
 
 import json
+import shlex
 import sys
 
 import numpy as np
 import pytest
 from checkpoints import make_checkpoint
 from conftest import assert_error
+from documents import blocks
 from safetensors.numpy import load_file, save_file
 
 from gpt2cli import Limits, Sampling, load
@@ -234,3 +236,22 @@ def test_the_library_and_the_built_in_model_agree(run):
     found = plain(run("compare", "--json", "The {cat|dog} sat on the"))
     (one, other) = comparison_of(load("tiny"), "The {cat|dog} sat on the").sides
     assert [side["likeliest"][0]["id"] for side in found["sides"]] == [one.likeliest(1)[0], other.likeliest(1)[0]]
+
+
+@pytest.mark.parametrize("page", ["docs/compare.md", "docs/bias.md"])
+def test_the_pages_show_what_is_printed(run, page):
+    """Every line, its numbers as far as they are shown."""
+
+    def parts(line):
+        return [word.rstrip("%") for word in line.split()]
+
+    (command, *_), shown = (blocks(kind, page) for kind in ("sh", ""))
+    block = next(one for one in shown if one.startswith("where they differ most"))
+    printed = run(*shlex.split(command.splitlines()[0], comments=True)[1:]).stdout.splitlines()
+    words = {parts(line)[-1]: parts(line) for line in printed if line}
+    for line in filter(None, block.splitlines()):
+        for one, there in zip(parts(line), words[parts(line)[-1]], strict=True):
+            try:
+                assert float(one) == pytest.approx(float(there), abs=0.03)
+            except ValueError:
+                assert one == there
