@@ -44,7 +44,8 @@ function section({ name, about, tokens }, details, drawn) {
   const pick = (index) => details.show(tokens[index]);
   const text = new TokenText(tokens, { label: `Tokens of ${name}`, describe: spoken, pick });
   drawn.push(text);
-  return make("section", {}, make("h2", {}, name), make("p", { class: "quiet" }, about), text.node);
+  const sums = about ? [make("p", { class: "quiet" }, about)] : [];
+  return make("section", {}, make("h2", {}, name), ...sums, text.node);
 }
 
 function surprises() {

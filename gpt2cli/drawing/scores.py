@@ -19,37 +19,48 @@ _TITLE = "How surprising each token is"
 
 def page(plain: Plain) -> str:
     """A page of at most PAGE_MOST tokens: each with its probability and its rank, and what was likelier."""
-    texts = [
-        {"name": name_of(text), "about": _sums(text), "tokens": [_needed(one) for one in readable(tokens)]}
-        for text, tokens in _drawn(plain, PAGE_MOST)
-    ]
-    return shell(_TITLE, "scores", {"texts": texts, "note": note(plain, PAGE_MOST)}, about=_about(plain))
+    texts = []
+    for text, tokens in _drawn(plain, PAGE_MOST):
+        about = _sums(text) if len(plain["texts"]) > 1 else ""  # else they are those of all
+        texts.append({"name": name_of(text), "about": about, "tokens": [_needed(one) for one in readable(tokens)]})
+    return shell(_TITLE, "scores", {"texts": texts, "note": _said(plain, PAGE_MOST)}, about=_about(plain))
 
 
 def picture(plain: Plain) -> str:
     """At most PICTURE_MOST tokens, coloured by surprise."""
     drawn = Picture(f"{_TITLE}: {_about(plain)}")
-    drawn.row(Run(seen(_TITLE), bold=True))
-    drawn.row(Run(fitted(seen(_about(plain)), drawn.columns), "quiet"))
+    drawn.row(Run(_TITLE, bold=True))
+    drawn.paragraph(Run(f"{word} ", "quiet") for word in _about(plain).split())
     for text, tokens in _drawn(plain, PICTURE_MOST):
         drawn.row()
         drawn.row(Run(fitted(seen(name_of(text)), drawn.columns), bold=True))
-        drawn.row(Run(fitted(_sums(text), drawn.columns), "quiet"))
+        if len(plain["texts"]) > 1:
+            drawn.row(Run(fitted(_sums(text), drawn.columns), "quiet"))
         drawn.paragraph(_runs(tokens))
     drawn.row()
     steps = (Run(f" {number * 12 / STEPS:g} ", ground=f"heat{number}") for number in range(2, STEPS + 1, 2))
     drawn.row(Run("surprise in bits ", "quiet"), *steps, Run(" and more", "quiet"))
-    if said := note(plain, PICTURE_MOST):
+    if said := _said(plain, PICTURE_MOST):
         drawn.paragraph([Run(said, "quiet")])
     return drawn.svg()
 
 
-def note(plain: Plain, most: int) -> str:
-    """What of the texts is not drawn, and why; nothing where all is."""
-    whole = sum(len(text["logprobs"]) + text.get("left_out", 0) for text in plain["texts"])
-    said = [f"the first {most:,} of {whole:,} tokens are drawn"] if whole > most else []
-    said += ["the work was interrupted"] if plain.get("interrupted") else []
-    return "; ".join(said)
+def notes(plain: Plain) -> dict[str, str]:
+    """How much is drawn, where it is not all."""
+    return {"html": _cut(plain, PAGE_MOST), "svg": _cut(plain, PICTURE_MOST)}
+
+
+def _cut(plain: Plain, most: int) -> str:
+    drawn = sum(len(text["logprobs"]) for text in plain["texts"])
+    whole = drawn + plain.get("left_out", 0)
+    return f"the first {min(most, drawn):,} of {whole:,} tokens are drawn" if whole > min(most, drawn) else ""
+
+
+def _said(plain: Plain, most: int) -> str:
+    """What the reader must know of the whole."""
+    stopped = "The work was interrupted: this is what was done." if plain.get("interrupted") else ""
+    cut = _cut(plain, most)
+    return " ".join(filter(None, [cut and f"{cut[0].upper()}{cut[1:]}.", stopped]))
 
 
 def name_of(text: Plain) -> str:
@@ -77,12 +88,15 @@ def _runs(tokens: list[Plain]) -> Iterator[Run]:
         title = seen(token["token"])
         if token["logprob"] is not None:
             title += f"  {math.exp(token['logprob']):.2%}, rank {token['rank']}"
-        yield Run(token["text"] or "⋅", ground=surprise(token["logprob"]), title=title)
+        text = token["text"] or "⋅"
+        if text.startswith(" ") and text.strip():  # where a row ends, a coloured blank would hang there alone
+            yield Run(" ")
+            text = text[1:]
+        yield Run(text, ground=surprise(token["logprob"]), title=title)
 
 
 def _about(plain: Plain) -> str:
-    total, count = plain["total"], len(plain["texts"])
-    return f"{plain['model']}, {plain['precision']} · {count} text{'' if count == 1 else 's'} · {_sums(total)}"
+    return f"{plain['model']}, {plain['precision']} · {_sums(plain['total'])}"
 
 
 def _sums(score: dict[str, Any]) -> str:

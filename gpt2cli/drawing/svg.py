@@ -51,12 +51,14 @@ class Picture:
         self._rows += 1
 
     def paragraph(self, runs: Iterable[Run]) -> None:
-        """A text, its rows broken before a blank where one is, and after each newline."""
+        """A text, its rows broken before a blank where one is, and after each newline. A run that is only a blank is
+        left out there."""
         column = 0
-        for word in _words(_lines(runs)):
+        for word in filter(None, _words(_lines(runs))):
             cells = sum(width(seen(run.text)) for run in word)
             if column and column + cells > self.columns and cells <= self.columns:
                 self._rows, column = self._rows + 1, 0
+                word = word[word[0].text == " " :]
             for run in word:
                 fits = column + width(seen(run.text)) <= self.columns
                 for piece in [run] if fits else [run._replace(text=one) for one in run.text]:
@@ -124,9 +126,9 @@ def _words(runs: Iterable[Run]) -> Iterator[list[Run]]:
     """Runs between which no row is broken: each word begins with a blank, or after one, or after a newline."""
     word: list[Run] = []
     for run in runs:
-        if word and (run.text.startswith(" ") or word[-1].text.endswith((" ", "\n"))):
+        before = word[-1].text if word else ""
+        if run.text.startswith(" ") or before.endswith("\n") or (before.endswith(" ") and before.strip()):
             yield word
             word = []
         word.append(run)
-    if word:
-        yield word
+    yield word

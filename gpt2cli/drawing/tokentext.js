@@ -2,6 +2,7 @@
 // while the mouse goes elsewhere, Escape lets it go.
 
 import { make } from "./elements.js";
+import { shown } from "./words.js";
 
 let count = 0;
 
@@ -12,7 +13,9 @@ export class TokenText {
     this.name = `text-${count++}`;
     this.spans = tokens.map((token, index) => this.#span(token, index));
     const attributes = { class: "tokens", role: "listbox", tabindex: "0", "aria-label": label, lang: "", dir: "auto" };
-    this.node = make("div", attributes, ...this.spans);
+    // a blank before a word has no colour: where a row ends, it would hang there alone
+    const blanks = (index) => /^ +(?=[^ ])/.exec(tokens[index].text)?.[0] ?? "";
+    this.node = make("div", attributes, ...this.spans.flatMap((span, index) => [blanks(index), span]));
     this.node.addEventListener("pointerover", ({ target }) => this.held || this.#go(this.spans.indexOf(target)));
     this.node.addEventListener("click", ({ target }) => this.#hold(this.spans.indexOf(target)));
     this.node.addEventListener("keydown", (event) => this.#key(event));
@@ -29,9 +32,11 @@ export class TokenText {
 
   #span(token, index) {
     const part = !token.text;
-    const text = part ? "\u22c5" : token.text.replaceAll("\n", "\u21b5\n");
+    const text = part ? "\u22c5" : token.text.replace(/^ +(?=[^ ])/, "").replaceAll("\n", "\u21b5\n");
     const attributes = { role: "option", id: `${this.name}-${index}`, "aria-selected": "false" };
-    return make("span", part ? { ...attributes, class: "part" } : attributes, text);
+    if (part) attributes.class = "part";
+    if (part || !text.trim()) attributes["aria-label"] = shown(token);
+    return make("span", attributes, text);
   }
 
   #go(index) {

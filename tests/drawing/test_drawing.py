@@ -194,7 +194,9 @@ def test_what_is_not_drawn_is_said_on_the_page_and_on_the_picture():
     plain = scored([token("a")] * 15_000, [token("b")] * 15_000, [token("c")])
     data = json.loads(Reader(scores.page(plain)).found[1][2])
     assert [len(text["tokens"]) for text in data["texts"]] == [15_000, 5_000]
-    assert data["note"] == "the first 20,000 of 30,001 tokens are drawn"
-    assert "the first 2,000 of 30,001" in "".join(ElementTree.fromstring(scores.picture(plain)).itertext())
+    assert data["note"] == "The first 20,000 of 30,001 tokens are drawn."
+    assert scores.notes(plain | {"left_out": 4})["html"] == "the first 20,000 of 30,005 tokens are drawn"
+    assert "The first 2,000 of 30,001" in "".join(ElementTree.fromstring(scores.picture(plain)).itertext())
     few = scored([token("a")], interrupted=True)
-    assert json.loads(Reader(scores.page(few)).found[1][2])["note"] == "the work was interrupted"
+    assert json.loads(Reader(scores.page(few)).found[1][2])["note"].startswith("The work was interrupted")
+    assert scores.notes(few) == {"html": "", "svg": ""}
