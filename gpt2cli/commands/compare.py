@@ -13,6 +13,7 @@ from gpt2cli.console import inputs, outputs, settings, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options, given
+from gpt2cli.console.pictures import PictureOptions
 from gpt2cli.errors import Terminated, UsageError
 from gpt2cli.generation.parameters import Limits, Sampling, parameters
 
@@ -120,6 +121,7 @@ def compare(
     endings: EndingOptions,
     drawing: DrawingOptions,
     shown: OutputOptions,
+    pictures: PictureOptions,
     model: o.ModelsOptions,
     talk: o.TalkOptions,
 ) -> int:
@@ -130,22 +132,22 @@ def compare(
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis import comparison
     from gpt2cli.console import comparisons
+    from gpt2cli.drawing import comparison as pages
 
     comparison.check(len(model.model) or 1, before, after)
     opened = list(model.each(talk, settings.model(context)))
     chosen = drawing.biased(opened[0].tokenizer, escapes=prompts.escapes).seeded()
     limits = Limits(max_tokens=drawing.length)
     found = comparison.Comparison(comparison.sides(opened, before, after, special=prompts.special))
-    with outputs.Output() as output:
+    with pictures.opened() as files, outputs.Output() as output:
         reason = _drawn(found, drawing.num_samples, chosen, limits, talk)
-        plain = found.plain(shown.top, pairs=shown.pairs)
+        drawn = _settings(chosen, limits) if drawing.num_samples else {"seed": None, "settings": None}
+        plain = found.plain(shown.top, pairs=shown.pairs) | drawn | {"interrupted": reason is not None}
         if shown.as_json:
-            drawn = _settings(chosen, limits) if drawing.num_samples else {"seed": None, "settings": None}
-            output.write(
-                terminal.json_text(plain | drawn | {"interrupted": reason is not None}, allow_nan=False) + "\n"
-            )
+            output.write(terminal.json_text(plain, allow_nan=False) + "\n")
         else:
             output.write("".join(f"{line}\n" for line in comparisons.lines(plain, shown.top)))
+        files.draw(pages, plain, talk.note)
     if reason is not None:
         numbers = ", ".join(str(len(side.texts)) for side in found.sides)
         talk.note(f"interrupted: {numbers} texts were drawn")
