@@ -155,4 +155,4 @@ def _percent(one: Plain) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2%}" if value >= 0.0001 or not value else f"{value:.0e}"
+    return f"{value:.2%}" if value >= 0.0001 or not value else f"{100 * value:.1g}%"

@@ -4,7 +4,8 @@ import { make } from "./elements.js";
 import { percent, shown } from "./words.js";
 
 const share = (value) => percent(Math.log(value));
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const number = (value) => value.toFixed(2).replace("-", "\u2212");
+const signed = (value) => (value < 0 ? "" : "+") + number(value);
 
 export function comparison(root, data) {
   const { sides, unit } = data;
@@ -33,8 +34,9 @@ function named({ label, model, prompt }, _, sides) {
   return make("li", {}, ...parts, ...(several ? [make("span", { class: "quiet" }, model)] : []));
 }
 
-function likeliest(side) {
-  const most = Math.max(...side.likeliest.map(({ logprob }) => logprob));
+// The bars of all sides are on one scale.
+function likeliest(side, _, sides) {
+  const most = Math.max(...sides.map((one) => one.likeliest[0].logprob));
   const rows = side.likeliest.map((one) => {
     const inner = make("span");
     inner.style.width = `${Math.exp(one.logprob - most) * 100}%`;
@@ -78,8 +80,9 @@ const word = ([one]) => one.word || "(no word)";
 
 function endings(row) {
   return row.map((one, at) => {
-    const about = [`${one.logprob.toFixed(2)}`, `${one.per_token.toFixed(2)} a token`, ...(at ? [signed(one.log_ratio)] : [])];
-    return make("td", {}, share(one.share), make("span", { class: "quiet" }, ` ${about.join(" · ")}`));
+    const about = [number(one.logprob), `${number(one.per_token)} a token`];
+    const ratio = at ? [make("span", { class: "quiet" }, ` ${signed(one.log_ratio)}`)] : [];
+    return make("td", {}, share(one.share), ...ratio, make("span", { class: "quiet below" }, about.join(" · ")));
   });
 }
 

@@ -35,7 +35,7 @@ def picture(plain: Plain) -> str:
     drawn.row(Run(fitted(_about(plain), drawn.columns), "quiet"))
     drawn.row()
     for side in sides:
-        drawn.row(Run(fitted(f"{side['label']:<2} {seen(side['prompt'])}", drawn.columns)))
+        drawn.row(_name(side), Run(fitted(seen(side["prompt"]), 85)))
     _section(drawn, "The next token", _side_by_side(sides) if len(sides) == 2 else map(_likeliest, sides))
     _section(drawn, "Where they differ most", (_difference(one, sides) for one in plain["differences"]))
     shown = [one for one in plain["divergences"] if {one["first"], one["second"]} <= {side["label"] for side in sides}]
@@ -45,7 +45,7 @@ def picture(plain: Plain) -> str:
     if any(side["words"] for side in sides):
         most = max(one["high"] for side in sides for one in side["words"][:WORDS_MOST])
         words = zip(*(side["words"][:WORDS_MOST] for side in sides), strict=True)
-        rows = (_word(side["label"], one, most) for row in words for side, one in zip(sides, row, strict=True))
+        rows = (_word(side, one, most) for row in words for side, one in zip(sides, row, strict=True))
         _section(drawn, "First words of samples, with intervals of 95 %", rows)
     if said := "; ".join(filter(None, [notes(plain)["svg"], _interrupted(plain)])):
         drawn.row()
@@ -96,8 +96,8 @@ def _bar(one: Plain, most: float) -> list[Run]:
 
 
 def _likeliest(side: Plain) -> list[Run]:
-    words = "  ".join(f"{_token(one)} {_percent(math.exp(one['logprob']))}" for one in side["likeliest"])
-    return [Run(f"{side['label']:<3}", "quiet"), Run(fitted(words, 85))]
+    words = " · ".join(f"{_token(one)} {_percent(math.exp(one['logprob']))}" for one in side["likeliest"])
+    return [_name(side), Run(fitted(words, 85))]
 
 
 def _difference(one: Plain, sides: list[Plain]) -> list[Run]:
@@ -114,21 +114,26 @@ def _difference(one: Plain, sides: list[Plain]) -> list[Run]:
 
 def _divergence(one: Plain) -> list[Run]:
     a, b = one["first"], one["second"]
-    numbers = f"KL({a}‖{b}) {one['kl']:.4f}   KL({b}‖{a}) {one['kl_back']:.4f}   Jensen-Shannon {one['js']:.4f}"
-    return [Run(numbers)]
+    numbers = f"KL({a}‖{b}) {one['kl']:.4f}", f"KL({b}‖{a}) {one['kl_back']:.4f}", f"Jensen-Shannon {one['js']:.4f}"
+    return [Run(fitted(number, 24)) for number in numbers]
 
 
 def _ending(side: Plain, one: Plain) -> list[Run]:
-    numbers = f"{_percent(one['share']):>8}  {one['logprob']:8.3f}  {one['per_token']:7.3f} a token  "
-    return [Run(f"{side['label']:<3}", "quiet"), Run(fitted(seen(one["text"]), 40)), Run(numbers)]
+    numbers = _percent(one["share"]), f"{one['logprob']:.3f}", f"{one['per_token']:.3f} a token"
+    cells = [Run(fitted(number, wide, left=False)) for number, wide in zip(numbers, (8, 10, 18), strict=True)]
+    return [_name(side), Run(fitted(seen(one["text"]), 40)), *cells]
 
 
-def _word(name: str, one: Plain, most: float) -> list[Run]:
+def _word(side: Plain, one: Plain, most: float) -> list[Run]:
     """The interval as a bar between two blanks."""
     low, high = (round(30 * one[end] / most) for end in ("low", "high"))
     word = fitted(seen(one["word"] or "(no word)"), _TOKEN)
     bar = [Run(" " * low), Run(" " * max(1, high - low), ground="heat4")]
-    return [Run(f"{name:<3}", "quiet"), Run(word), Run(f"{one['count']:>6} {_percent(one['share']):>8}  "), *bar]
+    return [_name(side), Run(word), Run(f"{one['count']:>6}"), Run(f"{_percent(one['share']):>9}  "), *bar]
+
+
+def _name(side: Plain) -> Run:
+    return Run(f"{side['label']:<3}", "quiet")
 
 
 def _token(one: Plain) -> str:
@@ -136,4 +141,4 @@ def _token(one: Plain) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.2%}" if value >= 0.0001 or not value else f"{value:.0e}"
+    return f"{value:.2%}" if value >= 0.0001 or not value else f"{100 * value:.1g}%"

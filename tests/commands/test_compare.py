@@ -190,6 +190,23 @@ def test_the_model_of_other_commands_is_the_default(run, monkeypatch, checkpoint
     assert json.loads(run("compare", "--json", "{a|b}").stdout)["sides"][0]["model"] == str(checkpoint)
 
 
+# Pages and pictures
+
+
+def test_a_page_and_a_picture_are_written_beside_what_is_printed(compare, tmp_path):
+    argv = [TEMPLATE, "--ending", "dog", "-N", "3", "-s", "1"]
+    alone = compare(*argv)
+    both = compare(*argv, "--html", tmp_path / "x.html", "--svg", tmp_path / "x.svg")
+    assert (both.stdout, both.stderr) == (alone.stdout, "")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "<svg" in (tmp_path / "x.svg").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.html", "x.svg"]
+
+
+def test_a_folder_that_does_not_exist_is_told_before_any_work(compare, tmp_path):
+    assert_error(compare(TEMPLATE, "--html", tmp_path / "no/x.html"), 7, "no/x.html")
+
+
 # Mistakes
 
 
