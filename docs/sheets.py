@@ -43,6 +43,9 @@ def main() -> None:
 
         try:
             shoot("score-page.png", ["score", "--alternatives", "8", STORY], held, height=620, scheme="light")
+            throne = ["--ending", "his throne", "--ending", "her throne", "-N", "100", "--seed", "1", "--top", "6"]
+            prompts = ["compare", "The {king|queen} sat on", *throne]
+            shoot("compare-page.png", prompts, lambda page: None, height=900, scheme="light")
         finally:
             browser.quit()
 
