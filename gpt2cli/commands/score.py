@@ -30,6 +30,8 @@ Examples:
   gpt2 score --sort logprob --top 1 "I ate a pear." "I ate a spear."
   gpt2 score --whole -f a.txt -f b.txt          a perplexity for each file
   gpt2 score --tokens "The cat sat on the moon."
+  gpt2 score --by document -f corpus.jsonl --histogram texts
+  gpt2 score -m tiny -m gpt2 -f story.txt       two models side by side
   gpt2 score --whole -f story.txt --html page.html    coloured by surprise
   git log -1 --format=%s | gpt2 score -q --fail-above 5000
 """
