@@ -216,7 +216,7 @@ def score(
         kept = drawn.Kept(reading)
         if drawing.wanted:
             rows = kept.watch(rows)
-        several = len(texts.file) > 1 or "-" in texts.text
+        several = len(texts.file) > 1 or "-" in texts.text or texts.field is not None
         commons = [
             scorerows.common_of(one, scorer, start=scoring.start) for one, scorer in zip(models, scorers, strict=True)
         ]

@@ -49,7 +49,7 @@ def write(
     write: Write, rows: Iterable[Row], reading: Reading, common: dict[str, Any], *, form: str, several: bool
 ) -> BaseException | None:
     """Every row, as "json", "jsonl", "tsv" or "table"; returns what has ended the work early. `common` are JSON's
-    fields of all texts; `several`: the lines may be of several files."""
+    fields of all texts; `several`: the lines may be of several files, or have ids."""
     try:
         if form == "json":
             _write_json(write, common, rows, reading)
@@ -108,8 +108,7 @@ def _write_table(write: Write, rows: Iterable[Row], reading: Reading, *, several
         if row.empty:
             continue
         text = row.text
-        place = text.label if reading.whole or several or text.id is not None else str(text.line)
-        place = terminal.visible(os.fsencode(place))
+        place = terminal.visible(os.fsencode(text.label if reading.whole or several else str(text.line)))
         shown = [] if reading.whole else [terminal.visible((text.shown or "").encode())]
         found = [cell for score in row.scores for cell in (cells(score)[::3] if row.others else cells(score))]
         line = table.line([*found, place if reading.whole else cut(place, wide, end=False), *shown])
