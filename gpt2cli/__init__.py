@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Comparison",
     "Limits",
     "Model",
     "Piece",
@@ -29,6 +31,7 @@ __all__ = [
     "Score",
     "UserError",
     "__version__",
+    "compare",
     "complete",
     "embed",
     "generate",
@@ -39,11 +42,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "analysis.comparison",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
+    "compare": "analysis.comparison",
     "complete": "generation.texts",
     "embed": "analysis.embedding",
     "generate": "generation.texts",
