@@ -604,7 +604,7 @@ def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
 def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
-    with locks.held(NAME, print, NAME):
+    with locks.held(NAME, print, hubcache.lock_path(NAME)):
         process = spawn("rm", "--downloads", NAME)
         assert b"another process is preparing" in process.stderr.readline()
         assert hubcache.downloaded()
@@ -729,7 +729,7 @@ def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     (part / "weights.safetensors").write_bytes(b"123")
     blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{paths.PART}"
     blob.write_bytes(b"12345")
-    both = locks.held(NAME, print), locks.held(NAME, print, NAME)
+    both = locks.held(NAME, print), locks.held(NAME, print, hubcache.lock_path(NAME))
     with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)
