@@ -16,6 +16,7 @@ from gpt2cli.analysis.evaluation.samples import Samples
 from gpt2cli.engine.engine import Ids
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.model import Model
+from gpt2cli.store import catalog
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _BLOCK = 256  # questions that are put in order of their length
@@ -53,16 +54,34 @@ class Result:
     """What one protocol has found on one model. Sums are those of the scored tokens, of words and bytes as they were
     written."""
 
+    task: str
+    protocol: str
     items: int = 0
     tokens: int = 0
     words: int = 0
     nbytes: int = 0
     logprob: float = 0.0
     cut: int = 0  # items whose context the window did not hold
-    computed: int = 0  # items, or windows, that were not in the samples
+    computed: int = 0  # items, or windows of passages, that were not in the samples
     window: int = 0
     stride: int | None = None
     metrics: list[Metric] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "task": self.task,
+            "protocol": self.protocol,
+            "items": self.items,
+            "tokens": self.tokens,
+            "words": self.words or None,
+            "bytes": self.nbytes or None,
+            "logprob": self.logprob,
+            "window": self.window,
+            "stride": self.stride,
+            "cut": self.cut,
+            "metrics": [one.plain() for one in self.metrics],
+        }
 
     def add(self, item: Item, found: Sequence[Likelihood]) -> None:
         self.items += 1
@@ -95,7 +114,7 @@ def run(
 ) -> Result:
     """The result on all items, or the first `limit`. `samples` are read and written; `seed` is the bootstrap's;
     `advance` hears of the bytes of each item that is done. Raises UserError."""
-    result = Result(window=model.engine.window, stride=asked.moves.stride)
+    result = Result(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
     tally, identity = Tally(asked.measures), _identity(model, asked)
     parts = _parts(model, asked, limit, result)
     held: tuple[int, Item, list[Likelihood]] | None = None
@@ -111,7 +130,8 @@ def run(
         _settle(held, tally, result)
     if not result.tokens:
         raise UsageError(f"there is nothing to measure in {asked.name}", "it is empty, or a single token long")
-    result.metrics = tally.metrics(seed, model.name, stride=asked.moves.stride)
+    entry = catalog.by_repository(model.name)  # a model of the catalogue, by the name that it has on the hub
+    result.metrics = tally.metrics(seed, entry.name if entry else model.name, stride=asked.moves.stride)
     return result
 
 

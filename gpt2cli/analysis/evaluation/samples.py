@@ -15,7 +15,7 @@ _HINT = "samples have a file of their own: give it a new name"
 
 
 class Samples:
-    """A context manager. Raises UsageError for a file that is something else, and StorageError."""
+    """Raises UsageError for a file that is something else, and StorageError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,8 +73,5 @@ class Samples:
             "check the path, its permissions and free space",
         )
 
-    def __enter__(self) -> "Samples":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
