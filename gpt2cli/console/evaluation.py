@@ -13,7 +13,7 @@ from gpt2cli.console.tables import Column, cut
 Write = Callable[[str], None]
 
 _LEAST = 20  # cells of what stands before the numbers
-_WIDTHS = {"value": 9, "±": 8, "published": 9, "diff": 8, "to first": 8}
+_WIDTHS = {"value": 9, "±": 8, "published": 9, "diff": 9, "to first": 9}
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,14 @@ class Samples:
         end = 0  # of the last line that is whole: a process that was killed has left half of one
         with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
             for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n") and b'{"key": '.startswith(line[:8]):
+                    break
                 try:
                     value = json.loads(line)
                     answers = [Likelihood(*(one[name] for name in _FIELDS)) for one in value["answers"]]
                     self._found[str(value["key"])] = answers
                 except (ValueError, TypeError, KeyError, RecursionError):
-                    # half a line of ours begins as each of them does
-                    if line.endswith(b"\n") or not (b'{"key": ').startswith(line[:8]):
-                        raise UsageError(f"line {number} of '{self._path}' is no sample of an eval", _HINT) from None
-                    break
-                if not line.endswith(b"\n"):
-                    break
+                    raise UsageError(f"line {number} of '{self._path}' is no sample of an eval", _HINT) from None
                 end += len(line)
         if end != self._file.seek(0, os.SEEK_END):
             self._file.truncate(end)

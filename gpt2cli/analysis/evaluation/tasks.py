@@ -46,15 +46,17 @@ class Task:
         self, paths: Sequence[Path], window: int, *, stride: int | None = None, only: Sequence[str] = ()
     ) -> list[Run]:
         """What is to be measured in the files of the task, by `only` these protocols where some are named."""
-        found = dict[tuple[str, Moves], Run]()
+        found = dict[str, Run]()
         for one in self.protocols:
             if only and one.name not in only:
                 continue
             moves = one.moves(window, stride)
             items = functools.partial(_chained, one.read, paths)
             # two strides of a task are one where a stride is given
-            key = (one.name if one.parts is None else "", moves)
-            found.setdefault(key, Run(self.name, one.name, items, one.measures, moves))
+            found.setdefault(
+                one.name if one.parts is None or stride is None else "",
+                Run(self.name, one.name, items, one.measures, moves),
+            )
         return list(found.values())
 
 
