@@ -1,8 +1,8 @@
 """What lies inside a model: the hidden states after one of its layers, or all of them with the attention of each block.
 Knows no text.
 
-The graphs are parts of the export's own (export/inspection.py), made when somebody asks: they read the same weights, and
-compute nothing that was not asked for."""
+The graphs are parts of the export's own (export/inspection.py), made when somebody asks: they read the same weights,
+and compute nothing that was not asked for."""
 
 import threading
 from collections.abc import Sequence
@@ -173,7 +173,8 @@ def inspection(engine: Engine, layer: int) -> Inspection:
 
 
 def insides(engine: Engine) -> Insides:
-    """Of all layers. The engine keeps what was asked for last. Raises CannotMeet for a ready-made graph, CorruptFile."""
+    """Of all layers. The engine keeps what was asked for last. Raises CannotMeet for a ready-made graph, and
+    CorruptFile."""
     if engine.graph is None:
         raise CannotMeet(
             "a ready-made ONNX graph does not show what lies inside it",

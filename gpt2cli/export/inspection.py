@@ -1,5 +1,5 @@
-"""Parts of an export's graph that show what lies inside the model, made from the graph itself: they read the same file of
-weights, at every precision.
+"""Parts of an export's graph that show what lies inside the model, made from the graph itself: they read the same file
+of weights, at every precision.
 
 `hidden_states` and `insides` take
 
