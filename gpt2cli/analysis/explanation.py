@@ -163,6 +163,11 @@ class Explainer:
         if lens:
             self._lens = Lens(places, *(np.concatenate(part, axis=1) for part in zip(*lens, strict=True)))
 
+    @property
+    def left_out(self) -> int:
+        """How many tokens `influence` leaves out, each in a step."""
+        return min(self.target - self.start, NEAR)
+
     def influence(self) -> Task[None, None]:
         """Find what the prediction loses where a token before it is left out. Nothing comes of it but steps."""
         ids, place, token = self.ids, self.target, self.ids[self.target]
@@ -177,7 +182,7 @@ class Explainer:
         base = value((yield [Feed(ids[:place])]))
         scores: list[float | None] = [None] * len(ids)
         # from the last token to the first: the row that was there begins as the next one does
-        for left_out in range(place - 1, max(int(self.start), place - NEAR) - 1, -1):
+        for left_out in range(place - 1, place - 1 - self.left_out, -1):
             rest = ids[left_out + 1 : place]
             if left_out and not rest:
                 feed = Feed(ids[left_out - 1 : left_out], 0, left_out - 1)
