@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.evaluation.evaluate import evaluate
     from gpt2cli.analysis.evaluation.running import Result
+    from gpt2cli.analysis.explained import Explanation
+    from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "Limits",
     "Model",
     "Piece",
@@ -39,6 +42,7 @@ __all__ = [
     "complete",
     "embed",
     "evaluate",
+    "explain",
     "generate",
     "load",
     "score",
@@ -48,6 +52,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "analysis.comparison",
+    "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
@@ -58,6 +63,7 @@ _HOMES = {
     "complete": "generation.texts",
     "embed": "analysis.embedding",
     "evaluate": "analysis.evaluation.evaluate",
+    "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",
