@@ -80,6 +80,7 @@ Sampling(top_k="3")
 """
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_type_checkers_see_the_names(tmp_path, pytestconfig):
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -47,6 +47,9 @@ Device = Annotated[
     str,
     typer.Option(metavar="NAME", envvar="GPT2_DEVICE", help="auto, cpu or cuda.", autocompletion=choices.devices),
 ]
+Threads = Annotated[
+    int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 ModelName = Annotated[
     str | None,
@@ -155,10 +158,7 @@ class RunOptions(Options):
 
     precision: Precision = "auto"
     device: Device = "auto"
-    threads: Annotated[
-        int,
-        typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores."),
-    ] = 0
+    threads: Threads = 0
     source: Source = "auto"
     offline: Offline = False
 

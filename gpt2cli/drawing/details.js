@@ -4,15 +4,26 @@ import { make } from "./elements.js";
 import { ordinal, percent, shown } from "./words.js";
 
 export class Details {
-  constructor() {
-    this.node = make("aside", { class: "details", "aria-label": "The token", tabindex: "-1" });
-    this.node.append(make("p", {}, "Point at a token, or go with the arrow keys. A click or Enter holds it."));
+  constructor(label) {
+    const hint = "Point at a token, or go with the arrow keys. A click or Enter holds it.";
+    this.node = make("aside", { class: "details", "aria-label": label }, make("p", {}, hint));
   }
 
-  show(token, ...more) {
-    const list = make("ul", { class: "bars" }, ...(token.top ?? []).map((one) => bar(one, token)));
-    const about = chance(token).map((line) => make("p", {}, line));
-    this.node.replaceChildren(make("h3", {}, shown(token)), ...about, list, ...more);
+  show(token) {
+    const others = (token.top ?? []).map((one) => ({
+      word: shown(one),
+      number: percent(one.logprob),
+      share: Math.exp(one.logprob),
+      current: one.id === token.id,
+    }));
+    this.list(shown(token), chance(token), others);
+  }
+
+  // A title, some lines, and words with bars: `word`, `number`, `share`; perhaps `tone`, hot or
+  // cold, and whether it is the `current` one.
+  list(title, lines, bars) {
+    const about = lines.map((line) => make("p", {}, line));
+    this.node.replaceChildren(make("h3", {}, title), ...about, make("ul", { class: "bars" }, ...bars.map(bar)));
   }
 }
 
@@ -29,13 +40,13 @@ function chance(token) {
   return [place, entropy === undefined ? bits : `${bits}, entropy ${(entropy / Math.LN2).toFixed(1)} bits`];
 }
 
-function bar(one, token) {
-  const inner = make("span");
-  inner.style.width = `${Math.exp(one.logprob) * 100}%`;
+function bar({ word, number, share, tone, current }) {
+  const inner = make("span", tone ? { class: tone } : {});
+  inner.style.width = `${share * 100}%`;
   const parts = [
-    make("span", { class: "word", lang: "" }, shown(one)),
+    make("span", { class: "word", lang: "" }, word),
     make("span", { class: "bar", "aria-hidden": "true" }, inner),
-    make("span", { class: "number" }, percent(one.logprob)),
+    make("span", { class: "number" }, number),
   ];
-  return make("li", one.id === token.id ? { "aria-current": "true", title: "In the text" } : {}, ...parts);
+  return make("li", current ? { "aria-current": "true" } : {}, ...parts);
 }

@@ -22,7 +22,7 @@ def page(plain: Plain) -> str:
     texts = []
     for text, tokens in _drawn(plain, PAGE_MOST):
         about = _sums(text) if len(plain["texts"]) > 1 else ""  # else they are those of all
-        texts.append({"name": name_of(text), "about": about, "tokens": [_needed(one) for one in readable(tokens)]})
+        texts.append({"name": name_of(text), "about": about, "tokens": tokens})
     return shell(_TITLE, "scores", {"texts": texts, "note": _said(plain, PAGE_MOST)}, about=_about(plain))
 
 
@@ -77,10 +77,6 @@ def _drawn(plain: Plain, most: int) -> Iterator[tuple[Plain, list[Plain]]]:
         most -= len(tokens)
         if tokens or not text["logprobs"]:
             yield text, tokens
-
-
-def _needed(token: Plain) -> Plain:
-    return {name: token[name] for name in ("text", "token", "id", "logprob", "rank", "top")}
 
 
 def _runs(tokens: list[Plain]) -> Iterator[Run]:

@@ -4,18 +4,23 @@
 import { make } from "./elements.js";
 import { shown } from "./words.js";
 
+const BLANK = /^ +(?=[^ ])/;
+
 let count = 0;
 
 export class TokenText {
-  // `tokens` have a `text`, what of a character became complete with them; `pick(index)` hears which is current.
-  constructor(tokens, { label, describe, pick }) {
-    Object.assign(this, { tokens, describe, pick, index: -1, held: false });
+  // `tokens` have a `text`, what of a character became complete with them; `pick(index)` hears which is current. `at` is
+  // the one that is questioned, if any; `stacked`: each has a row of its own.
+  constructor(tokens, { label, describe, pick, at = -1, stacked = false }) {
+    Object.assign(this, { tokens, describe, pick, stacked, index: -1, held: false });
     this.name = `text-${count++}`;
     this.spans = tokens.map((token, index) => this.#span(token, index));
-    const attributes = { class: "tokens", role: "listbox", tabindex: "0", "aria-label": label, lang: "", dir: "auto" };
+    this.spans[at]?.classList.add("asked");
+    const attributes = { role: "listbox", tabindex: "0", "aria-label": label, lang: "", dir: "auto" };
     // a blank before a word has no colour: where a row ends, it would hang there alone
-    const blanks = (index) => /^ +(?=[^ ])/.exec(tokens[index].text)?.[0] ?? "";
-    this.node = make("div", attributes, ...this.spans.flatMap((span, index) => [blanks(index), span]));
+    const blanks = (index) => (stacked ? "" : (BLANK.exec(tokens[index].text)?.[0] ?? ""));
+    const parts = this.spans.flatMap((span, index) => [blanks(index), span]);
+    this.node = make("div", { class: stacked ? "stack" : "tokens", ...attributes }, ...parts);
     this.node.addEventListener("pointerover", ({ target }) => this.held || this.#go(this.spans.indexOf(target)));
     this.node.addEventListener("click", ({ target }) => this.#hold(this.spans.indexOf(target)));
     this.node.addEventListener("keydown", (event) => this.#key(event));
@@ -25,33 +30,37 @@ export class TokenText {
   // Each token in the class that `colour(token, index)` names, if any.
   paint(colour) {
     for (const [index, span] of this.spans.entries()) {
-      const kept = ["part", "now", "held"].filter((name) => span.classList.contains(name));
+      const kept = ["part", "now", "held", "asked"].filter((name) => span.classList.contains(name));
       span.className = [colour(this.tokens[index], index), ...kept].filter(Boolean).join(" ");
     }
   }
 
+  // Make one the current one, unheard.
+  mark(index) {
+    const before = this.spans[this.index];
+    const span = this.spans[index];
+    if (before === span || !span) return;
+    before?.classList.remove("now", "held");
+    before?.setAttribute("aria-selected", "false");
+    this.index = index;
+    span.classList.add("now");
+    span.setAttribute("aria-selected", "true");
+    span.setAttribute("aria-label", this.describe(this.tokens[index], index));
+    this.node.setAttribute("aria-activedescendant", span.id);
+  }
+
   #span(token, index) {
-    const part = !token.text;
-    const text = part ? "\u22c5" : token.text.replace(/^ +(?=[^ ])/, "").replaceAll("\n", "\u21b5\n");
+    const part = !token.text && !this.stacked;
+    const text = this.stacked ? shown(token) : token.text.replace(BLANK, "").replaceAll("\n", "\u21b5\n");
     const attributes = { role: "option", id: `${this.name}-${index}`, "aria-selected": "false" };
     if (part) attributes.class = "part";
     if (part || !text.trim()) attributes["aria-label"] = shown(token);
-    return make("span", attributes, text);
+    return make("span", attributes, part ? "\u22c5" : text);
   }
 
   #go(index) {
-    if (index < 0 || index >= this.spans.length || index === this.index) return;
-    const before = this.spans[this.index];
-    if (before) {
-      before.classList.remove("now", "held");
-      before.setAttribute("aria-selected", "false");
-    }
-    this.index = index;
-    const span = this.spans[index];
-    span.classList.add("now");
-    span.setAttribute("aria-selected", "true");
-    span.setAttribute("aria-label", this.describe(this.tokens[index]));
-    this.node.setAttribute("aria-activedescendant", span.id);
+    if (index === this.index || !this.spans[index]) return;
+    this.mark(index);
     this.pick(index);
   }
 

@@ -28,3 +28,13 @@ export function shown({ token }) {
   const hex = (sign) => `\\x${sign.charCodeAt(0).toString(16).padStart(2, "0")}`;
   return token.replace(/[ \p{Cc}]/gu, (sign) => SIGNS[sign] ?? hex(sign)) || "(nothing)";
 }
+
+// The tokens, each with its `text`: the characters that are complete with it. One that only begins a character has none.
+export function readable(tokens) {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const last = tokens.length - 1;
+  return tokens.map((token, at) => ({
+    ...token,
+    text: decoder.decode(new Uint8Array(token.bytes), { stream: at < last }),
+  }));
+}

@@ -8,8 +8,9 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from plain import explained, scored, token
 
-from gpt2cli.drawing import scores
+from gpt2cli.drawing import explanation, scores
 from gpt2cli.drawing.cells import fitted, seen, width
 from gpt2cli.drawing.colours import COLOURS, rank_class, scaled, surprise
 from gpt2cli.drawing.page import page
@@ -40,21 +41,6 @@ class Reader(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.open:
             self.open[2] += data
-
-
-def token(text, logprob=-1.0, rank=1, **more):
-    octets = text if isinstance(text, bytes) else text.encode(errors="replace")
-    plain = {"id": 5, "token": octets.decode(errors="replace"), "bytes": list(octets), "logprob": logprob, "rank": rank}
-    return plain | {"top": [{"id": 5, "token": "a", "logprob": -0.5}]} | more
-
-
-def scored(*texts, **more):
-    sums = {"tokens": 1, "bytes": 1, "logprob": -1.0, "perplexity": 2.7, "bits_per_byte": 1.4}
-    found = [
-        {"file": None, "line": number, "text": "", **sums, "logprobs": tokens, "interrupted": False}
-        for number, tokens in enumerate(texts, 1)
-    ]
-    return {"model": "tiny", "precision": "int8", "texts": found, "total": sums, "interrupted": False} | more
 
 
 def test_what_a_text_says_can_neither_end_a_script_nor_a_title():
@@ -200,3 +186,51 @@ def test_what_is_not_drawn_is_said_on_the_page_and_on_the_picture():
     few = scored([token("a")], interrupted=True)
     assert json.loads(Reader(scores.page(few)).found[1][2])["note"].startswith("The work was interrupted")
     assert scores.notes(few) == {"html": "", "svg": ""}
+
+
+def test_an_explanation_as_a_picture():
+    root = ElementTree.fromstring(explanation.picture(explained()))
+    titled = {}
+    for group in root.iter(f"{SVG}g"):
+        titled.setdefault(group.find(f"{SVG}title").text, []).append(group)
+    (first,) = titled[" cat  0.5000"]
+    assert first.find(f"{SVG}rect").get("class") == "heat8"
+    assert titled[" sat  -0.2500"][0].find(f"{SVG}rect").get("class") == "cold4"
+    (sure,) = titled[" mat  81.9%, KL 0.00"]
+    assert (sure.find(f"{SVG}rect").get("class"), sure.find(f"{SVG}text").get("font-weight")) == ("heat7", "bold")
+    words = "".join("".join(root.itertext()).split())
+    assert "'mat'leads'moon'by1.50" in words
+    assert "why'mat'at5" in words
+
+
+def test_what_was_not_asked_for_is_not_drawn():
+    bare = explained() | dict.fromkeys(("lens", "attention", "rollout", "influence", "value_zeroing"))
+    words = "".join(ElementTree.fromstring(explanation.picture(bare)).itertext())
+    assert "Each layer" not in words
+    assert "rests" not in words
+    assert json.loads(Reader(explanation.page(bare)).found[1][2])["attention"] is None
+    assert explanation.notes(bare) == {"html": "", "svg": ""}
+
+
+def test_attention_beyond_what_a_page_holds_is_that_before_the_prediction(monkeypatch):
+    whole = json.loads(Reader(explanation.page(explained())).found[1][2])
+    assert whole["note"] == ""
+    assert whole["attention"] == explained()["attention"]
+    monkeypatch.setattr(explanation, "PAGE_WEIGHTS", 41)  # of four heads: 20 for the fifth token, 16 for the fourth
+    cut = json.loads(Reader(explanation.page(explained())).found[1][2])
+    assert cut["note"] == "Where 2 of 6 tokens look is in the page."
+    assert cut["attention"]["positions"] == [3, 4]
+    assert explanation.notes(explained())["html"] == "where 2 of 6 tokens look is in the page"
+
+
+def test_of_a_long_text_a_picture_has_the_end(monkeypatch):
+    monkeypatch.setattr(explanation, "PICTURE_TOKENS", 3)
+    words = "".join(ElementTree.fromstring(explanation.picture(explained())).itertext())
+    assert "the last 3 of 6 tokens are drawn" in words
+    assert explanation.notes(explained())["svg"] == "the last 3 of 6 tokens are drawn"
+
+
+def test_a_hostile_explanation_is_still_a_page_and_a_picture():
+    plain = explained(words=[HOSTILE] * 6)
+    ElementTree.fromstring(explanation.picture(plain))
+    assert [one[0] for one in Reader(explanation.page(plain)).found] == ["style", "script", "script"]
