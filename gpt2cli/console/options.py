@@ -208,7 +208,7 @@ class ModelsOptions(RunOptions):
         typer.Option(
             *("-m", "--model"),
             metavar="NAME",
-            help="As in other commands; several, side by side: -m A -m B.",
+            help="A name of `gpt2 list`, owner/name[@revision], or a folder; several, side by side: -m A -m B.",
             autocompletion=choices.models,
             show_default=False,
         ),
