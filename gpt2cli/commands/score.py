@@ -158,19 +158,17 @@ class OutputOptions(Options):
         if self.histogram is not None:
             if self.histogram not in _COUNTED:
                 raise UsageError(f"--histogram '{self.histogram}' is unknown", f"choose {' or '.join(_COUNTED)}")
-            self.refuse_beside_histogram()
+            self._refuse_beside_histogram()
         if self.reverse and self.sort is None and self.top is None:
             raise UsageError("--reverse without an order", "add --sort KEY or --top N")
         if self.fail_above is not None and not self.fail_above >= 0:
             raise UsageError(f"--fail-above {self.fail_above} is no perplexity", "give a number such as 1000")
 
-    def refuse_beside_histogram(self) -> None:
+    def _refuse_beside_histogram(self) -> None:
         """Raises UsageError for what a histogram has no room for."""
-        other = f"--{self._forms[0]}" if self._forms else "--tokens" if self.tokens else None
-        if self.sort is not None or self.top is not None:
-            other = "--top" if self.sort is None else "--sort"
-        if other is not None:
-            raise UsageError(f"--histogram contradicts {other}", "choose one of them")
+        others = {"tokens": self.tokens, "sort": self.sort is not None, "top": self.top is not None}
+        for name in (*self._forms, *(name for name, wanted in others.items() if wanted)):
+            raise UsageError(f"--histogram contradicts --{name}", "choose one of them")
 
     @property
     def _forms(self) -> list[str]:
