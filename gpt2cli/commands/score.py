@@ -235,14 +235,14 @@ def score(
 def _reading(
     models: "list[Model]", scorers: "list[Scorer]", bar: Bar, texts: TextOptions, shown: OutputOptions, keep: int
 ) -> "Reading":
-    """With the first model; those with the others are its `others`. The bar is the last one's."""
+    """With the first model; those with the others are its `others`."""
     from gpt2cli.console.scores import Reading
 
     reading, *others = [
         Reading(
             scorer,
             model.tokenizer,
-            bar if scorer is scorers[-1] else Bar(quiet=True),
+            bar,
             whole=texts.whole,
             special=texts.special,
             tokens=shown.tokens or shown.histogram == "tokens",

@@ -18,11 +18,14 @@ def rows(first: Reading, groups: Groups) -> Iterator[Row]:
     streams = [reading.rows(texts) for reading, texts in zip(readings, copies, strict=True)]
     while True:
         found = []
+        totals = [replace(reading.total) for reading in readings]
         for stream in streams:
             row = next(stream, None)
             if row is None:
                 return
             if row.stopped is not None:
+                for reading, total in zip(readings, totals, strict=True):
+                    reading.total = total
                 raise row.stopped
             found.append(row)
         found[0].others = [row.score for row in found[1:]]

@@ -605,6 +605,20 @@ def test_a_table_has_columns_for_each_model(checkpoint, other, story, columns):
         shown.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+def test_an_interruption_keeps_the_texts_that_all_models_have_scored(terminal, story, endless, tmp_path):
+    target = tmp_path / "out.json"
+    argv = ("-m", "tiny", "--json", "--whole", "-f", story, "-f", endless)
+    shown = terminal(*argv, shell=f'exec "$@" > {target}')
+    shown.wait(lambda terminal: any("endless.txt" in line for line in terminal.lines), "a bar")
+    shown.type("\x03")
+    assert shown.exit_code() == 130
+    found = json.loads(target.read_text(encoding="utf-8"))
+    (text,) = found["texts"]
+    assert (text["file"], found["interrupted"]) == (str(story), True)
+    assert found["total"] == text["scores"]
+
+
 def test_a_histogram_counts_tokens_or_texts(score, story):
     found = objects(score("--jsonl", "--tokens", "-f", story))
     for kind, logprobs in (
