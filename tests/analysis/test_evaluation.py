@@ -313,6 +313,9 @@ def test_lines_are_items(tmp_path):
     ]
     assert [one.name.split()[1] for one in found] == ["1", "3", "4"]
     assert list(from_file(write(tmp_path / "p.jsonl", {"good": "a", "bad": "b"}))) == [Pair("", ("a", "b"), 0)]
+    (tmp_path / "l.json").write_text(json.dumps(rows, indent=2))
+    assert list(from_file(tmp_path / "l.json")) == found
+    assert list(from_file(write(tmp_path / "one.json", rows[0]))) == found[:1]
     assert list(from_file(write(tmp_path / "t.jsonl", {"text": "naïve b"}))) == [Passage("naïve b", 2, 8)]
     assert list(from_file(write(tmp_path / "t.txt", "one two", "three"))) == [Passage("one two\nthree\n", 3, 14)]
 
