@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.evaluation.evaluate import evaluate
     from gpt2cli.analysis.evaluation.running import Result
+    from gpt2cli.analysis.explained import Explanation
+    from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Comparison",
+    "Explanation",
     "Limits",
     "Model",
     "Piece",
@@ -32,9 +37,11 @@ __all__ = [
     "Score",
     "UserError",
     "__version__",
+    "compare",
     "complete",
     "embed",
     "evaluate",
+    "explain",
     "generate",
     "load",
     "score",
@@ -43,15 +50,19 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "analysis.comparison",
+    "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
     "Result": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
+    "compare": "analysis.comparison",
     "complete": "generation.texts",
     "embed": "analysis.embedding",
     "evaluate": "analysis.evaluation.evaluate",
+    "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",

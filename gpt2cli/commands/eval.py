@@ -132,7 +132,7 @@ class ModelsOptions(Options):
             raise UsageError(f"--precision '{self.precision}' has an empty name", "for example: --precision fp32,int8")
         names: list[str | None] = [*self.model] or [default]
         return [
-            o.ModelOptions(name, precision, self.device, self.threads, self.source, self.offline)
+            o.ModelOptions(precision, self.device, self.threads, self.source, self.offline, name)
             for name, precision in itertools.product(names, precisions)
         ]
 
