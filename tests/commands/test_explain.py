@@ -1,6 +1,7 @@
 """gpt2 explain as people and scripts use it: views, JSON, ways in, exit codes."""
 
 import json
+from functools import partial
 
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
@@ -8,6 +9,7 @@ from conftest import assert_error
 from foreign import make_foreign
 
 from gpt2cli import explain as explained
+from gpt2cli.analysis.explanation import Asked
 from gpt2cli.console.wrapping import width
 
 TEXT = "the cat and the old man went to the sea"
@@ -159,7 +161,7 @@ def test_into_a_file(explain, tmp_path):
 
 
 def test_a_note_where_not_all_of_attention_is_given(explain, monkeypatch):
-    monkeypatch.setattr("gpt2cli.analysis.explanation._MOST", 100)
+    monkeypatch.setattr("gpt2cli.analysis.explanation.Asked", partial(Asked, most=100))
     result = explain("--json", "the old man")
     assert result.stderr.startswith("note: attention is given for token ")
     assert result.stderr.count("\n") == 1
