@@ -23,7 +23,7 @@ from gpt2cli.generation.texts import check_types, checked, ids_of
 from gpt2cli.model import Model
 
 PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
-NEAR = 256  # places before a prediction: where layers are asked, and tokens are left out
+NEAR = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Asked:
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
     parts: tuple[str, ...] = PARTS
-    lens: int = NEAR  # at so many places at most
+    near: int = NEAR  # places before the prediction where layers are asked, and tokens that are left out
     most: int = 10_000_000  # weights of attention that are given unless layers or heads are named
 
     def __post_init__(self) -> None:
@@ -146,8 +146,8 @@ class Explainer:
     def _says(self, states: Array) -> Iterator[None]:
         """What is said of each token, and the lens."""
         layers, length = states.shape[:2]
-        end = length if length <= self._asked.lens else self.target
-        places = range(max(0, end - self._asked.lens), end) if "lens" in self._asked.parts else range(0)
+        end = length if length <= self._asked.near else self.target
+        places = range(max(0, end - self._asked.near), end) if "lens" in self._asked.parts else range(0)
         told, lens = list[Told](), list[tuple[Array, Array, Array]]()
         for first, last in _cuts(length, places, layers):
             seen = states[:, first:last] if first in places else states[-1:, first:last]
@@ -168,7 +168,7 @@ class Explainer:
     @property
     def left_out(self) -> int:
         """How many tokens `influence` leaves out, each in a step."""
-        return min(self.target - self.start, NEAR)
+        return min(self.target - self.start, self._asked.near)
 
     def influence(self) -> Task[None, None]:
         """Find what the prediction loses where a token before it is left out. Nothing comes of it but steps."""
