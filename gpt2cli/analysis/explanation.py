@@ -271,20 +271,20 @@ def explain(
     top: int = 5,
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] | None = None,
 ) -> Explanation:
     """Why the model says what it says: of each token of a text (or of token ids) its probability, rank, entropy and the
     `top` likeliest, and of the prediction of `token` (a place; -1 is the last) what it rests on. Places count from 0,
     which is the start token where `start` lets one precede the text.
 
-    `parts` are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
+    `parts`, of which None are all, are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
     "rollout", "influence" (what the prediction loses where a token is left out; with `instead`, a token that might have
     come, what its lead over that one loses) and "value_zeroing".
 
     Any number of threads may explain texts on one model. Raises UsageError, CannotMeet for a text beyond the window and
     for a ready-made graph, CorruptFile."""
     check_types(model=(model, Model))
-    asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), tuple(parts))
+    asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), PARTS if parts is None else tuple(parts))
     explainer = Explainer(model, ids_of(model, text, "text"), asked)
     for _ in explainer.inside():
         pass
