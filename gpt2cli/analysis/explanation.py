@@ -277,14 +277,18 @@ def explain(
     `top` likeliest, and of the prediction of `token` (a place; -1 is the last) what it rests on. Places count from 0,
     which is the start token where `start` lets one precede the text.
 
-    `parts`, of which None are all, are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
+    `parts` are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
     "rollout", "influence" (what the prediction loses where a token is left out; with `instead`, a token that might have
-    come, what its lead over that one loses) and "value_zeroing".
+    come, what its lead over that one loses) and "value_zeroing"; None: all.
 
     Any number of threads may explain texts on one model. Raises UsageError, CannotMeet for a text beyond the window and
     for a ready-made graph, CorruptFile."""
+    parts = PARTS if parts is None else parts
     check_types(model=(model, Model))
-    asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), PARTS if parts is None else tuple(parts))
+    for name, value in ("layers", layers), ("heads", heads), ("parts", parts):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UsageError(f"`{name}` is {value!r}", f"`{name}` must be a list")
+    asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), tuple(parts))
     explainer = Explainer(model, ids_of(model, text, "text"), asked)
     for _ in explainer.inside():
         pass

@@ -207,6 +207,8 @@ def test_what_cannot_be(small):
         ({"layers": [2]}, "`layers` has 2, which does not exist"),
         ({"heads": [-1]}, "`heads` has -1"),
         ({"heads": ["a"]}, "`heads` has 'a'"),
+        ({"layers": 1}, "`layers` is 1"),
+        ({"parts": "lens"}, "`parts` is 'lens'"),
         ({"token": 41}, "`token` is 41"),
         ({"token": 0}, "`token` is 0"),
         ({"token": -41}, "`token` is -41"),
