@@ -23,6 +23,7 @@ from gpt2cli.generation.texts import check_types, checked, ids_of
 from gpt2cli.model import Model
 
 PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
+_LOOKING = {"attention", "rollout", "value_zeroing"}
 NEAR = 256
 
 
@@ -127,7 +128,7 @@ class Explainer:
         wanted, states = self._asked.parts, list[Array]()
         held: Held | None = None
         for chunk in self._model.engine.chunks(self.ids):
-            seen, held = self._insides.chunk(chunk, held)
+            seen, held = self._insides.chunk(chunk, held, attention=bool(_LOOKING & set(wanted)))
             states.append(seen.states)
             looks.add(seen, mean="rollout" in wanted, heads="attention" in wanted)
             yield

@@ -176,10 +176,11 @@ class View:
         return "  ".join(f"{self._piece(token)} {_percent(logprob)}" for token, logprob in one.top)
 
     def _piece(self, token: int) -> str:
-        return terminal.visible(self.found.tokenizer.bytes_of(token))
+        piece = terminal.visible(self.found.tokenizer.bytes_of(token))
+        return piece if piece.strip() else f"'{piece}'"
 
     def _quoted(self, token: int) -> str:
-        return f"'{self._piece(token)}'"
+        return f"'{terminal.visible(self.found.tokenizer.bytes_of(token))}'"
 
     @staticmethod
     def _filled(text: str, cells: int) -> str:

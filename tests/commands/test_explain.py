@@ -1,8 +1,11 @@
 """gpt2 explain as people and scripts use it: views, JSON, ways in, exit codes."""
 
 import json
+import os
 import re
 import shlex
+import signal
+import sys
 from functools import partial
 
 import pytest
@@ -239,6 +242,19 @@ def test_the_json_of_the_page_is_what_is_printed(run):
         for part in one["tokens"]:
             part["bytes"] = []
     assert keys(shown) == keys(printed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_leaves_nothing(spawn, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = spawn("explain", "-m", "tiny", "--json", "-o", tmp_path / "why.json", "-f", fifo)
+    with fifo.open("w") as file:
+        file.write("the cat went to the sea " * 120)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 
 @pytest.mark.terminal
