@@ -135,10 +135,7 @@ def explain(
             columns = shutil.get_terminal_size().columns
             output.write(explanations.page(found, views, columns, coloured=outputs.is_stdout(shown.output_file)))
     if "attention" in parts and shown.as_json and not explainer.whole:
-        count = len(explainer.ids)
-        talk.note(
-            f"of {count} tokens' attention only token {explainer.target - 1}'s is given; --layer or --head give all"
-        )
+        talk.note(f"attention is given for token {explainer.target - 1} alone; --layer or --head give it for all")
     return 0
 
 
