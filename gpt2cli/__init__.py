@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
+    from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "Model",
     "Piece",
+    "Question",
     "Sampling",
     "Score",
     "UserError",
@@ -47,6 +49,7 @@ _HOMES = {
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
+    "Question": "analysis.questions",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "complete": "generation.texts",

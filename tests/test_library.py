@@ -55,7 +55,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpt2cli import Limits, Model, Piece, Sampling, Score, UserError, complete, embed, generate, load, score
-from gpt2cli import Explanation, explain
+from gpt2cli import Explanation, Question, explain
 
 
 def told(title: str, done: int, total: int) -> None: ...
@@ -70,7 +70,7 @@ several: list[Score] = score(model, ["a", "b"])
 bits: float | None = one.bits_per_byte
 vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = embed(model, text, layer=3)
 vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, ["a", "b"], pooling="last")
-why: Explanation = explain(model, text, instead=" cat", parts=["lens"])
+why: Explanation = explain(model, text, Question(instead=" cat", parts=["lens"]))
 error: type[Exception] = UserError
 generate(model, 5)
 load(5)
