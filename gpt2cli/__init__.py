@@ -15,6 +15,8 @@ from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
     from gpt2cli.analysis.embedding import embed
+    from gpt2cli.analysis.explained import Explanation
+    from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Explanation",
     "Limits",
     "Model",
     "Piece",
@@ -31,6 +34,7 @@ __all__ = [
     "__version__",
     "complete",
     "embed",
+    "explain",
     "generate",
     "load",
     "score",
@@ -39,6 +43,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
@@ -46,6 +51,7 @@ _HOMES = {
     "Score": "analysis.scoring",
     "complete": "generation.texts",
     "embed": "analysis.embedding",
+    "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",
