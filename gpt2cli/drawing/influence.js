@@ -6,7 +6,7 @@ import { make } from "./elements.js";
 import { TokenText } from "./tokentext.js";
 import { shown } from "./words.js";
 
-const MOST = 12; // bars
+const MOST = 8; // bars
 
 export function influence(data, tokens) {
   const ways = measures(data);
