@@ -24,7 +24,6 @@ from gpt2cli.model import Model
 
 PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
 NEAR = 256  # places before a prediction: where layers are asked, and tokens are left out
-_MOST = 10_000_000  # weights of attention that are given unasked
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Asked:
     heads: tuple[int, ...] = ()
     parts: tuple[str, ...] = PARTS
     lens: int = NEAR  # at so many places at most
+    most: int = 10_000_000  # weights of attention that are given unless layers or heads are named
 
     def __post_init__(self) -> None:
         check_types(start=(self.start, bool))
@@ -68,9 +68,11 @@ class Explainer:
         facts = model.engine.facts
         self._layers = _chosen("layers", asked.layers, facts.layers)
         self._heads = _chosen("heads", asked.heads, facts.heads)
-        numbers = len(self._layers) * len(self._heads) * len(self.ids) ** 2
-        self.whole = bool(asked.layers or asked.heads) or numbers <= _MOST  # all of attention, or one place's
+        self.weights = len(self._layers) * len(self._heads) * len(self.ids) ** 2  # of attention
+        self.whole = bool(asked.layers or asked.heads) or self.weights <= asked.most  # all of it, or one place's
         self._insides = insides(model.engine)
+        if "value_zeroing" in asked.parts:
+            self._insides.open_block_ends()
         self._told: list[Told] = []
         self._lens: Lens | None = None
         self._attention: dict[int, dict[int, Weights]] | None = None

@@ -144,10 +144,7 @@ def explain(
         if drawing.wanted:
             pictures.draw(explanation, found.plain(), talk.note)
     if "attention" in parts and whole and not explainer.whole:
-        count = len(explainer.ids)
-        talk.note(
-            f"of {count} tokens' attention only token {explainer.target - 1}'s is given; --layer or --head give all"
-        )
+        talk.note(f"attention is given for token {explainer.target - 1} alone; --layer or --head give it for all")
     return 0
 
 

@@ -45,8 +45,8 @@ class View:
                 lines.append(marks)
         if plain:
             legend = "  ".join(f"{mark} {name}" for mark, name in zip(_MARKS[1:], _CLASSES[1:], strict=True))
-        else:
-            legend = "  ".join(self.coloured(name, rank) for name, rank in zip(_CLASSES, _RANKS, strict=True))
+            return [*lines, "", cut(f"rank: {legend}", self.columns)]
+        legend = "  ".join(self.coloured(name, rank) for name, rank in zip(_CLASSES, _RANKS, strict=True))
         return [*lines, "", f"rank: {legend}"]
 
     def _characters(self) -> Iterator[tuple[str, int | None]]:
@@ -65,7 +65,8 @@ class View:
         one = self.found.tokens[self.found.target]
         facts = f"{_percent(one.logprob)}, rank {one.rank}, entropy {one.entropy or 0:.2f}"
         likeliest = f"likeliest: {self._likeliest(one)}"
-        return [f"token {self.found.target}, {self._quoted(one.token)}: {facts}", cut(likeliest, self.columns)]
+        head = f"token {self.found.target}, {self._quoted(one.token)}: {facts}"
+        return [cut(head, self.columns), cut(likeliest, self.columns)]
 
     def tokens(self) -> list[str]:
         """A line for each token, and one for what would come next."""
@@ -145,9 +146,9 @@ class View:
             return self._filled(f"{star}{self._piece(token)}", _CELL - 4) + percent
 
         heads = [self._filled(self._piece(tokens[found.positions[column]].token), _CELL) for column in shown]
-        lines = ["what each layer would say after a token", table.line(["layer", *heads])]
+        lines = [cut("what each layer would say after a token", self.columns), table.line(["layer", *heads])]
         lines += [table.line([str(layer), *(cell(layer, one) for one in shown)]) for layer in range(len(found.ids))]
-        return [*lines, "0: the embeddings; * is the token that the text goes on with"]
+        return [*lines, cut("0: the embeddings; * is the token that the text goes on with", self.columns)]
 
     def attention(self) -> list[str]:
         """At which tokens each head looks most where the target is predicted."""

@@ -1,5 +1,7 @@
 """Explanations against the oracle: states, attention, lens, rollout, value zeroing, occlusion, at any length."""
 
+from functools import partial
+
 import numpy as np
 import oracle
 import pytest
@@ -158,7 +160,7 @@ def test_a_text_as_long_as_the_window_and_one_beyond(made):
 
 
 def test_of_much_attention_only_one_place_is_given_unless_it_is_chosen(small, monkeypatch):
-    monkeypatch.setattr("gpt2cli.analysis.explanation._MOST", 8 * 41**2 - 1)
+    monkeypatch.setattr("gpt2cli.analysis.explanation.Asked", partial(Asked, most=8 * 41**2 - 1))
     monkeypatch.setattr("gpt2cli.analysis.attending.ROLLOUT", 40)
     monkeypatch.setattr("gpt2cli.analysis.explanation.NEAR", 10)
     whole = explain(small, IDS, layers=[1, 0], heads=[2, 2], parts=["attention"]).attention
