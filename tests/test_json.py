@@ -39,6 +39,7 @@ def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch)
         assert alike(json.loads(shown), printed), (command, printed)
 
 
+@pytest.mark.long
 def test_lines_of_json_have_the_fields_that_the_page_says(run):
     def first(*argv):
         return json.loads(run(*argv).stdout.splitlines()[0])

@@ -37,6 +37,7 @@ def test_the_wheel_carries_models_and_completions(wheel):
     assert wheel.stat().st_size < 12_500_000
 
 
+@pytest.mark.long
 def test_the_readme_and_its_pages_travel(wheel, tmp_path):
     metadata = next(name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
     assert (ROOT / "README.md").read_text(encoding="utf-8") in zipfile.ZipFile(wheel).read(metadata).decode()
@@ -48,6 +49,7 @@ def test_the_readme_and_its_pages_travel(wheel, tmp_path):
     assert names >= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", *pages}
 
 
+@pytest.mark.long
 def test_an_unpacked_wheel_finds_its_own_data_and_runs(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
