@@ -36,7 +36,7 @@ def notes(plain: Plain) -> dict[str, str]:
     attention = plain["attention"]
     cut = attention and _cut(_limited(attention, plain["target"] - 1), len(attention["positions"]))
     count = len(plain["tokens"])
-    short = f"the last {PICTURE_TOKENS:,} of {count:,} tokens are drawn" if count > PICTURE_TOKENS else ""
+    short = f"{PICTURE_TOKENS:,} of {count:,} tokens are drawn" if count > PICTURE_TOKENS else ""
     return {"html": cut or "", "svg": short}
 
 
@@ -70,7 +70,8 @@ def picture(plain: Plain) -> str:
     drawn.row(Run(_TITLE, bold=True))
     drawn.paragraph(Run(f"{word} ", "quiet") for word in _about(plain).split())
     tokens = list(readable(plain["tokens"]))
-    shown = range(max(0, len(tokens) - PICTURE_TOKENS), len(tokens))
+    end = len(tokens) if len(tokens) - plain["target"] <= PICTURE_TOKENS else plain["target"] + 1
+    shown = range(max(0, end - PICTURE_TOKENS), end)
     _section(drawn, "How surprising each token was", "the hotter, the less probable")
     drawn.paragraph(
         run for at in shown for run in _runs(tokens[at], surprise(tokens[at]["logprob"]), _told(tokens[at]))

@@ -23,6 +23,7 @@ export function influence(data, tokens) {
     const most = Math.abs(found[0]?.score ?? 1);
     return found.slice(0, MOST).map(({ token, index, score }) => ({
       word: shown(token),
+      place: index,
       number: number(score),
       share: Math.abs(score) / most,
       tone: score < 0 ? "cold" : "hot",
