@@ -51,6 +51,9 @@ def main() -> None:
         try:
             shoot("score-page.png", ["score", "--alternatives", "8", STORY], mother, height=620, scheme="light")
             shoot("explain-page.png", ["explain", "--instead", " window", DOOR], door, height=1830, scheme="dark")
+            throne = ["--ending", "his throne", "--ending", "her throne", "-N", "100", "--seed", "1", "--top", "6"]
+            prompts = ["compare", "The {king|queen} sat on", *throne]
+            shoot("compare-page.png", prompts, lambda page: None, height=900, scheme="light")
         finally:
             browser.quit()
 

@@ -1,13 +1,12 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-from gpt2cli import Limits, Sampling, embed, evaluate, generate, load, score
+from gpt2cli import Limits, Sampling, embed, generate, load, score
 
 model = load("tiny")
 for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_tokens=50)):
     print(piece.text, end="", flush=True)
 print(score(model, "The cat sat on the mat.").perplexity)
 print(embed(model, "The cat sat on the mat.").shape)
-print(evaluate(model, [{"context": "Once upon a", "target": "time"}])[0].metrics)
 """
 
 from typing import TYPE_CHECKING

@@ -28,6 +28,7 @@ def kind(value):
 def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch):
     """One after another: what one command leaves is what the next one shows."""
     shutil.copytree(checkpoint, tmp_path / "my-finetune")
+    (tmp_path / "items.jsonl").write_text('{"context": "Once upon a", "target": "time"}\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
     examples = re.findall(r"^`gpt2 ([^`]+)`\n\n```json\n(.*?)^```", PAGES["docs/json.md"], re.MULTILINE | re.DOTALL)

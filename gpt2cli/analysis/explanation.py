@@ -23,7 +23,8 @@ from gpt2cli.generation.texts import check_types, checked, ids_of
 from gpt2cli.model import Model
 
 PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
-NEAR = 256  # places before a prediction: where layers are asked, and tokens are left out
+_LOOKING = {"attention", "rollout", "value_zeroing"}
+NEAR = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Asked:
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
     parts: tuple[str, ...] = PARTS
-    lens: int = NEAR  # at so many places at most
+    near: int = NEAR  # places before the prediction where layers are asked, and tokens that are left out
     most: int = 10_000_000  # weights of attention that are given unless layers or heads are named
 
     def __post_init__(self) -> None:
@@ -127,7 +128,7 @@ class Explainer:
         wanted, states = self._asked.parts, list[Array]()
         held: Held | None = None
         for chunk in self._model.engine.chunks(self.ids):
-            seen, held = self._insides.chunk(chunk, held)
+            seen, held = self._insides.chunk(chunk, held, attention=bool(_LOOKING & set(wanted)))
             states.append(seen.states)
             looks.add(seen, mean="rollout" in wanted, heads="attention" in wanted)
             yield
@@ -146,8 +147,8 @@ class Explainer:
     def _says(self, states: Array) -> Iterator[None]:
         """What is said of each token, and the lens."""
         layers, length = states.shape[:2]
-        end = length if length <= self._asked.lens else self.target
-        places = range(max(0, end - self._asked.lens), end) if "lens" in self._asked.parts else range(0)
+        end = length if length <= self._asked.near else self.target
+        places = range(max(0, end - self._asked.near), end) if "lens" in self._asked.parts else range(0)
         told, lens = list[Told](), list[tuple[Array, Array, Array]]()
         for first, last in _cuts(length, places, layers):
             seen = states[:, first:last] if first in places else states[-1:, first:last]
@@ -168,7 +169,7 @@ class Explainer:
     @property
     def left_out(self) -> int:
         """How many tokens `influence` leaves out, each in a step."""
-        return min(self.target - self.start, NEAR)
+        return min(self.target - self.start, self._asked.near)
 
     def influence(self) -> Task[None, None]:
         """Find what the prediction loses where a token before it is left out. Nothing comes of it but steps."""
@@ -271,7 +272,7 @@ def explain(
     top: int = 5,
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] | None = None,
 ) -> Explanation:
     """Why the model says what it says: of each token of a text (or of token ids) its probability, rank, entropy and the
     `top` likeliest, and of the prediction of `token` (a place; -1 is the last) what it rests on. Places count from 0,
@@ -279,11 +280,15 @@ def explain(
 
     `parts` are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
     "rollout", "influence" (what the prediction loses where a token is left out; with `instead`, a token that might have
-    come, what its lead over that one loses) and "value_zeroing".
+    come, what its lead over that one loses) and "value_zeroing"; None: all.
 
     Any number of threads may explain texts on one model. Raises UsageError, CannotMeet for a text beyond the window and
     for a ready-made graph, CorruptFile."""
+    parts = PARTS if parts is None else parts
     check_types(model=(model, Model))
+    for name, value in ("layers", layers), ("heads", heads), ("parts", parts):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UsageError(f"`{name}` is {value!r}", f"`{name}` must be a list")
     asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), tuple(parts))
     explainer = Explainer(model, ids_of(model, text, "text"), asked)
     for _ in explainer.inside():

@@ -135,7 +135,7 @@ def compare(
     from gpt2cli.drawing import comparison as pages
 
     comparison.check(len(model.model) or 1, before, after)
-    opened = list(model.each(talk, settings.model(context)))
+    opened = list(model.each(talk, settings.named_model(context)))
     chosen = drawing.biased(opened[0].tokenizer, escapes=prompts.escapes).seeded()
     limits = Limits(max_tokens=drawing.length)
     found = comparison.Comparison(comparison.sides(opened, before, after, special=prompts.special))

@@ -26,11 +26,12 @@ _TOKENS = [
 
 @dataclass(frozen=True)
 class View:
-    """An explanation on so many columns; `coloured` is display's."""
+    """An explanation on so many columns. `coloured` is display's; of the text the `last` tokens are shown, or all."""
 
     found: Explanation
     columns: int
     coloured: Callable[[str, int | None], str]
+    last: int | None = None
 
     def text(self) -> list[str]:
         """The text, coloured by ranks, or with marks below it."""
@@ -52,7 +53,8 @@ class View:
     def _characters(self) -> Iterator[tuple[str, int | None]]:
         """The text's characters and the ranks of their tokens; of a character of several tokens the worst."""
         stream, worst = TextStream(self.found.tokenizer), 0
-        for one in self.found.tokens[self.found.start :]:
+        first = self.found.start if self.last is None else max(self.found.start, len(self.found.tokens) - self.last)
+        for one in self.found.tokens[first:]:
             worst = max(worst, one.rank or 0)
             for character in (text := stream.push(one.token)):
                 yield character if character == "\n" else terminal.printable(character), worst or None
@@ -174,10 +176,11 @@ class View:
         return "  ".join(f"{self._piece(token)} {_percent(logprob)}" for token, logprob in one.top)
 
     def _piece(self, token: int) -> str:
-        return terminal.visible(self.found.tokenizer.bytes_of(token))
+        piece = terminal.visible(self.found.tokenizer.bytes_of(token))
+        return piece if piece.strip() else f"'{piece}'"
 
     def _quoted(self, token: int) -> str:
-        return f"'{self._piece(token)}'"
+        return f"'{terminal.visible(self.found.tokenizer.bytes_of(token))}'"
 
     @staticmethod
     def _filled(text: str, cells: int) -> str:
@@ -185,9 +188,9 @@ class View:
         return text + " " * (cells - width(text))
 
 
-def page(found: Explanation, views: Sequence[str], columns: int, *, coloured: bool) -> str:
-    """Views, by the names of View's methods; `coloured` where stdout takes it."""
-    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text)
+def page(found: Explanation, views: Sequence[str], columns: int, *, coloured: bool, last: int | None = None) -> str:
+    """Views, by the names of View's methods; `coloured` where stdout takes it, `last` as View has it."""
+    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text, last)
     return "\n\n".join("\n".join(getattr(view, name)()) for name in views) + "\n"
 
 

@@ -99,7 +99,7 @@ class Seen:
     """What was inside while some tokens were read."""
 
     states: Array  # [layers + 1, tokens, width]: the embeddings, and what came out of each block, before ln_f
-    attention: list[Array]  # of each block [heads, tokens, tokens so far]
+    attention: list[Array]  # of each block [heads, tokens, tokens so far], where it was wanted
 
 
 class Insides(_Part):
@@ -114,17 +114,17 @@ class Insides(_Part):
         self._ending = _opened(engine, graphs.ending(_path(engine)), "cpu")
         self._block_ends: Any = None  # few want it
 
-    def chunk(self, ids: Ids, held: Held | None) -> tuple[Seen, Held]:
+    def chunk(self, ids: Ids, held: Held | None, *, attention: bool = True) -> tuple[Seen, Held]:
         """What is inside while the next tokens of a text are read, and what the tokens after them need. The ids must
-        lie in the vocabulary. Raises CorruptFile and CannotMeet."""
+        lie in the vocabulary; `attention` takes the most memory. Raises CorruptFile and CannotMeet."""
         held = held or Held(0, self._nothing(1))
         layers = self._layers
-        names = [f"state_{number}" for number in range(layers + 1)]
-        names += [f"attention_{number}" for number in range(layers)]
-        found = self._run([*names, *self._presents], np.array([ids], np.int64), held)
-        states = checked(np.concatenate(found[: layers + 1]), "hidden states")
-        attention = [weights[0] for weights in found[layers + 1 : 2 * layers + 1]]
-        return Seen(states, attention), Held(held.length + len(ids), found[2 * layers + 1 :])
+        states = [f"state_{number}" for number in range(layers + 1)]
+        weights = [f"attention_{number}" for number in range(layers if attention else 0)]
+        found = self._run([*states, *weights, *self._presents], np.array([ids], np.int64), held)
+        seen, looks, caches = found[: layers + 1], found[layers + 1 : -2 * layers], found[-2 * layers :]
+        whole = checked(np.concatenate(seen), "hidden states")
+        return Seen(whole, [one[0] for one in looks]), Held(held.length + len(ids), caches)
 
     def says(self, states: Hidden) -> Logits:
         """The logits [rows, vocabulary] of states [rows, width] of whichever layer, as if the model ended there: ln_f

@@ -137,8 +137,9 @@ def test_each_token_is_scored_once_with_what_the_protocol_says_before_it(length,
         assert len(whole) - 1 <= WINDOW if stride is None else len(whole) <= WINDOW
         text = whole[1:] if whole[0] == START else whole
         assert text == list(range(text[0], text[0] + len(text)))  # what lies side by side in the text
-    later = [len(context) for context, _ in found[1:]]
-    assert set(later) <= ({1} if stride is None or stride == WINDOW else {WINDOW - stride})
+    for context, targets in found[1:]:
+        fits = WINDOW + 1 - len(targets)
+        assert len(context) == (fits if stride is None else 1 if stride == WINDOW else WINDOW - stride)
 
 
 def test_windows_are_those_of_hugging_faces_guide():
@@ -174,8 +175,10 @@ def test_rolling_is_the_oracles(small, tensors):
     ids = small.tokenizer.encode(text)
     total = 0
     for begin in range(0, len(ids), WINDOW):
-        before = ids[begin - 1] if begin else START
-        total += expected(tensors, [before], ids[begin : begin + WINDOW])[0]
+        targets = ids[begin : begin + WINDOW]
+        before = ids[begin + len(targets) - WINDOW - 1 : begin] if begin else [START]
+        total += expected(tensors, before, targets)[0]
+    assert len(targets) < WINDOW  # before the last ones stands as much as there is room for
     assert found.tokens == len(ids)
     assert found.logprob == pytest.approx(total, abs=1e-3)
 
@@ -313,6 +316,9 @@ def test_lines_are_items(tmp_path):
     ]
     assert [one.name.split()[1] for one in found] == ["1", "3", "4"]
     assert list(from_file(write(tmp_path / "p.jsonl", {"good": "a", "bad": "b"}))) == [Pair("", ("a", "b"), 0)]
+    (tmp_path / "l.json").write_text(json.dumps(rows, indent=2))
+    assert list(from_file(tmp_path / "l.json")) == found
+    assert list(from_file(write(tmp_path / "one.json", rows[0]))) == found[:1]
     assert list(from_file(write(tmp_path / "t.jsonl", {"text": "naïve b"}))) == [Passage("naïve b", 2, 8)]
     assert list(from_file(write(tmp_path / "t.txt", "one two", "three"))) == [Passage("one two\nthree\n", 3, 14)]
 

@@ -160,9 +160,8 @@ def test_a_text_as_long_as_the_window_and_one_beyond(made):
 
 
 def test_of_much_attention_only_one_place_is_given_unless_it_is_chosen(small, monkeypatch):
-    monkeypatch.setattr("gpt2cli.analysis.explanation.Asked", partial(Asked, most=8 * 41**2 - 1))
+    monkeypatch.setattr("gpt2cli.analysis.explanation.Asked", partial(Asked, most=8 * 41**2 - 1, near=10))
     monkeypatch.setattr("gpt2cli.analysis.attending.ROLLOUT", 40)
-    monkeypatch.setattr("gpt2cli.analysis.explanation.NEAR", 10)
     whole = explain(small, IDS, layers=[1, 0], heads=[2, 2], parts=["attention"]).attention
     assert {layer: list(heads) for layer, heads in whole.items()} == {0: [2], 1: [2]}
     assert whole[1][2].positions == range(41)
@@ -171,7 +170,7 @@ def test_of_much_attention_only_one_place_is_given_unless_it_is_chosen(small, mo
     np.testing.assert_allclose(found.attention[1][2].rows[0], whole[1][2].rows[19, :20], atol=1e-6)
     assert found.rollout.rows.shape == (1, 41)
     assert [place for place, one in enumerate(found.influence.scores) if one is not None] == [*range(10, 20)]
-    few = Explainer(small, IDS, Asked(token=20, parts=("lens",), lens=5))
+    few = Explainer(small, IDS, Asked(token=20, parts=("lens",), near=5))
     [*few.inside()]
     assert few.explanation.lens.positions == range(15, 20)
 
@@ -208,6 +207,8 @@ def test_what_cannot_be(small):
         ({"layers": [2]}, "`layers` has 2, which does not exist"),
         ({"heads": [-1]}, "`heads` has -1"),
         ({"heads": ["a"]}, "`heads` has 'a'"),
+        ({"layers": 1}, "`layers` is 1"),
+        ({"parts": "lens"}, "`parts` is 'lens'"),
         ({"token": 41}, "`token` is 41"),
         ({"token": 0}, "`token` is 0"),
         ({"token": -41}, "`token` is -41"),

@@ -16,8 +16,8 @@ CHOICES = [{"context": "the cat", "choices": ["sat down", "was wet"], "answer": 
 
 
 @pytest.fixture
-def eval(run, checkpoint):
-    """gpt2 eval with the small random checkpoint."""
+def eval(run, checkpoint, small):
+    """gpt2 eval with the small random checkpoint, which is exported."""
 
     def call(*argv, **options):
         return run("eval", "-m", checkpoint, "--precision", "fp32", *argv, **options)

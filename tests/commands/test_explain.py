@@ -1,11 +1,17 @@
 """gpt2 explain as people and scripts use it: views, JSON, ways in, exit codes."""
 
 import json
+import os
+import re
+import shlex
+import signal
+import sys
 from functools import partial
 
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
+from documents import PAGES, rows
 from foreign import make_foreign
 
 from gpt2cli import explain as explained
@@ -214,6 +220,41 @@ def test_a_ready_made_graph_and_weights_that_are_no_numbers(run, tmp_path):
     make_checkpoint(tmp_path / "broken", tensors=tensors)
     result = run("explain", "-m", tmp_path / "broken", "--precision", "fp32", "-q", "a b")
     assert_error(result, 5, "not finite")
+
+
+def test_the_json_of_the_page_is_what_is_printed(run):
+    ((command, example),) = re.findall(
+        r"^`gpt2 (explain [^`]+)`\n\n```json\n(.*?)^```", PAGES["docs/explain.md"], re.M | re.S
+    )
+    printed, shown = json.loads(run(*shlex.split(command)).stdout), json.loads(example)
+    table = [row[0] for row in rows("docs/explain.md", "JSON")[2:]]
+    assert [name for cell in table for name in re.findall(r"`(\w+)`", cell)] == list(printed)
+
+    def keys(value):
+        """Names and lengths, without the numbers."""
+        if isinstance(value, dict):
+            return {name: keys(one) for name, one in value.items()}
+        return [keys(one) for one in value] if isinstance(value, list) else type(value).__name__
+
+    for one in (printed, shown):
+        one["revision"] = one["precision"] = ""
+        one["lens"]["layers"], one["lens"]["said"] = one["lens"]["layers"][-1:], one["lens"]["said"][-1:]
+        for part in one["tokens"]:
+            part["bytes"] = []
+    assert keys(shown) == keys(printed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interruption_leaves_nothing(spawn, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = spawn("explain", "-m", "tiny", "--json", "-o", tmp_path / "why.json", "-f", fifo)
+    with fifo.open("w") as file:
+        file.write("the cat went to the sea " * 120)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 
 @pytest.mark.terminal

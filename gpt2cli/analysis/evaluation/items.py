@@ -138,8 +138,11 @@ def _followed(context: str, text: str, delimiter: str) -> str:
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a file, a line each, with their names. Raises UsageError."""
+    """The values of a file, a line each, or those of its one list, with their names. Raises UsageError."""
     empty = True
+    if path.suffix.lower() == ".json" and (found := _listed(path)) is not None:
+        yield from ((f"item {number} of '{path}'", value) for number, value in enumerate(found, 1))
+        return
     for number, line in enumerate(text_lines(path), 1):
         if line.isspace():
             continue
@@ -150,6 +153,15 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             raise UsageError(f"line {number} of '{path}' is no JSON", f"a line is {SHAPES}") from None
     if empty:
         raise UsageError(f"'{path}' is empty", f"a line is {SHAPES}")
+
+
+def _listed(path: Path) -> list[Any] | None:
+    """What is in a file that is one list."""
+    try:
+        found = json.loads("".join(text_lines(path)))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) and found else None
 
 
 def text_lines(path: Path) -> Iterator[str]:

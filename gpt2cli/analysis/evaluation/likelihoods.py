@@ -154,14 +154,19 @@ def windows(
     """A text of any length as (context, what is scored after it), each token scored once, but for those that nothing
     precedes.
 
-    The token `start` precedes all, where there is one. Without a `stride` as lm-evaluation-harness has it: a window
-    begins with the last token of the one before, and `size` tokens are fed. With one as Hugging Face's guide has it: a
-    window holds `size` tokens, the last of which is not fed, and moves on by so many."""
+    The token `start` precedes all, where there is one. Without a `stride` as lm-evaluation-harness has it: `size`
+    tokens are scored at a time, and as many are fed, which leaves one before them, and before the last ones more. With
+    one as Hugging Face's guide has it: a window holds `size` tokens, the last of which is not fed, and
+    moves on by so many."""
     rest = iter(ids)
-    rolling = stride is None
-    keep = 1 if stride is None else size - stride
     recent = [start] if start is not None else list(itertools.islice(rest, 1))
-    while targets := list(itertools.islice(rest, size + rolling - len(recent))):
+    if stride is None:
+        while targets := list(itertools.islice(rest, size)):
+            yield recent[-(size + 1 - len(targets)) :], targets
+            recent = (recent + targets)[-size:]
+        return
+    keep = size - stride
+    while targets := list(itertools.islice(rest, size - len(recent))):
         yield recent, targets
         recent = (recent + targets)[-keep:] if keep else list(itertools.islice(rest, 1))
 
