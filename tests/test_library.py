@@ -74,7 +74,6 @@ vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, 
 found: Comparison = compare(model, "the {cat|dog}", endings=["sat"], samples=2)
 both: Comparison = compare([model, model], ["the cat"])
 divergence: float = found.divergence(0, 1).js
-why: Explanation = explain(model, text, instead=" cat", parts=["lens"])
 why: Explanation = explain(model, text, Question(instead=" cat", parts=["lens"]))
 error: type[Exception] = UserError
 generate(model, 5)

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gpt2cli.drawing.page import colours
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
 from gpt2cli.server import embeddings, explanations, knobs, protocol
@@ -130,6 +131,8 @@ class Server:
 
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
+        if name == "colours.css":
+            return Response(colours(), media_type="text/css", headers=_PAGE_HEADERS)
         kind = _TYPES.get(name.rpartition(".")[2])
         folders = resources.files("gpt2cli.server") / "page", resources.files("gpt2cli.drawing")
         # a name is looked up, never joined to a path: it may be none, or lead elsewhere
