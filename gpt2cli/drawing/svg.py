@@ -81,7 +81,7 @@ class Picture:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}"'
             f' role="img" font-family="{FONT}" font-size="14" xml:space="preserve">',
             f"<title>{escape(seen(self._title))}</title>",
-            f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
+            f"<style>text{{white-space:pre}}{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
             f'<rect class="ground" width="{wide}" height="{high}" rx="8"/>',
             *(part for placed in self._placed for part in _drawn(placed)),
             "</svg>",
