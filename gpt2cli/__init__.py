@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.evaluation.running import Result
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
+    from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -32,6 +33,7 @@ __all__ = [
     "Limits",
     "Model",
     "Piece",
+    "Question",
     "Result",
     "Sampling",
     "Score",
@@ -55,6 +57,7 @@ _HOMES = {
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
+    "Question": "analysis.questions",
     "Result": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",

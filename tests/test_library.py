@@ -55,7 +55,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpt2cli import Comparison, Explanation, Limits, Model, Piece, Sampling, Score, UserError
+from gpt2cli import Comparison, Explanation, Limits, Model, Piece, Question, Sampling, Score, UserError
 from gpt2cli import compare, complete, embed, explain, generate, load, score
 
 
@@ -74,7 +74,7 @@ vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, 
 found: Comparison = compare(model, "the {cat|dog}", endings=["sat"], samples=2)
 both: Comparison = compare([model, model], ["the cat"])
 divergence: float = found.divergence(0, 1).js
-why: Explanation = explain(model, text, instead=" cat", parts=["lens"])
+why: Explanation = explain(model, text, Question(instead=" cat", parts=["lens"]))
 error: type[Exception] = UserError
 generate(model, 5)
 load(5)

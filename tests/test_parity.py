@@ -3,7 +3,7 @@
 import pytest
 from texts import generate
 
-from gpt2cli import Sampling, embed, explain, load
+from gpt2cli import Question, Sampling, embed, explain, load
 from gpt2cli.engine.engine import Engine
 from gpt2cli.export.export import export
 
@@ -135,7 +135,7 @@ def test_explanations(saved):
     model.config._attn_implementation = "eager"  # the only one that shows its weights
     opened = load(str(folder), precision="fp32", text=False)
     ids = torch.randint(0, 499, (1, 60), generator=torch.Generator().manual_seed(4))
-    found = explain(opened, ids[0].tolist(), start=False, token=50)
+    found = explain(opened, ids[0].tolist(), Question(start=False, token=50))
     body, blocks = model.transformer, list(model.transformer.h)
     outputs = []
     hooks = [block.register_forward_hook(lambda *given: outputs.append(given[2])) for block in blocks]

@@ -74,12 +74,12 @@ class QuestionOptions(Options):
     layer: Annotated[
         list[int],
         typer.Option(
-            metavar="N", help="Attention of layer N, from 0; may be repeated. All unless given.", show_default=False
+            metavar="N", help="Only layer N, from 0, of attention or zeroing; may be repeated.", show_default=False
         ),
     ] = field(default_factory=list)
     head: Annotated[
         list[int],
-        typer.Option(metavar="N", help="Of head N, from 0; may be repeated. All unless given.", show_default=False),
+        typer.Option(metavar="N", help="Only head N, from 0, of attention; may be repeated.", show_default=False),
     ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,18 +120,25 @@ def explain(
     text = _text(given, talk.note)
 
     # NumPy: 60 ms that --help and usage errors do not pay
-    from gpt2cli.analysis.explanation import PARTS, Asked, Explainer
+    from gpt2cli.analysis.explanation import Explainer
+    from gpt2cli.analysis.questions import PARTS, Question
     from gpt2cli.console import explanations
     from gpt2cli.drawing import explanation
 
     views = _views(asked, shown)
     whole = shown.as_json or drawing.wanted
     parts = [name for name in PARTS if name in views or (whole and not shown.chosen)]
-    wanted = Asked(
-        asked.token, asked.instead, given.start, shown.top, tuple(asked.layer), tuple(asked.head), tuple(parts)
+    question = Question(
+        token=asked.token,
+        instead=asked.instead,
+        start=given.start,
+        top=shown.top,
+        layers=asked.layer,
+        heads=asked.head,
+        parts=parts,
     )
     opened = model.open(talk)
-    explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), wanted)
+    explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)
     with drawing.opened() as pictures, outputs.Output(shown.output_file) as output:
         with Bar(quiet=talk.quiet) as bar:
             _find(explainer, opened, bar, parts)

@@ -1,6 +1,7 @@
 """/explain: why the last tokens of the document are what they are."""
 
-from gpt2cli.analysis.explanation import Asked, Explainer
+from gpt2cli.analysis.explanation import Explainer
+from gpt2cli.analysis.questions import Question
 from gpt2cli.console import explanations
 from gpt2cli.errors import UsageError
 from gpt2cli.repl.desk import Desk
@@ -20,8 +21,8 @@ def explain(desk: Desk, rest: str) -> None:
             f"'{rest[:40]}' is no token that was predicted",
             f"the last is 1, the one before it 2, up to {len(ids) - 1}: /explain 2",
         )
-    asked = Asked(token=-back, start=False, parts=("influence",), near=_NEAR)
-    explainer = Explainer(session.model, ids, asked)
+    question = Question(token=-back, start=False, parts=["influence"], near=_NEAR)
+    explainer = Explainer(session.model, ids, question)
     for _ in explainer.inside():
         pass
     session.model.scheduler.run(explainer.influence())

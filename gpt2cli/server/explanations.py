@@ -4,7 +4,8 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-from gpt2cli.analysis.explanation import PARTS, Asked, Explainer
+from gpt2cli.analysis.explanation import Explainer
+from gpt2cli.analysis.questions import PARTS, Question
 from gpt2cli.errors import CorruptFile, UserError
 from gpt2cli.model import Model
 from gpt2cli.server import worker
@@ -21,7 +22,7 @@ class Request:
     """What is to be explained of which text."""
 
     prompt: str | list[int]
-    asked: Asked
+    question: Question
     special: bool = False
     unknown: tuple[str, ...] = ()  # fields that mean nothing here
 
@@ -39,24 +40,24 @@ def explanation(body: object) -> Request:
     if instead is not None and not isinstance(instead, str) and not are_ids([instead]):
         raise wrong("instead", instead, "a token's text or id")
     token = fields.whole("token", None, -(2**31), 2**31)
-    asked = Asked(
+    question = Question(
         token=-1 if token is None else token,
         instead=instead,
         start=fields.get("start") is None or fields.switch("start"),
         top=fields.whole("top", 5, 1, _MOST_TOP) or 5,
         layers=_numbers(fields, "layers"),
         heads=_numbers(fields, "heads"),
-        parts=PARTS if parts is None else tuple(parts),
+        parts=PARTS if parts is None else parts,
         most=_MOST_WEIGHTS,
     )
-    return Request(prompt, asked, fields.switch("special"), fields.unknown())
+    return Request(prompt, question, fields.switch("special"), fields.unknown())
 
 
-def _numbers(fields: Fields, name: str) -> tuple[int, ...]:
+def _numbers(fields: Fields, name: str) -> list[int]:
     value = fields.get(name)
     if value is not None and not are_ids(value):
         raise wrong(name, value, "a list of whole numbers")
-    return tuple(value or ())
+    return value or []
 
 
 def prepared(model: Model, request: Request) -> tuple[Model, Explainer]:
@@ -65,12 +66,12 @@ def prepared(model: Model, request: Request) -> tuple[Model, Explainer]:
     try:
         if isinstance(ids, str):
             ids = encode_in_pieces(model.tokenizer, ids, special=request.special)
-        explainer = Explainer(model, ids, request.asked)
+        explainer = Explainer(model, ids, request.question)
     except CorruptFile as problem:
         raise BadRequest(f"{problem.message}: {problem.hint}", status=500) from None
     except UserError as problem:
         raise refused(problem, param="prompt") from None
-    if "attention" in request.asked.parts and explainer.whole and explainer.weights > _MOST_WEIGHTS:
+    if "attention" in request.question.parts and explainer.whole and explainer.weights > _MOST_WEIGHTS:
         raise BadRequest(
             f"attention would be {explainer.weights} numbers, and an answer holds {_MOST_WEIGHTS}: ask for fewer layers"
             f" and heads",
@@ -87,7 +88,7 @@ class Answer:
         self.tokens = len(explainer.ids)
         # two tasks: what looks inside is the request's own, what leaves tokens out takes turns with others' texts
         works = [worker.Work(0, 1, worker.Steps([] for _ in explainer.inside()), alone=True)]
-        if "influence" in request.asked.parts:
+        if "influence" in request.question.parts:
             works.append(worker.Work(1, 1, model.scheduler.stream(explainer.influence())))
         self.order = worker.Order(works)
 

@@ -14,8 +14,8 @@ from conftest import assert_error
 from documents import PAGES, rows
 from foreign import make_foreign
 
+from gpt2cli import Question
 from gpt2cli import explain as explained
-from gpt2cli.analysis.explanation import Asked
 from gpt2cli.console.wrapping import width
 
 TEXT = "the cat and the old man went to the sea"
@@ -84,7 +84,8 @@ def test_json_of_chosen_views_has_their_parts(explain, small, argv, options):
     if "instead" in options:
         options = options | {"token": -2}
     close(
-        json.loads(explain("--json", *argv, "the old man").stdout), explained(small, "the old man", **options).plain()
+        json.loads(explain("--json", *argv, "the old man").stdout),
+        explained(small, "the old man", Question(**options)).plain(),
     )
 
 
@@ -167,7 +168,7 @@ def test_into_a_file(explain, tmp_path):
 
 
 def test_a_note_where_not_all_of_attention_is_given(explain, monkeypatch):
-    monkeypatch.setattr("gpt2cli.analysis.explanation.Asked", partial(Asked, most=100))
+    monkeypatch.setattr("gpt2cli.analysis.questions.Question", partial(Question, most=100))
     result = explain("--json", "the old man")
     assert result.stderr.startswith("note: attention is given for token ")
     assert result.stderr.count("\n") == 1

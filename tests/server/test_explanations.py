@@ -7,7 +7,7 @@ import threading
 import pytest
 from servers import JSON, Connection, awaited, idle, live
 
-from gpt2cli import explain
+from gpt2cli import Question, explain
 from gpt2cli.engine.inspection import Insides
 from gpt2cli.server.worker import Worker
 
@@ -46,10 +46,11 @@ def test_the_answer_is_that_of_the_library(ask, alone):
     close(ask(prompt=TEXT), explain(alone, TEXT).plain())
     ids = alone.tokenizer.encode(TEXT)
     options = {"token": 3, "instead": " sea", "start": False, "top": 2, "layers": [1], "heads": [0, 2]}
-    close(ask(prompt=ids, **options), explain(alone, ids, **options).plain())
-    close(ask(prompt=TEXT, parts=["lens"]), explain(alone, TEXT, parts=["lens"]).plain())
+    close(ask(prompt=ids, **options), explain(alone, ids, Question(**options)).plain())
+    close(ask(prompt=TEXT, parts=["lens"]), explain(alone, TEXT, Question(parts=["lens"])).plain())
     close(
-        ask(prompt=TEXT, parts=["influence"], instead=7), explain(alone, TEXT, parts=["influence"], instead=7).plain()
+        ask(prompt=TEXT, parts=["influence"], instead=7),
+        explain(alone, TEXT, Question(parts=["influence"], instead=7)).plain(),
     )
 
 
