@@ -31,6 +31,7 @@ Examples:
   gpt2 explain --attention --layer 5 --token 3 "Once upon a time"
   gpt2 explain --json "Once upon a time" > why.json
 """
+_NEAR = 64  # tokens before a prediction that are left out while somebody waits
 _WAYS = {"occlusion": "influence", "rollout": "rollout", "zeroing": "value_zeroing"}
 
 
@@ -116,7 +117,7 @@ def explain(
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.explanation import Explainer
-    from gpt2cli.analysis.questions import PARTS, Question
+    from gpt2cli.analysis.questions import NEAR, PARTS, Question
     from gpt2cli.console import explanations
 
     views = _views(asked, shown)
@@ -129,6 +130,7 @@ def explain(
         layers=asked.layer,
         heads=asked.head,
         parts=parts,
+        near=NEAR if shown.as_json else _NEAR,
     )
     opened = model.open(talk)
     explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)

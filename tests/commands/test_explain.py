@@ -126,6 +126,13 @@ def test_views_fit_the_terminal(tiny, columns):
     assert "\\x01" in "".join(lines)
 
 
+def test_of_a_long_text_the_nearest_tokens_are_left_out(tiny):
+    lines = tiny("the cat went to the sea " * 20)
+    assert lines[-1].startswith("52 more, of ")
+    tries = [int(line.split()[0]) for line in lines[-13:-1]]
+    assert min(tries) > 20 * 6 - 64
+
+
 def test_a_long_text_is_broken_at_blanks_with_its_marks_below(tiny):
     lines = tiny("the cat went to the sea " * 9, columns=40)
     assert lines[0] == "the cat went to the sea the cat went to"
