@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
+    from gpt2cli.analysis.evaluation.evaluate import evaluate
+    from gpt2cli.analysis.evaluation.running import Result
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.questions import Question
@@ -25,17 +28,21 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Comparison",
     "Explanation",
     "Limits",
     "Model",
     "Piece",
     "Question",
+    "Result",
     "Sampling",
     "Score",
     "UserError",
     "__version__",
+    "compare",
     "complete",
     "embed",
+    "evaluate",
     "explain",
     "generate",
     "load",
@@ -45,15 +52,19 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "analysis.comparison",
     "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
     "Question": "analysis.questions",
+    "Result": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
+    "compare": "analysis.comparison",
     "complete": "generation.texts",
     "embed": "analysis.embedding",
+    "evaluate": "analysis.evaluation.evaluate",
     "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",

@@ -235,11 +235,11 @@ class _HubHandler(_Handler):
             return
         if path == "/api/models":
             self._search()
-        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        elif match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             repo = self._repo(match[1], match[2] or "main")
             if repo:
                 self._info(match[1], repo)
-        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        elif match := re.fullmatch(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             repo = self._repo(match[1], match[2], files=True)
             if repo:
                 self._file(match[1], repo, match[3], fault)

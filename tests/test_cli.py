@@ -42,6 +42,7 @@ HEAVY = {
         ["score", "-h"],
         ["embed", "-h"],
         ["explain", "-h"],
+        ["compare", "-h"],
         ["generate", "--topk", "1"],
         [],
     ],
@@ -151,6 +152,7 @@ def test_help_is_understood(run):
     assert_error(run("help", "scor"), 2, "'scor'", "did you mean gpt2 score?")
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_help_without_docstrings():
     """python -OO drops them."""
@@ -361,6 +363,7 @@ def test_only_the_first_sigterm_is_heard():
     assert (result.stdout, result.stderr) == ("saved after Terminated\n", "")
 
 
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
 def test_a_signal_still_prints_the_json_object(spawn, name, code):
@@ -387,6 +390,7 @@ def test_a_signal_keeps_the_output_file(spawn, tmp_path, name, code):
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.long
 @POSIX
 def test_a_signal_that_is_ignored_stays_so(spawn):
     """nohup, and `trap '' TERM` in a script."""
@@ -402,6 +406,7 @@ def test_a_signal_that_is_ignored_stays_so(spawn):
     assert (process.returncode, len(json.loads(out)["samples"][0]["ids"])) == (0, 300)
 
 
+@pytest.mark.long
 @pytest.mark.terminal
 @POSIX
 def test_a_terminal_that_is_closed(tmp_path):
@@ -433,6 +438,7 @@ def test_head_ends_an_endless_text_silently():
     assert result.stderr == ""
 
 
+@pytest.mark.long
 @pytest.mark.process
 @POSIX
 def test_a_while_read_loop_keeps_its_stdin(tmp_path):
@@ -492,6 +498,7 @@ def test_a_full_disk(spawn):
     assert errors.count(b"\n") == 2
 
 
+@pytest.mark.long
 @pytest.mark.process
 @POSIX
 @pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/dev/stderr", "/dev/fd/7"])
@@ -506,6 +513,7 @@ def test_an_open_file_as_output_file_is_written_in_place(tmp_path, target):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "link"]
 
 
+@pytest.mark.long
 def test_utf8_both_ways_whatever_the_locale_says(spawn):
     environment = os.environ | {
         "LC_ALL": "C",
@@ -527,6 +535,7 @@ def test_tracebacks_only_with_debug(spawn):
     assert b"Traceback" in process.communicate(timeout=60)[1]
 
 
+@pytest.mark.long
 @pytest.mark.terminal
 @POSIX
 def test_on_a_terminal_the_prompt_is_dim_and_the_bytes_are_the_same(checkpoint):

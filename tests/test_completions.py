@@ -181,6 +181,7 @@ def test_bash(line, expected, environment, hub):
     assert at_the_prompt("bash", start, line, environment | {"HF_HOME": os.environ["HF_HOME"]}) == expected
 
 
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize(("line", "expected"), LINES)
 def test_zsh(line, expected, environment, hub):
@@ -241,6 +242,7 @@ def test_the_shell_is_found_out(name, environment):
     assert output == (FOLDER / FILES[name]).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize(("name", "rc"), [("bash", ".bashrc"), ("zsh", ".zshrc")])
 def test_install_changes_two_files_once_and_works(name, rc, environment, tmp_path):

@@ -18,7 +18,11 @@ FOREIGN = (
     ["unshare", "--user", f"--map-user={UID}"],
     ["setpriv", f"--reuid={UID}", "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"],
 )
-pytestmark = [pytest.mark.process, pytest.mark.skipif(os.name != "posix", reason="POSIX users and streams")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.long,
+    pytest.mark.skipif(os.name != "posix", reason="POSIX users and streams"),
+]
 
 
 @pytest.fixture

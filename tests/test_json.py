@@ -28,6 +28,7 @@ def kind(value):
 def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch):
     """One after another: what one command leaves is what the next one shows."""
     shutil.copytree(checkpoint, tmp_path / "my-finetune")
+    (tmp_path / "items.jsonl").write_text('{"context": "Once upon a", "target": "time"}\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
     examples = re.findall(r"^`gpt2 ([^`]+)`\n\n```json\n(.*?)^```", PAGES["docs/json.md"], re.MULTILINE | re.DOTALL)
@@ -39,6 +40,7 @@ def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch)
         assert alike(json.loads(shown), printed), (command, printed)
 
 
+@pytest.mark.long
 def test_lines_of_json_have_the_fields_that_the_page_says(run):
     def first(*argv):
         return json.loads(run(*argv).stdout.splitlines()[0])

@@ -32,6 +32,7 @@ def test_every_name_is_there_for_tools():
         "class Score",
         "score(model",
         "embed(model",
+        "compare(model",
         "explain(model",
         "load(name",
         "complete(model",
@@ -54,8 +55,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpt2cli import Limits, Model, Piece, Sampling, Score, UserError, complete, embed, generate, load, score
-from gpt2cli import Explanation, Question, explain
+from gpt2cli import Comparison, Explanation, Limits, Model, Piece, Question, Sampling, Score, UserError
+from gpt2cli import compare, complete, embed, explain, generate, load, score
 
 
 def told(title: str, done: int, total: int) -> None: ...
@@ -70,6 +71,9 @@ several: list[Score] = score(model, ["a", "b"])
 bits: float | None = one.bits_per_byte
 vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = embed(model, text, layer=3)
 vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, ["a", "b"], pooling="last")
+found: Comparison = compare(model, "the {cat|dog}", endings=["sat"], samples=2)
+both: Comparison = compare([model, model], ["the cat"])
+divergence: float = found.divergence(0, 1).js
 why: Explanation = explain(model, text, Question(instead=" cat", parts=["lens"]))
 error: type[Exception] = UserError
 generate(model, 5)
@@ -78,6 +82,7 @@ Sampling(top_k="3")
 """
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_type_checkers_see_the_names(tmp_path, pytestconfig):
     (tmp_path / "script.py").write_text(SCRIPT)

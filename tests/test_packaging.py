@@ -27,6 +27,9 @@ def test_the_wheel_carries_models_and_completions(wheel):
     for file in ("tiny.toml", "tiny/config.json", "tiny/tokenizer.json", "tiny/model.onnx", "tiny/weights.safetensors"):
         assert f"gpt2cli/models/{file}" in names
     assert "gpt2cli/py.typed" in names
+    for path in (ROOT / "gpt2cli").rglob("*.*"):
+        if path.suffix in (".css", ".js", ".html", ".svg"):
+            assert path.relative_to(ROOT).as_posix() in names
     for file in ("gpt2.bash", "_gpt2", "gpt2.fish", "gpt2.ps1"):
         assert f"gpt2cli/completions/{file}" in names
     assert not [name for name in names if name.startswith(("models/", "completions/", "tests/"))]
@@ -34,6 +37,7 @@ def test_the_wheel_carries_models_and_completions(wheel):
     assert wheel.stat().st_size < 12_500_000
 
 
+@pytest.mark.long
 def test_the_readme_and_its_pages_travel(wheel, tmp_path):
     metadata = next(name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
     assert (ROOT / "README.md").read_text(encoding="utf-8") in zipfile.ZipFile(wheel).read(metadata).decode()
@@ -45,6 +49,7 @@ def test_the_readme_and_its_pages_travel(wheel, tmp_path):
     assert names >= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", *pages}
 
 
+@pytest.mark.long
 def test_an_unpacked_wheel_finds_its_own_data_and_runs(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)

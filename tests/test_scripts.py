@@ -16,7 +16,10 @@ from gpt2cli import cli
 SCRIPTS = dict(re.findall(r"^# (.+)\n(.+)$", "".join(blocks("bash", "docs/scripts.md")), re.MULTILINE))
 COMMANDS = set(cli.COMMANDS)
 
-pytestmark = pytest.mark.skipif(not shutil.which("bash") or os.name != "posix", reason="bash")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not shutil.which("bash") or os.name != "posix", reason="bash"),
+]
 
 
 @pytest.fixture

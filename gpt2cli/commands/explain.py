@@ -11,6 +11,7 @@ from gpt2cli.console import choices, inputs, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options
+from gpt2cli.console.pictures import PictureOptions
 from gpt2cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Examples:
   gpt2 explain --lens "Once upon a time"        what each layer would say
   gpt2 explain --attention --layer 5 --token 3 "Once upon a time"
   gpt2 explain --json "Once upon a time" > why.json
+  gpt2 explain --html why.html "Once upon a time"
 """
 _NEAR = 64  # tokens before a prediction that are left out while somebody waits
 _WAYS = {"occlusion": "influence", "rollout": "rollout", "zeroing": "value_zeroing"}
@@ -110,18 +112,23 @@ def explain(
     given: TextOptions,
     asked: QuestionOptions,
     shown: ViewOptions,
+    drawing: PictureOptions,
     model: o.ModelOptions,
     talk: o.TalkOptions,
 ) -> int:
+    if shown.output_file is not None and shown.output_file in (drawing.html, drawing.svg):
+        raise UsageError(f"two outputs are '{shown.output_file}'", "give each a file of its own")
     text = _text(given, talk.note)
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.explanation import Explainer
     from gpt2cli.analysis.questions import NEAR, PARTS, Question
     from gpt2cli.console import explanations
+    from gpt2cli.drawing import explanation
 
     views = _views(asked, shown)
-    parts = [name for name in PARTS if name in views or (shown.as_json and not shown.chosen)]
+    whole = shown.as_json or drawing.wanted
+    parts = [name for name in PARTS if name in views or (whole and not shown.chosen)]
     question = Question(
         token=asked.token,
         instead=asked.instead,
@@ -134,7 +141,7 @@ def explain(
     )
     opened = model.open(talk)
     explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)
-    with outputs.Output(shown.output_file) as output:
+    with drawing.opened() as pictures, outputs.Output(shown.output_file) as output:
         with Bar(quiet=talk.quiet) as bar:
             _find(explainer, opened, bar, parts)
         found = explainer.explanation
@@ -143,7 +150,9 @@ def explain(
         else:
             columns = shutil.get_terminal_size().columns
             output.write(explanations.page(found, views, columns, coloured=outputs.is_stdout(shown.output_file)))
-    if "attention" in parts and shown.as_json and not explainer.whole:
+        if drawing.wanted:
+            pictures.draw(explanation, found.plain(), talk.note)
+    if "attention" in parts and whole and not explainer.whole:
         talk.note(f"attention is given for token {explainer.target - 1} alone; --layer or --head give it for all")
     return 0
 

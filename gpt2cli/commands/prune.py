@@ -28,11 +28,11 @@ def prune(
     rows: list[dict[str, Any]] = []
     code = 0
     folders = (*builds.leftovers(), *(one.folder for one in builds.cached() if one.stale))
-    for path, download in (*((folder, None) for folder in folders), *hubcache.leftovers().items()):
-        files = [path] if download else path.rglob("*")
+    for path, lock in (*((folder, None) for folder in folders), *hubcache.leftovers().items()):
+        files = [path] if lock else path.rglob("*")
         size = sum(file.stat().st_size for file in files if file.is_file())
         try:
-            if _swept(path, download, dry_run=dry_run):
+            if _swept(path, lock, dry_run=dry_run):
                 rows.append({"path": str(path), "bytes": size})
         except UserError as error:  # the others can still go
             terminal.error(error.message, error.hint)
@@ -47,14 +47,15 @@ def prune(
     return code
 
 
-def _swept(path: Path, download: str | None, *, dry_run: bool) -> bool:
-    """Whether a leftover is gone, or would be: of an export, or of a download of this name. Raises StorageError."""
+def _swept(path: Path, lock: Path | None, *, dry_run: bool) -> bool:
+    """Whether a leftover is gone, or would be: of an export, or of a download, which has a lock. Raises
+    StorageError."""
     from gpt2cli import paths
-    from gpt2cli.store import builds, hubcache, locks
+    from gpt2cli.store import builds, locks
 
-    if download is None:
+    if lock is None:
         return dry_run or builds.sweep(path)
-    with locks.unless_held(hubcache.lock_path(download)) as free:
+    with locks.unless_held(lock) as free:
         if free and not dry_run:
             try:
                 path.unlink()

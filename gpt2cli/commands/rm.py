@@ -66,7 +66,7 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)
         here = here if downloads else []
         for repository in sorted({one.name for one in here}):
-            stack.enter_context(locks.held(source.model, note, repository))
+            stack.enter_context(locks.held(source.model, note, hubcache.lock_path(repository)))
         for one in mine:  # all or nothing
             paths.check_removable(one.folder)
         freed = hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0

@@ -9,7 +9,7 @@ import numpy as np
 from gpt2cli.analysis.explained import Explanation, Told
 from gpt2cli.console import display, terminal
 from gpt2cli.console.tables import Column, Table, cut
-from gpt2cli.console.wrapping import width
+from gpt2cli.drawing.cells import width
 from gpt2cli.tokenizer.tokenizer import TextStream
 
 _MARKS = " -=#"  # of the classes of ranks, where there are no colours

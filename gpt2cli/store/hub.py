@@ -4,6 +4,7 @@ Nothing becomes visible in that cache before its bytes have the hash that the hu
 place (a cut download goes on where it ended, in the next run too), checked, and renamed. The layout of the cache and
 the transfer itself are huggingface_hub's."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -51,7 +52,13 @@ def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
     api = _ready()
 
     def ask() -> Listing:
-        info = api.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=patience)
+        info = api.repo_info(
+            repository.name,
+            revision=repository.revision,
+            repo_type=repository.kind,
+            files_metadata=True,
+            timeout=patience,
+        )
         return Listing(repository, str(info.sha), {file.rfilename: file.size for file in info.siblings or []})
 
     answer = _within(patience, ask, repository)
@@ -120,8 +127,8 @@ def fetch(
     import huggingface_hub as hf
 
     _quieten()
-    repository = Repository(listing.repository.name, listing.commit)
-    folder = cache_folder(repository.name)
+    repository = dataclasses.replace(listing.repository, revision=listing.commit)
+    folder = cache_folder(repository.name, repository.kind)
     target = folder / "snapshots" / listing.commit
     wanted = [name for name in names if not (target / name).exists()]
     try:
@@ -143,7 +150,7 @@ def fetch(
             blob = folder / "blobs" / etag
             if not blob.exists():
                 _check_pin(listing.repository, name, etag, size, pinned)
-                url = hf.hf_hub_url(repository.name, name, revision=listing.commit, endpoint=network.endpoint())
+                url = _address(repository, name)
 
                 def told(done: int, before: int = before) -> None:
                     progress(before + done, total)
@@ -154,7 +161,12 @@ def fetch(
             before += size
             # the blob is there: this makes its link in the snapshot, as every other tool expects it
             hf.hf_hub_download(
-                repository.name, name, revision=listing.commit, endpoint=network.endpoint(), cache_dir=folder.parent
+                repository.name,
+                name,
+                revision=listing.commit,
+                repo_type=repository.kind,
+                endpoint=network.endpoint(),
+                cache_dir=folder.parent,
             )
         return target
     except UserError:
@@ -190,12 +202,18 @@ def drop_damaged(folder: Path) -> None:
         raise network.explained(error, None) from None
 
 
+def _address(repository: Repository, name: str) -> str:
+    import huggingface_hub as hf
+
+    kind, revision = repository.kind, repository.revision
+    return hf.hf_hub_url(repository.name, name, revision=revision, repo_type=kind, endpoint=network.endpoint())
+
+
 def _metadata(repository: Repository, name: str) -> tuple[str, int]:
     """(etag, size) of a file; the etag names its blob, and is its hash."""
     import huggingface_hub as hf
 
-    url = hf.hf_hub_url(repository.name, name, revision=repository.revision, endpoint=network.endpoint())
-    found = hf.get_hf_file_metadata(url)
+    found = hf.get_hf_file_metadata(_address(repository, name))
     if not found.etag or found.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found.etag):
         raise NetworkError(
             f"the hub says neither size nor hash of {name} in '{repository}'",

@@ -26,6 +26,7 @@ class Repository:
 
     name: str
     revision: str = "main"
+    kind: str = "model"  # or "dataset"
 
     def __str__(self) -> str:
         return self.name if self.revision == "main" else f"{self.name}@{self.revision[:12]}"
@@ -91,9 +92,9 @@ def check_writable() -> None:
         )
 
 
-def cache_folder(name: str) -> Path:
+def cache_folder(name: str, kind: str = "model") -> Path:
     """Where the shared cache keeps a repository (it may not exist). Raises as `root`."""
-    return root() / _folder_name(name)
+    return root() / _folder_name(name, kind)
 
 
 def appears(repository: Repository) -> bool:
@@ -109,7 +110,7 @@ def snapshot(repository: Repository) -> Path | None:
     """The folder of the revision in the shared cache, if it is there; no HTTP. It need not be complete."""
     commit = repository.revision
     with contextlib.suppress(OSError, ValueError, Homeless):
-        folder = cache_folder(repository.name)
+        folder = cache_folder(repository.name, repository.kind)
         if not (folder / "snapshots" / commit).is_dir():
             commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
         found = folder / "snapshots" / commit
@@ -120,7 +121,7 @@ def snapshot(repository: Repository) -> Path | None:
 
 def set_reference(repository: Repository, commit: str) -> None:
     """What a branch or tag points at, for the next run without a network. Raises OSError."""
-    reference = cache_folder(repository.name) / "refs" / repository.revision
+    reference = cache_folder(repository.name, repository.kind) / "refs" / repository.revision
     known = ""
     with contextlib.suppress(OSError, ValueError):
         known = reference.read_text(encoding="utf-8").strip()
@@ -212,16 +213,18 @@ def remove(revisions: Iterable[Repository]) -> int:
     return sum(size for path, size in sizes.items() if not path.exists())
 
 
-def lock_path(name: str) -> Path:
+def lock_path(name: str, kind: str = "model") -> Path:
     """What whoever downloads files of a repository holds: beside the cache that it guards."""
-    folder = cache_folder(name)
+    return _lock_of(cache_folder(name, kind))
+
+
+def leftovers() -> dict[Path, Path]:
+    """Cut downloads of ours in the shared cache, and what whoever is at work on them holds."""
+    return {part: _lock_of(part.parent.parent) for part in _found(f"*s--*/blobs/*{PART}")}
+
+
+def _lock_of(folder: Path) -> Path:
     return folder.parent / ".locks" / folder.name / "gpt2.lock"
-
-
-def leftovers() -> dict[Path, str]:
-    """Cut downloads of ours in the shared cache, and whose they are."""
-    parts = _found(f"models--*/blobs/*{PART}")
-    return {part: _name_of(part.parent.parent) for part in parts}
 
 
 def downloaded() -> list[Downloaded]:
@@ -243,8 +246,8 @@ def _found(pattern: str) -> list[Path]:
         return []
 
 
-def _folder_name(name: str) -> str:
-    return f"models--{name.replace('/', '--')}"
+def _folder_name(name: str, kind: str = "model") -> str:
+    return f"{kind}s--{name.replace('/', '--')}"
 
 
 def _name_of(folder: Path) -> str:

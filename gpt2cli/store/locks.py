@@ -14,12 +14,12 @@ _PATIENCE = 6 * 3600
 
 
 @contextmanager
-def held(model: str, note: Callable[[str], None], download: str | None = None) -> Iterator[None]:
-    """One process at a time prepares a model, or touches a `download` of the hub's cache. The others say so and wait.
-    Raises StorageError."""
+def held(model: str, note: Callable[[str], None], download: Path | None = None) -> Iterator[None]:
+    """One process at a time prepares a model, or touches a download of the hub's cache, whose lock is given. The others
+    say so and wait. Raises StorageError."""
     from filelock import FileLock, Timeout  # 20 ms that a cached model does not pay
 
-    path = hubcache.lock_path(download) if download else model_path(digest(model))
+    path = download or model_path(digest(model))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         guard = FileLock(path)

@@ -165,6 +165,12 @@ def status_of(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
+def page(repository: Repository) -> str:
+    """Where a person reads about a repository."""
+    kinds = {"dataset": "datasets/"}
+    return f"{host()}/{kinds.get(repository.kind, '')}{repository.name}"
+
+
 def is_local(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _LOCAL_ERRORS
 
@@ -188,12 +194,12 @@ def explained(error: BaseException, repository: Repository | None, *, local: boo
     if kind == "GatedRepoError":
         return NetworkError(
             f"'{repository}' is gated: its owners want you to agree to their conditions first",
-            f"agree at {host()}/{repository.name if repository else ''}, then set HF_TOKEN (or: hf auth login)",
+            f"agree at {page(repository) if repository else host()}, then set HF_TOKEN (or: hf auth login)",
         )
     if kind == "RepositoryNotFoundError":
         return NetworkError(
             f"the hub has no '{repository}', or it is private ({status})",
-            "check the name; for a private model set HF_TOKEN (or: hf auth login)",
+            "check the name; for a private one set HF_TOKEN (or: hf auth login)",
         )
     if kind == "RevisionNotFoundError" and repository:
         return NetworkError(

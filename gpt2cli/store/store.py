@@ -184,7 +184,7 @@ def _download(source: Source, choice: Choice, listener: Listener, *, mend: bool 
         what = "config.json" if "config.json" not in listing.files else "weights that can be read"
         raise UnknownModel(f"'{repository}' has no {what}", "choose a repository with a GPT-2 checkpoint")
     pinned = source.entry.files if source.entry and source.entry.revision == listing.commit else {}
-    with locks.held(source.model, listener.note, repository.name):
+    with locks.held(source.model, listener.note, hubcache.lock_path(repository.name)):
         folder = hubcache.cache_folder(repository.name) / "snapshots" / listing.commit
         known = folder.is_dir()
         if known and mend:

@@ -30,6 +30,7 @@ def test_speeds_by_hand():
     assert benchmark.Speed.of([4.0]) == benchmark.Speed(4, 4, 0)
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_json_has_the_documented_shape(run, checkpoint):
     argv = ("bench", "-m", checkpoint, "-p", "8", "-n", 4, "--depth", "0,20", "--batch", "1,3", "-r", 2, "--threads", 1)
@@ -72,6 +73,7 @@ def test_the_table_names_the_machine_and_the_units(run, checkpoint):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("form", ["--csv", "--jsonl", None])
 def test_a_row_is_printed_as_soon_as_it_is_measured(spawn, checkpoint, form):

@@ -227,6 +227,7 @@ def test_a_bar_says_how_far_it_has_come(tmp_path, columns):
         shown.close()
 
 
+@pytest.mark.long
 def test_the_example_of_the_page_runs(run, tmp_path, monkeypatch):
     """Its command, and its program on what the command has written."""
     pytest.importorskip("sklearn")

@@ -248,6 +248,7 @@ def test_prune_goes_on_after_a_failure(run, bound, read_only, tmp_path):
     assert (broken[1] / "model.onnx").exists()
 
 
+@pytest.mark.long
 def test_an_export_into_a_folder_that_cannot_be_written(bound, read_only, tmp_path):
     (tmp_path / "there").mkdir()
     read_only(tmp_path / "there")

@@ -686,6 +686,7 @@ def test_a_text_file_is_a_beginning(repl, says, tmp_path):
     assert saved(terminal, tmp_path / "a.json").text == "The king" + says("The king", 1)
 
 
+@pytest.mark.long
 def test_ctrl_z_gives_the_shell_its_terminal(repl, tmp_path):
     terminal = repl("-n", -1, shell='set -m; "$@"; stty -a; fg', rows=50)
     terminal.type(f"Once{ENTER}")
@@ -742,6 +743,7 @@ def test_rows_stay_where_they_stand(repl, says):
     assert again.split() == ("Once upon a time" + says("Once upon a time", 9, 40)).split()
 
 
+@pytest.mark.long
 def test_words_are_whole_in_every_window(repl, says):
     for columns in (40, 120):
         terminal = repl("-n", 60, columns=columns)

@@ -154,6 +154,7 @@ def test_draw_by_inversion():
     assert draw(np.array([[1, 2]]), np.array([[1.0, 0.0]]), np.array([1 - 2**-53])) == [1]
 
 
+@pytest.mark.long
 def test_draws_follow_the_distribution():
     sampler = Sampler(Sampling(**OFF, seed=5), [], 20000)
     tokens = sampler.choose(np.repeat(logits(*P), 20000, 0), range(20000))

@@ -107,6 +107,7 @@ def test_shortening_at_a_node_adds_none(story):
     assert len(story.nodes) == 5
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(["you", "model", "undo", "goto"]), st.text(max_size=5)), max_size=12))
 def test_a_saved_document_is_the_same_when_loaded(steps):

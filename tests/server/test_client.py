@@ -136,6 +136,7 @@ def test_nothing_heavy_is_imported(spawn, served):
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_there_is_and_frees_the_server(spawn, served, run):
     process = spawn("generate", "--server", served, "-n", -1, "--ignore-eos", "Once upon a time")
     first = process.stdout.read(20)

@@ -149,6 +149,7 @@ def test_who_hangs_up_is_not_computed_for(small_model):
         assert client.ask("/v1/embeddings", {"input": "a"}).status == 200
 
 
+@pytest.mark.long
 def test_a_deadline(small_model):
     with live(small_model, seconds=0.5) as (_, client):
         found = client.ask("/v1/embeddings", {"input": ["the old man went to the sea " * 2000] * 40})

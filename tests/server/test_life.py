@@ -152,6 +152,7 @@ def test_who_leaves_before_an_answer_is_logged_as_such(served):
 # In time
 
 
+@pytest.mark.long
 def test_who_asks_for_nothing_is_not_waited_for(small_model, monkeypatch):
     """From the start, amid a head, or amid the second; who reads an answer is."""
     monkeypatch.setattr("gpt2cli.server.run._HEAD_SECONDS", 0.3)
@@ -268,6 +269,7 @@ def test_ctrl_c_while_the_model_is_loaded(spawn, tmp_path):
     assert b"Traceback" not in said
 
 
+@pytest.mark.long
 @posix
 def test_sigterm_lets_answers_finish(serve):
     server = serve()
@@ -387,6 +389,7 @@ def test_keys_from_a_file_and_the_environment(serve, tmp_path):
     assert not re.search("one|two|three|four", rest)
 
 
+@pytest.mark.long
 @posix
 def test_a_unix_socket(serve, run, tmp_path):
     path = tmp_path / "gpt2.sock"
@@ -430,6 +433,7 @@ def test_the_page_opens_in_the_browser(serve, tmp_path):
     assert (tmp_path / "opened").read_text() == f"{server.client.url}\n"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a browser with windows")
 def test_no_browser_takes_the_terminal(serve, tmp_path):
     browser(tmp_path, "w3m")

@@ -332,6 +332,7 @@ def test_a_large_answer_holds_nobody_up(client, stream):
     assert longest < 0.5
 
 
+@pytest.mark.long
 def test_a_large_answer_is_as_a_small_one(client):
     """Which is written at once, not by pieces."""
     asked = {"echo": True, "max_tokens": 2, "logprobs": -1, "return_token_ids": True, "seed": 1}

@@ -538,6 +538,7 @@ def test_too_little_space_is_noticed_before_the_download(hub, files, tell, monke
     assert not hub.asked("Signature")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "GPT2_CACHE"])
 def test_a_cache_that_cannot_be_written_is_named_by_its_variable(
     hub, files, bound, read_only, tmp_path, monkeypatch, variable
@@ -550,6 +551,7 @@ def test_a_cache_that_cannot_be_written_is_named_by_its_variable(
         assert_error(bound(*command, "-q"), 7, str(tmp_path / "there"), variable)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["", "blobs", "snapshots", "snapshots/COMMIT"])
 def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, read_only, tmp_path, place):
     """Nor do the exports go, nor is anything said to be freed. The revision that is asked for has a neighbour."""
@@ -604,7 +606,7 @@ def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
 def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
-    with locks.held(NAME, print, NAME):
+    with locks.held(NAME, print, hubcache.lock_path(NAME)):
         process = spawn("rm", "--downloads", NAME)
         assert b"another process is preparing" in process.stderr.readline()
         assert hubcache.downloaded()
@@ -658,6 +660,7 @@ def kept_of(names):
     return {name for name in names if "lock" not in name and "dummy_file_" not in name}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_killed_downloads_and_exports_end_as_if_nothing_had_happened(hub, files, run, tmp_path, monkeypatch):
     hub.add(NAME, files)
@@ -688,6 +691,7 @@ def test_killed_downloads_and_exports_end_as_if_nothing_had_happened(hub, files,
     assert kept_of(tree(constants.HF_HUB_CACHE)) == kept_of(downloaded)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="SIGHUP")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_download_that_is_ended_goes_on_where_it_was(hub, files, run, tmp_path, name, code):
@@ -709,6 +713,7 @@ def test_a_download_that_is_ended_goes_on_where_it_was(hub, files, run, tmp_path
     assert hubcache.leftovers() == {}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="shell signals")
 def test_two_processes_one_download(hub, files, monkeypatch):
     hub.add(NAME, files)
@@ -729,7 +734,7 @@ def test_what_is_under_way_is_not_pruned(hub, files, run, tmp_path):
     (part / "weights.safetensors").write_bytes(b"123")
     blob = hubcache.cache_folder(NAME) / f"blobs/{'0' * 64}{paths.PART}"
     blob.write_bytes(b"12345")
-    both = locks.held(NAME, print), locks.held(NAME, print, NAME)
+    both = locks.held(NAME, print), locks.held(NAME, print, hubcache.lock_path(NAME))
     with both[0], both[1]:
         assert json.loads(run("prune", "--json").stdout)["removed"] == []
     would = json.loads(run("prune", "--dry-run", "--json").stdout)
@@ -757,6 +762,7 @@ def test_search(hub, files, run):
     ]
 
 
+@pytest.mark.long
 def test_a_search_without_a_network_is_two_lines_and_not_repeated(machine):
     """In processes of their own: the client's warnings go to the stderr that there was when it was imported. The
     client asks for 23 seconds; what the search itself says when it is given up, after 6, is not what is said here."""

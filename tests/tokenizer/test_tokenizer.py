@@ -554,6 +554,7 @@ def test_patterns_that_others_use_are_taken(pattern, tmp_path):
         assert_ends(tokenizer, text, 3, 7)
 
 
+@pytest.mark.long
 def test_a_failure_of_the_library_is_an_error_line(tmp_path, spawn):
     """Its regular expressions panic after ten million steps, and say so on stderr by themselves."""
     folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitting("[ab]*[ab]*[ab]*$")})
