@@ -137,7 +137,7 @@ def explain(
         layers=asked.layer,
         heads=asked.head,
         parts=parts,
-        near=NEAR if shown.as_json else _NEAR,
+        near=NEAR if whole else _NEAR,
     )
     opened = model.open(talk)
     explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)

@@ -22,8 +22,8 @@ TEXT = "the cat and the old man went to the sea"
 
 
 @pytest.fixture
-def explain(run, checkpoint):
-    """gpt2 explain with the small random checkpoint."""
+def explain(run, checkpoint, small):
+    """gpt2 explain with the small random checkpoint, which `small` has exported."""
 
     def call(*argv, **options):
         return run("explain", "-m", checkpoint, "--precision", "fp32", *argv, **options)
