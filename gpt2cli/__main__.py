@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 
 from gpt2cli.errors import EXIT_INTERRUPTED, Terminated
@@ -11,9 +12,9 @@ def main() -> int:
     """Run the command line on sys.argv; returns the exit code, or leaves with it."""
     _hold_streams()
     try:
-        from gpt2cli.console import signals  # a signal during the imports is no traceback either
+        from gpt2cli.console import signals as listening  # a signal during the imports is no traceback either
 
-        signals.listen()
+        listening.listen()
         from gpt2cli import cli, paths
 
         paths.settle_home()
@@ -28,6 +29,10 @@ def main() -> int:
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):  # a full disk, or no stream at all
         return code
+    if code == EXIT_INTERRUPTED and os.name == "posix":
+        # a shell says 130 of both, but a loop ends only with a command that the signal ended
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     # taking the interpreter and a session down, object by object, takes 50 ms for which the shell would wait
     os._exit(code)
 

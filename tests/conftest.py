@@ -163,6 +163,18 @@ def run(monkeypatch):
     monkeypatch.undo()
 
 
+class Spawned(subprocess.Popen):
+    """A process whose return code is what a shell says of it."""
+
+    @property
+    def returncode(self):
+        return self._code
+
+    @returncode.setter
+    def returncode(self, code):
+        self._code = code if code is None or code >= 0 else 128 - code
+
+
 @pytest.fixture
 def spawn():
     """spawn(*argv, **popen) -> a real `gpt2` process with pipes."""
@@ -171,7 +183,7 @@ def spawn():
     def start(*argv, **options):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         command = [sys.executable, "-m", "gpt2cli", *map(str, argv)]
-        process = subprocess.Popen(command, **pipes)
+        process = Spawned(command, **pipes)
         running.append(process)
         return process
 

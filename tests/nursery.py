@@ -29,7 +29,8 @@ class Process:
 
     def poll(self):
         if self.returncode is None:
-            self.returncode = self._nursery.code(self.pid)
+            code = self._nursery.code(self.pid)
+            self.returncode = code if code is None or code >= 0 else 128 - code  # what a shell says
         return self.returncode
 
     def send_signal(self, number):
