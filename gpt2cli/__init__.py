@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.evaluation.evaluate import evaluate
-    from gpt2cli.analysis.evaluation.running import Result
+    from gpt2cli.analysis.evaluation.running import Evaluation
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.scoring import Score, score
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Evaluation",
     "Explanation",
     "Limits",
     "Model",
     "Piece",
-    "Result",
     "Sampling",
     "Score",
     "UserError",
@@ -55,7 +55,7 @@ _HOMES = {
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
-    "Result": "analysis.evaluation.running",
+    "Evaluation": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "compare": "analysis.comparison",

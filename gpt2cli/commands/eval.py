@@ -272,10 +272,8 @@ class Work:
                     advance=lambda nbytes, computed: self._advance(facts, nbytes, computed=computed),
                 )
                 if result.cut:
-                    self.talk.note(
-                        f"{result.task}: of {result.cut:,} contexts only the end counts, which the window of {window:,}"
-                        " tokens holds"
-                    )
+                    held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
+                    self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
 
     def _advance(self, facts: dict[str, Any], nbytes: int, *, computed: bool) -> None:

@@ -115,6 +115,23 @@ def test_logits_only_where_a_target_stands(small, monkeypatch):
     assert sum(computed) == 16
 
 
+def test_where_memory_is_short_fewer_are_computed_together(small, monkeypatch):
+    expected = all_answers(small, QUESTIONS)
+    each = small.engine.each
+
+    def narrow(ids, last=None):
+        if len(ids) > 3:
+            raise CannotMeet("no memory", "less")
+        return each(ids, last)
+
+    monkeypatch.setattr(small.engine, "each", narrow)
+    for found, answer in zip(all_answers(small, QUESTIONS), expected, strict=True):
+        assert [one.logprob for one in found] == pytest.approx([one.logprob for one in answer], abs=1e-5)
+    monkeypatch.setattr(small.engine, "each", lambda ids, last: narrow([*ids] * 4))
+    with pytest.raises(CannotMeet, match="no memory"):
+        all_answers(small, QUESTIONS)
+
+
 # Windows
 
 
@@ -216,6 +233,23 @@ def test_standard_errors():
     alone = Tally([Measure("acc", whole_target)])
     alone.add(item, told(-1))
     assert alone.metrics(0, "tiny")[0].stderr is None
+
+
+def test_a_difference_on_the_same_items_has_a_small_error():
+    random = np.random.default_rng(0)
+    hard = random.normal(-4, 2, 300)
+
+    def metric(values):
+        tally = Tally([Measure("ppl", per_target, "perplexity")])
+        for value in values:
+            tally.add(Continuation("a", " b"), told(value))
+        return tally.metrics(0, "tiny")[0]
+
+    first, second = metric(hard), metric(hard - 0.1 + random.normal(0, 0.01, 300))
+    gap, stderr = second.gap(first)
+    assert gap == second.value - first.value
+    assert 0 < stderr < first.stderr / 5
+    assert second.gap(metric(hard[:200])) == (second.value - metric(hard[:200]).value, None)
 
 
 def test_an_infinite_perplexity_is_null_in_json():

@@ -48,6 +48,7 @@ class Likelihood:
 
 
 NOTHING = Likelihood(0.0, 0, True, True)
+Row = tuple[tuple[int, ...], int]  # tokens, and after how many of the last the logits are wanted
 Answer = tuple[int, list[Likelihood]]  # the number of a question, and a likelihood for each ending
 
 
@@ -77,9 +78,7 @@ def _together(model: Model, questions: Sequence[Question], numbers: Sequence[int
             rows.setdefault((*questions[number].context, *ending[:-1]), []).append((number, place))
     found: dict[int, dict[int, Likelihood]] = {number: {} for number in numbers}
     for batch in _batches([(row, _wanted(questions, asked)) for row, asked in rows.items()]):
-        model.engine.check_ids([token for row, _ in batch for token in row])
-        with model.scheduler.between_steps() as engine:
-            logits = engine.each([row for row, _ in batch], [wanted for _, wanted in batch])
+        logits = _computed(model, batch)
         done = list[Answer]()
         for (row, _), block in zip(batch, logits, strict=True):
             norms = log_sums(block)
@@ -92,11 +91,21 @@ def _together(model: Model, questions: Sequence[Question], numbers: Sequence[int
         yield done
 
 
+def _computed(model: Model, batch: Sequence[Row]) -> list[Logits]:
+    """The wanted logits of each row; where memory does not suffice for all together, of fewer at a time."""
+    model.engine.check_ids([token for row, _ in batch for token in row])
+    try:
+        with model.scheduler.between_steps() as engine:
+            return engine.each([row for row, _ in batch], [wanted for _, wanted in batch])
+    except CannotMeet:
+        if len(batch) == 1:
+            raise
+    half = len(batch) // 2
+    return _computed(model, batch[:half]) + _computed(model, batch[half:])
+
+
 def _wanted(questions: Sequence[Question], asked: Iterable[tuple[int, int]]) -> int:
     return max(len(questions[number].endings[place]) for number, place in asked)
-
-
-Row = tuple[tuple[int, ...], int]  # tokens, and after how many of the last the logits are wanted
 
 
 def _batches(rows: list[Row]) -> Iterator[list[Row]]:

@@ -50,7 +50,7 @@ class Run:
 
 
 @dataclass
-class Result:
+class Evaluation:
     """What one protocol has found on one model. Sums are those of the scored tokens, of words and bytes as they were
     written."""
 
@@ -111,10 +111,10 @@ def run(
     limit: int | None = None,
     seed: int = 0,
     advance: Callable[[int, bool], None] = lambda nbytes, computed: None,
-) -> Result:
+) -> Evaluation:
     """The result on all items, or the first `limit`. `samples` are read and written; `seed` is the bootstrap's;
     `advance` hears of the bytes of each item that is done. Raises UserError."""
-    result = Result(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
+    result = Evaluation(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
     tally, identity = Tally(asked.measures), _identity(model, asked)
     parts = _parts(model, asked, limit, result)
     held: tuple[int, Item, list[Likelihood]] | None = None
@@ -135,7 +135,7 @@ def run(
     return result
 
 
-def _settle(held: tuple[int, Item, list[Likelihood]], tally: Tally, result: Result) -> None:
+def _settle(held: tuple[int, Item, list[Likelihood]], tally: Tally, result: Evaluation) -> None:
     _, item, found = held
     tally.add(item, found)
     result.add(item, found)
@@ -146,7 +146,7 @@ def _answered(
     block: Sequence[_Part],
     identity: dict[str, Any],
     samples: Samples | None,
-    result: Result,
+    result: Evaluation,
     advance: Callable[[int, bool], None],
 ) -> list[list[Likelihood]]:
     """The answers to a block of questions, in their order."""
@@ -207,7 +207,7 @@ def _size(item: Item) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def _parts(model: Model, asked: Run, limit: int | None, result: Result) -> Iterator[_Part]:
+def _parts(model: Model, asked: Run, limit: int | None, result: Evaluation) -> Iterator[_Part]:
     for number, item in enumerate(itertools.islice(asked.items(), limit)):
         if isinstance(item, Passage):
             for place, (context, targets) in enumerate(_cut(model, item, asked.moves)):

@@ -73,15 +73,23 @@ def files(task: Task, data: Path | None, fetch: Callable[[DataFile], Path]) -> l
             raise UsageError(f"the folder '{data}' has no .jsonl and no .parquet", "name the file itself: --data FILE")
         return found
     if data is not None:
-        return [data]
+        return [plain(data)]
     if not task.files:
         raise UsageError(f"the data of {task.name} is not here", f"{task.where}, and name it: --data FILE")
     return list(map(fetch, task.files))
 
 
+def plain(path: Path) -> Path:
+    """The path of a file, which is read several times. Raises UsageError."""
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or a device"
+        raise UsageError(f"'{path}' is a {kind}, and no file", "what is in it is read more than once: name a file")
+    return path
+
+
 def of_file(path: Path, *, stride: int | None, delimiter: str) -> Task:
     """A file of one's own. Raises UsageError."""
-    return own(str(path), functools.partial(from_file, delimiter=delimiter), path, stride)
+    return own(str(path), functools.partial(from_file, delimiter=delimiter), plain(path), stride)
 
 
 def own(name: str, read: Callable[[Path], Iterable[Item]], path: Path, stride: int | None) -> Task:
