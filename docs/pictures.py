@@ -97,7 +97,7 @@ def draw(name: str, picture: list[Row], title: str) -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" font-family="{FONT}" font-size="14" xml:space="preserve">',
         f"<title>{escape(title)}</title>",
-        f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
+        f"<style>text{{white-space:pre}}{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
         f'<rect class="ground" width="{width}" height="{height}" rx="8"/>',
         *(line for number, row in enumerate(picture) for line in lines(number, row)),
         "</svg>",
@@ -158,6 +158,12 @@ def main() -> None:
         draw("generate", session, "gpt2 generate continues texts from arguments and from a pipe")
         session = commands('gpt2 score -m tiny --tokens "The cat sat on the moon."', **environment)
         draw("score", session, "gpt2 score --tokens shows how probable each token is")
+        session = commands(
+            'gpt2 explain -m tiny --instead " dog" "The king had a cat, and the queen saw the cat"',
+            'gpt2 explain -m tiny --lens "The king and the queen went to bed"',
+            **environment,
+        )
+        draw("explain", session, "gpt2 explain: a text by ranks, what a prediction rests on, what each layer would say")
         session = repl("repl -m tiny -n 10 --seed 8", "The king opened the old box.", "/why", "/why 4 2", **environment)
         draw("repl", session, "gpt2 repl: a text, how probable its tokens were, and another one taken")
 

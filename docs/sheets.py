@@ -18,6 +18,7 @@ STORY = (
     "Once upon a time there was a little girl who lived in a house near the forest. Every morning her mother gave her "
     "a theorem, and she carried it to the old captain, who counted it twice and put it in his pocket."
 )
+DOOR = "The old man went to the door. He opened the door"
 
 
 def gpt2(*arguments: str) -> None:
@@ -35,14 +36,24 @@ def main() -> None:
             page = Sheet(browser, file.as_uri())
             page.look(1120, height, scheme)
             act(page.open())
+            page.run("scrollTo(0, 0)")
             picture = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": False})
             (HERE / name).write_bytes(base64.b64decode(picture["data"]))
 
-        def held(page: Sheet) -> None:
+        def mother(page: Sheet) -> None:
             page.hover(page.all(".tokens span")[21])
 
+        def door(page: Sheet) -> None:
+            page.find(".lens tbody tr:nth-child(9) td:nth-child(7)").click()
+            page.all(".heads input")[0].click()
+            page.all(".stack span")[9].click()
+
         try:
-            shoot("score-page.png", ["score", "--alternatives", "8", STORY], held, height=620, scheme="light")
+            shoot("score-page.png", ["score", "--alternatives", "8", STORY], mother, height=620, scheme="light")
+            shoot("explain-page.png", ["explain", "--instead", " window", DOOR], door, height=1830, scheme="dark")
+            throne = ["--ending", "his throne", "--ending", "her throne", "-N", "100", "--seed", "1", "--top", "6"]
+            prompts = ["compare", "The {king|queen} sat on", *throne]
+            shoot("compare-page.png", prompts, lambda page: None, height=900, scheme="light")
         finally:
             browser.quit()
 

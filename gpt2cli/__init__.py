@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.evaluation.running import Evaluation
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
+    from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -33,6 +34,7 @@ __all__ = [
     "Limits",
     "Model",
     "Piece",
+    "Question",
     "Sampling",
     "Score",
     "UserError",
@@ -51,11 +53,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "analysis.comparison",
+    "Evaluation": "analysis.evaluation.running",
     "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
-    "Evaluation": "analysis.evaluation.running",
+    "Question": "analysis.questions",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "compare": "analysis.comparison",

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -21,10 +22,13 @@ from gpt2cli.errors import (
     UserError,
 )
 
-COMMANDS = (
-    *("generate", "repl", "serve", "tokens", "score", "eval", "embed", "explain", "compare"),
-    *("pull", "list", "show", "verify", "rm", "prune", "export", "bench", "config", "completion"),
-)
+# what one wants a model for, with a line each in --help; and what there is besides
+_WORK = ("generate", "repl", "serve", "tokens", "score", "eval", "embed", "explain", "compare")
+_BESIDES = {
+    "Models": ("pull", "list", "show", "verify", "rm", "prune", "export", "bench"),
+    "Settings": ("config", "completion"),
+}
+COMMANDS = (*_WORK, *itertools.chain.from_iterable(_BESIDES.values()))
 _DELETING = ("rm", "prune")
 
 
@@ -88,6 +92,7 @@ def command() -> Any:
     """The tree of Typer's commands."""
     tree = _tree()
     tree.commands = _Commands(dict.fromkeys(COMMANDS))
+    tree.besides = _BESIDES
     return tree
 
 

@@ -33,6 +33,7 @@ def test_every_name_is_there_for_tools():
         "score(model",
         "embed(model",
         "compare(model",
+        "explain(model",
         "load(name",
         "complete(model",
     ):
@@ -54,8 +55,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpt2cli import Comparison, Limits, Model, Piece, Sampling, Score, UserError
-from gpt2cli import compare, complete, embed, generate, load, score
+from gpt2cli import Comparison, Explanation, Limits, Model, Piece, Question, Sampling, Score, UserError
+from gpt2cli import compare, complete, embed, explain, generate, load, score
 
 
 def told(title: str, done: int, total: int) -> None: ...
@@ -73,6 +74,7 @@ vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, 
 found: Comparison = compare(model, "the {cat|dog}", endings=["sat"], samples=2)
 both: Comparison = compare([model, model], ["the cat"])
 divergence: float = found.divergence(0, 1).js
+why: Explanation = explain(model, text, Question(instead=" cat", parts=["lens"]))
 error: type[Exception] = UserError
 generate(model, 5)
 load(5)

@@ -3,7 +3,7 @@
 import pytest
 from texts import generate
 
-from gpt2cli import Sampling, embed, load
+from gpt2cli import Question, Sampling, embed, explain, load
 from gpt2cli.engine.engine import Engine
 from gpt2cli.export.export import export
 
@@ -125,3 +125,59 @@ def test_vectors(saved):
     features = transformers.pipeline("feature-extraction", model=model.transformer, tokenizer=Words(), device="cpu")
     text = " ".join(map(str, ids[0].tolist()))
     assert abs(embed(opened, ids[0].tolist(), pooling="none") - features(text)[0]).max() < 1e-4
+
+
+def test_explanations(saved):
+    """Attention and the lens, from what transformers has inside; value zeroing, by a hook in the block."""
+    import torch
+
+    model, folder = saved
+    model.config._attn_implementation = "eager"  # the only one that shows its weights
+    opened = load(str(folder), precision="fp32", text=False)
+    ids = torch.randint(0, 499, (1, 60), generator=torch.Generator().manual_seed(4))
+    found = explain(opened, ids[0].tolist(), Question(start=False, token=50))
+    body, blocks = model.transformer, list(model.transformer.h)
+    outputs = []
+    hooks = [block.register_forward_hook(lambda *given: outputs.append(given[2])) for block in blocks]
+    with torch.no_grad():
+        inside = model(ids, output_attentions=True, output_hidden_states=True)
+        whole = [one[0] if isinstance(one, tuple) else one for one in outputs]
+        logs = torch.stack([model.lm_head(body.ln_f(one)) for one in (inside.hidden_states[0], *whole)])
+        logs = logs.log_softmax(-1)[:, 0]
+    for layer, expected in enumerate(inside.attentions):
+        for head, weights in found.attention[layer].items():
+            assert abs(weights.rows - expected[0, head].numpy()).max() < 1e-4
+    assert abs(found.lens.logprobs - logs.max(-1).values.numpy()).max() < 1e-4
+    kl = (logs[-1].exp() * (logs[-1] - logs)).sum(-1)
+    assert abs(found.lens.divergences - kl.numpy()).max() < 1e-3
+    for place, one in enumerate(found.tokens[1:]):
+        assert one.logprob == pytest.approx(float(logs[-1, place, one.token]), abs=1e-4)
+        assert one.entropy == pytest.approx(float(-(logs[-1, place].exp() * logs[-1, place]).sum()), abs=1e-4)
+
+    width = model.config.n_embd
+    for layer, block in enumerate(blocks):
+        for place in (0, 20, 49):
+
+            def zeroed(module, given, output, place=place):
+                output[:, place, 2 * width :] = 0  # the values of c_attn
+                return output
+
+            hook = block.attn.c_attn.register_forward_hook(zeroed)
+            outputs.clear()
+            with torch.no_grad():
+                model(ids)
+            hook.remove()
+            without = outputs[layer][0] if isinstance(outputs[layer], tuple) else outputs[layer]
+            cosine = torch.nn.functional.cosine_similarity(without[0, 49], whole[layer][0, 49], dim=0)
+            assert found.value_zeroing[layer][place] == pytest.approx(1 - float(cosine), abs=1e-5)
+    for hook in hooks:
+        hook.remove()
+
+    def lead(before):
+        with torch.no_grad():
+            return float(model(before).logits[0, -1].log_softmax(-1)[ids[0, 50]])
+
+    assert found.influence.base == pytest.approx(lead(ids[:, :50]), abs=1e-4)
+    for place in (0, 20, 49):
+        without = torch.cat([ids[:, :place], ids[:, place + 1 : 50]], dim=1)
+        assert found.influence.scores[place] == pytest.approx(found.influence.base - lead(without), abs=2e-4)

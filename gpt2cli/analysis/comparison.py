@@ -3,7 +3,6 @@
 Logarithms are natural, divergences in nats. Nothing here prints."""
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 from gpt2cli.analysis import templates
 from gpt2cli.analysis.scoring import Scorer
+from gpt2cli.analysis.shares import Share, first_word, wilson
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
@@ -24,8 +24,6 @@ from gpt2cli.model import Model, same_vocabulary
 
 LENGTH = 10  # tokens of a sampled text: its first word, and what it is about
 _TOGETHER = 16  # texts that are drawn at a time: more are no faster on a CPU, and each needs a cache
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
-_Z = 1.959964  # 95 % of a normal distribution lie so many standard deviations around its mean
 
 
 class Divergence(NamedTuple):
@@ -35,16 +33,6 @@ class Divergence(NamedTuple):
     forth: float
     back: float
     js: float
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of the texts, which part of them, and Wilson's interval, which holds the true part 95 times in 100."""
-
-    count: int
-    share: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -185,22 +173,6 @@ def label(number: int) -> str:
     """A, B ... Z, AA, AB ..."""
     before = "" if number < 26 else label(number // 26 - 1)
     return before + chr(ord("A") + number % 26)
-
-
-def first_word(text: str) -> str:
-    """Of a text that goes on, without punctuation; "" where it has none."""
-    found = _WORD.search(text)
-    return found[0] if found else ""
-
-
-def wilson(count: int, of: int) -> Share:
-    """The share that `count` of so many are."""
-    if not of:
-        return Share(0, 0.0, 0.0, 1.0)
-    share, square = count / of, _Z**2 / of
-    middle = (share + square / 2) / (1 + square)
-    half = _Z / (1 + square) * (share * (1 - share) / of + square / (4 * of)) ** 0.5
-    return Share(count, share, middle - half if count else 0.0, middle + half if count < of else 1.0)
 
 
 def _kullback_leibler(a: Array, b: Array) -> float:

@@ -7,12 +7,12 @@ Value zeroing (Mohebbi et al. 2023): 1 - cosine of what comes out of a block wit
 Occlusion: a token is left out, and those after it move up."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from gpt2cli.analysis.attending import Looks, value_zeroing
 from gpt2cli.analysis.explained import Array, Explanation, Influence, Lens, Told, Weights
+from gpt2cli.analysis.questions import Question
 from gpt2cli.analysis.scoring import scored
 from gpt2cli.engine.engine import CHUNK, Logits
 from gpt2cli.engine.inspection import Held, insides
@@ -22,55 +22,32 @@ from gpt2cli.generation.parameters import is_whole
 from gpt2cli.generation.texts import check_types, checked, ids_of
 from gpt2cli.model import Model
 
-PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
-NEAR = 256  # places before a prediction: where layers are asked, and tokens are left out
-_MOST = 10_000_000  # weights of attention that are given unasked
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be explained; `explain` says what the fields mean."""
-
-    token: int = -1
-    instead: str | int | None = None
-    start: bool = True
-    top: int = 5
-    layers: tuple[int, ...] = ()
-    heads: tuple[int, ...] = ()
-    parts: tuple[str, ...] = PARTS
-    lens: int = NEAR  # at so many places at most
-
-    def __post_init__(self) -> None:
-        check_types(start=(self.start, bool))
-        for name, value, least in ("token", self.token, None), ("top", self.top, 1):
-            if not is_whole(value) or (least is not None and value < least):
-                words = "a whole number" if least is None else f"a whole number, {least} or more"
-                raise UsageError(f"`{name}` is {value!r}", f"`{name}` must be {words}")
-        for part in self.parts:
-            if part not in PARTS:
-                raise UsageError(f"`parts` has {part!r}", f"`parts` must be of {', '.join(PARTS)}")
+_LOOKING = {"attention", "rollout", "value_zeroing"}
 
 
 class Explainer:
     """An explanation in the making: `inside` and `influence` find what `explanation` then holds."""
 
-    def __init__(self, model: Model, ids: Sequence[int], asked: Asked) -> None:
+    def __init__(self, model: Model, ids: Sequence[int], question: Question) -> None:
         """Raises UsageError, CannotMeet for a text beyond the window and for a ready-made graph, CorruptFile."""
-        self._model, self._asked = model, asked
+        self._model, self._question = model, question
         if not ids:
             raise UsageError("the text is empty", "give a text of a word at least")
         model.engine.check_ids(ids)
-        start = [model.start] if asked.start and model.start is not None else []
+        start = [model.start] if question.start and model.start is not None else []
         self.ids, self.start = [*start, *ids], bool(start)
         self._check_length(len(ids))
-        self.target = self._place(asked.token)
-        self.instead = self._instead(asked.instead)
+        self.target = self._place(question.token)
+        self.instead = self._instead(question.instead)
         facts = model.engine.facts
-        self._layers = _chosen("layers", asked.layers, facts.layers)
-        self._heads = _chosen("heads", asked.heads, facts.heads)
-        numbers = len(self._layers) * len(self._heads) * len(self.ids) ** 2
-        self.whole = bool(asked.layers or asked.heads) or numbers <= _MOST  # all of attention, or one place's
+        self._layers = _chosen("layers", question.layers, facts.layers)
+        self._heads = _chosen("heads", question.heads, facts.heads)
+        self.weights = len(self._layers) * len(self._heads) * len(self.ids) ** 2  # of attention
+        # all of them are given, or those of one place
+        self.whole = bool(question.layers or question.heads) or self.weights <= question.most
         self._insides = insides(model.engine)
+        if "value_zeroing" in question.parts:
+            self._insides.open_block_ends()
         self._told: list[Told] = []
         self._lens: Lens | None = None
         self._attention: dict[int, dict[int, Weights]] | None = None
@@ -122,10 +99,10 @@ class Explainer:
     def inside(self) -> Iterator[None]:
         """Find all but the influence, a step at a time: none is more work than a chunk of a text."""
         looks = Looks(self._layers, self._heads, self.target - 1, len(self.ids), whole=self.whole)
-        wanted, states = self._asked.parts, list[Array]()
+        wanted, states = self._question.parts, list[Array]()
         held: Held | None = None
         for chunk in self._model.engine.chunks(self.ids):
-            seen, held = self._insides.chunk(chunk, held)
+            seen, held = self._insides.chunk(chunk, held, attention=bool(_LOOKING & set(wanted)))
             states.append(seen.states)
             looks.add(seen, mean="rollout" in wanted, heads="attention" in wanted)
             yield
@@ -144,15 +121,15 @@ class Explainer:
     def _says(self, states: Array) -> Iterator[None]:
         """What is said of each token, and the lens."""
         layers, length = states.shape[:2]
-        end = length if length <= self._asked.lens else self.target
-        places = range(max(0, end - self._asked.lens), end) if "lens" in self._asked.parts else range(0)
+        end = length if length <= self._question.near else self.target
+        places = range(max(0, end - self._question.near), end) if "lens" in self._question.parts else range(0)
         told, lens = list[Told](), list[tuple[Array, Array, Array]]()
         for first, last in _cuts(length, places, layers):
             seen = states[:, first:last] if first in places else states[-1:, first:last]
             logits = self._insides.says(seen.reshape(-1, seen.shape[-1])).reshape(*seen.shape[:2], -1)
             # what comes after the last token is nowhere written: any will do
             targets = [*self.ids[first + 1 : last + 1], *[0] * (last == length)]
-            told += _told(logits[-1], targets, self._asked.top)
+            told += _told(logits[-1], targets, self._question.top)
             if first in places:
                 lens.append(_through(logits))
             yield
@@ -166,7 +143,7 @@ class Explainer:
     @property
     def left_out(self) -> int:
         """How many tokens `influence` leaves out, each in a step."""
-        return min(self.target - self.start, NEAR)
+        return min(self.target - self.start, self._question.near)
 
     def influence(self) -> Task[None, None]:
         """Find what the prediction loses where a token before it is left out. Nothing comes of it but steps."""
@@ -258,34 +235,17 @@ def _chosen(name: str, given: Sequence[int], count: int) -> list[int]:
     return sorted(set(given)) or list(range(count))
 
 
-# nine parameters: whoever writes Python names each by itself, and help() shows them
-def explain(
-    model: Model,
-    text: str | Sequence[int],
-    *,
-    token: int = -1,
-    instead: str | int | None = None,
-    start: bool = True,
-    top: int = 5,
-    layers: Sequence[int] = (),
-    heads: Sequence[int] = (),
-    parts: Sequence[str] = PARTS,
-) -> Explanation:
-    """Why the model says what it says: of each token of a text (or of token ids) its probability, rank, entropy and the
-    `top` likeliest, and of the prediction of `token` (a place; -1 is the last) what it rests on. Places count from 0,
-    which is the start token where `start` lets one precede the text.
-
-    `parts` are "lens" (what each layer would say), "attention" (of the chosen `layers` and `heads`, or of all),
-    "rollout", "influence" (what the prediction loses where a token is left out; with `instead`, a token that might have
-    come, what its lead over that one loses) and "value_zeroing".
+def explain(model: Model, text: str | Sequence[int], question: Question | None = None) -> Explanation:
+    """What the model made of a text (or of token ids): of each token its probability, rank, entropy and what was
+    likelier; and what the prediction of one of them rests on.
 
     Any number of threads may explain texts on one model. Raises UsageError, CannotMeet for a text beyond the window and
     for a ready-made graph, CorruptFile."""
-    check_types(model=(model, Model))
-    asked = Asked(token, instead, start, top, tuple(layers), tuple(heads), tuple(parts))
-    explainer = Explainer(model, ids_of(model, text, "text"), asked)
+    question = Question() if question is None else question
+    check_types(model=(model, Model), question=(question, Question))
+    explainer = Explainer(model, ids_of(model, text, "text"), question)
     for _ in explainer.inside():
         pass
-    if "influence" in asked.parts:
+    if "influence" in question.parts:
         model.scheduler.run(explainer.influence())
     return explainer.explanation

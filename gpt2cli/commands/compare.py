@@ -20,7 +20,7 @@ from gpt2cli.generation.parameters import Limits, Sampling, parameters
 if TYPE_CHECKING:
     from gpt2cli.analysis.comparison import Comparison
 
-HELP = """Compare prompts: what follows each, exactly, in samples, or of given endings, side by side.
+HELP = """Compare prompts: what follows each, exactly or in samples.
 
 Braces give several: "The {White|Black} man worked as a" is two prompts. docs/bias.md says what a difference means."""
 # \b keeps the lines as they are
@@ -135,7 +135,7 @@ def compare(
     from gpt2cli.drawing import comparison as pages
 
     comparison.check(len(model.model) or 1, before, after)
-    opened = list(model.each(talk, settings.model(context)))
+    opened = list(model.each(talk, settings.named_model(context)))
     chosen = drawing.biased(opened[0].tokenizer, escapes=prompts.escapes).seeded()
     limits = Limits(max_tokens=drawing.length)
     found = comparison.Comparison(comparison.sides(opened, before, after, special=prompts.special))

@@ -40,25 +40,6 @@ _BINARY = ("npy", "npz")
 
 
 @dataclass(frozen=True)
-class TextOptions(o.TextOptions):
-    field: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Lines are JSON objects with the text in NAME, and perhaps an id in `id`.",
-            show_default=False,
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.whole and self.field is not None:
-            raise UsageError("--whole contradicts --field", "choose one of them")
-        if self.field is not None and self.text not in ([], ["-"]):
-            raise UsageError("--field with texts as arguments", "it is for lines of JSON: -f FILE, or stdin")
-
-
-@dataclass(frozen=True)
 class VectorOptions(Options):
     heading = "Vectors"
 
@@ -104,7 +85,7 @@ class OutputOptions(Options):
 
 
 def embed(
-    texts: TextOptions, vectors: VectorOptions, shown: OutputOptions, model: o.ModelOptions, talk: o.TalkOptions
+    texts: o.FieldOptions, vectors: VectorOptions, shown: OutputOptions, model: o.ModelOptions, talk: o.TalkOptions
 ) -> int:
     groups = inputs.read_texts(
         texts.text, texts.file, command="embed", whole=texts.whole, escapes=texts.escapes, note=talk.note
@@ -153,7 +134,7 @@ class Reading:
     embedder: "Embedder"
     tokenizer: "Tokenizer"
     bar: Bar
-    texts: TextOptions
+    texts: o.FieldOptions
     size: int | None
     _begun: float = field(default_factory=time.monotonic)
     _bytes: int = 0

@@ -11,6 +11,7 @@ from gpt2cli.console import choices, inputs, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options
+from gpt2cli.console.pictures import PictureOptions
 from gpt2cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Examples:
   gpt2 explain --lens "Once upon a time"        what each layer would say
   gpt2 explain --attention --layer 5 --token 3 "Once upon a time"
   gpt2 explain --json "Once upon a time" > why.json
+  gpt2 explain --html why.html "Once upon a time"
 """
 _WAYS = {"occlusion": "influence", "rollout": "rollout", "zeroing": "value_zeroing"}
 
@@ -72,12 +74,12 @@ class QuestionOptions(Options):
     layer: Annotated[
         list[int],
         typer.Option(
-            metavar="N", help="Attention of layer N, from 0; may be repeated. All unless given.", show_default=False
+            metavar="N", help="Only layer N, from 0, of attention or zeroing; may be repeated.", show_default=False
         ),
     ] = field(default_factory=list)
     head: Annotated[
         list[int],
-        typer.Option(metavar="N", help="Of head N, from 0; may be repeated. All unless given.", show_default=False),
+        typer.Option(metavar="N", help="Only head N, from 0, of attention; may be repeated.", show_default=False),
     ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,23 +111,35 @@ def explain(
     given: TextOptions,
     asked: QuestionOptions,
     shown: ViewOptions,
+    drawing: PictureOptions,
     model: o.ModelOptions,
     talk: o.TalkOptions,
 ) -> int:
+    if shown.output_file is not None and shown.output_file in (drawing.html, drawing.svg):
+        raise UsageError(f"two outputs are '{shown.output_file}'", "give each a file of its own")
     text = _text(given, talk.note)
 
     # NumPy: 60 ms that --help and usage errors do not pay
-    from gpt2cli.analysis.explanation import PARTS, Asked, Explainer
+    from gpt2cli.analysis.explanation import Explainer
+    from gpt2cli.analysis.questions import PARTS, Question
     from gpt2cli.console import explanations
+    from gpt2cli.drawing import explanation
 
     views = _views(asked, shown)
-    parts = [name for name in PARTS if name in views or (shown.as_json and not shown.chosen)]
-    wanted = Asked(
-        asked.token, asked.instead, given.start, shown.top, tuple(asked.layer), tuple(asked.head), tuple(parts)
+    whole = shown.as_json or drawing.wanted
+    parts = [name for name in PARTS if name in views or (whole and not shown.chosen)]
+    question = Question(
+        token=asked.token,
+        instead=asked.instead,
+        start=given.start,
+        top=shown.top,
+        layers=asked.layer,
+        heads=asked.head,
+        parts=parts,
     )
     opened = model.open(talk)
-    explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), wanted)
-    with outputs.Output(shown.output_file) as output:
+    explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)
+    with drawing.opened() as pictures, outputs.Output(shown.output_file) as output:
         with Bar(quiet=talk.quiet) as bar:
             _find(explainer, opened, bar, parts)
         found = explainer.explanation
@@ -134,11 +148,10 @@ def explain(
         else:
             columns = shutil.get_terminal_size().columns
             output.write(explanations.page(found, views, columns, coloured=outputs.is_stdout(shown.output_file)))
-    if "attention" in parts and shown.as_json and not explainer.whole:
-        count = len(explainer.ids)
-        talk.note(
-            f"of {count} tokens' attention only token {explainer.target - 1}'s is given; --layer or --head give all"
-        )
+        if drawing.wanted:
+            pictures.draw(explanation, found.plain(), talk.note)
+    if "attention" in parts and whole and not explainer.whole:
+        talk.note(f"attention is given for token {explainer.target - 1} alone; --layer or --head give it for all")
     return 0
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gpt2cli.console.scores import Reading, Row, plain_row
+from gpt2cli.console.scorerows import plain_row
+from gpt2cli.console.scores import Reading, Row
 from gpt2cli.drawing.scores import PAGE_MOST
 
 

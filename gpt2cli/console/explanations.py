@@ -26,11 +26,12 @@ _TOKENS = [
 
 @dataclass(frozen=True)
 class View:
-    """An explanation on so many columns; `coloured` is display's."""
+    """An explanation on so many columns. `coloured` is display's; of the text the `last` tokens are shown, or all."""
 
     found: Explanation
     columns: int
     coloured: Callable[[str, int | None], str]
+    last: int | None = None
 
     def text(self) -> list[str]:
         """The text, coloured by ranks, or with marks below it."""
@@ -45,14 +46,15 @@ class View:
                 lines.append(marks)
         if plain:
             legend = "  ".join(f"{mark} {name}" for mark, name in zip(_MARKS[1:], _CLASSES[1:], strict=True))
-        else:
-            legend = "  ".join(self.coloured(name, rank) for name, rank in zip(_CLASSES, _RANKS, strict=True))
+            return [*lines, "", cut(f"rank: {legend}", self.columns)]
+        legend = "  ".join(self.coloured(name, rank) for name, rank in zip(_CLASSES, _RANKS, strict=True))
         return [*lines, "", f"rank: {legend}"]
 
     def _characters(self) -> Iterator[tuple[str, int | None]]:
         """The text's characters and the ranks of their tokens; of a character of several tokens the worst."""
         stream, worst = TextStream(self.found.tokenizer), 0
-        for one in self.found.tokens[self.found.start :]:
+        first = self.found.start if self.last is None else max(self.found.start, len(self.found.tokens) - self.last)
+        for one in self.found.tokens[first:]:
             worst = max(worst, one.rank or 0)
             for character in (text := stream.push(one.token)):
                 yield character if character == "\n" else terminal.printable(character), worst or None
@@ -65,7 +67,8 @@ class View:
         one = self.found.tokens[self.found.target]
         facts = f"{_percent(one.logprob)}, rank {one.rank}, entropy {one.entropy or 0:.2f}"
         likeliest = f"likeliest: {self._likeliest(one)}"
-        return [f"token {self.found.target}, {self._quoted(one.token)}: {facts}", cut(likeliest, self.columns)]
+        head = f"token {self.found.target}, {self._quoted(one.token)}: {facts}"
+        return [cut(head, self.columns), cut(likeliest, self.columns)]
 
     def tokens(self) -> list[str]:
         """A line for each token, and one for what would come next."""
@@ -145,9 +148,9 @@ class View:
             return self._filled(f"{star}{self._piece(token)}", _CELL - 4) + percent
 
         heads = [self._filled(self._piece(tokens[found.positions[column]].token), _CELL) for column in shown]
-        lines = ["what each layer would say after a token", table.line(["layer", *heads])]
+        lines = [cut("what each layer would say after a token", self.columns), table.line(["layer", *heads])]
         lines += [table.line([str(layer), *(cell(layer, one) for one in shown)]) for layer in range(len(found.ids))]
-        return [*lines, "0: the embeddings; * is the token that the text goes on with"]
+        return [*lines, cut("0: the embeddings; * is the token that the text goes on with", self.columns)]
 
     def attention(self) -> list[str]:
         """At which tokens each head looks most where the target is predicted."""
@@ -173,10 +176,11 @@ class View:
         return "  ".join(f"{self._piece(token)} {_percent(logprob)}" for token, logprob in one.top)
 
     def _piece(self, token: int) -> str:
-        return terminal.visible(self.found.tokenizer.bytes_of(token))
+        piece = terminal.visible(self.found.tokenizer.bytes_of(token))
+        return piece if piece.strip() else f"'{piece}'"
 
     def _quoted(self, token: int) -> str:
-        return f"'{self._piece(token)}'"
+        return f"'{terminal.visible(self.found.tokenizer.bytes_of(token))}'"
 
     @staticmethod
     def _filled(text: str, cells: int) -> str:
@@ -184,9 +188,9 @@ class View:
         return text + " " * (cells - width(text))
 
 
-def page(found: Explanation, views: Sequence[str], columns: int, *, coloured: bool) -> str:
-    """Views, by the names of View's methods; `coloured` where stdout takes it."""
-    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text)
+def page(found: Explanation, views: Sequence[str], columns: int, *, coloured: bool, last: int | None = None) -> str:
+    """Views, by the names of View's methods; `coloured` where stdout takes it, `last` as View has it."""
+    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text, last)
     return "\n\n".join("\n".join(getattr(view, name)()) for name in views) + "\n"
 
 

@@ -1,6 +1,7 @@
 """What --help prints: usage, a sentence and examples, then the options under their headings, the everyday ones above
 the others. Of an option's names the short and the main one are shown."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -26,16 +27,22 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A command with commands, and such a page."""
 
+    besides: Mapping[str, Sequence[str]] = {}  # commands of which the page has only the names, under these titles
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _begin(self, ctx, formatter)
-        room = formatter.width - max(map(len, self.commands)) - 4
+        named = {name for names in self.besides.values() for name in names}
+        shown = [name for name in self.commands if name not in named]
+        room = formatter.width - max(map(len, shown)) - 4
         with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(room)) for name, one in self.commands.items()])
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(room)) for name in shown])
         if ctx.parent is not None:
             _write_options(self, ctx, formatter)
             return
-        # on one line: all of it is to stand on a screen of 24, and their names say enough
+        # in lines: all of it is to stand on a screen of 24, and their names say enough
         formatter.write_paragraph()
+        for title, names in self.besides.items():
+            formatter.write_text(f"{title}: {', '.join(names)}")
         formatter.write_text(f"Options: {'; '.join(map(_names, self.get_params(ctx)))}")
 
 

@@ -27,6 +27,7 @@ class Text:
     line: int | None
     blocks: Iterable[str]
     shown: str | None  # the text itself, where it is a line
+    id: str | int | None = None  # that it has itself, in a line of JSON
 
     @property
     def place(self) -> str:
@@ -34,8 +35,13 @@ class Text:
         return ":".join(str(part) for part in (self.file, self.line) if part is not None) or "-"
 
     @property
+    def label(self) -> str:
+        """What a table calls it: its own id, or its place."""
+        return self.place if self.id is None else str(self.id)
+
+    @property
     def name(self) -> str:
-        """The same in a sentence."""
+        """Its place in a sentence."""
         if self.file is None and self.line is not None:
             return f"text {self.line}"
         return "stdin" if self.place == "-" else self.place

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpt2cli.console.inputs import Text
 from gpt2cli.errors import UsageError
@@ -34,18 +34,42 @@ def _read(one: Item, field: str) -> Item:
         found = json.loads(one.text.shown or "")
     except (ValueError, RecursionError):
         found = None
-    text, id = (found.get(field), found.get("id", one.id)) if isinstance(found, dict) else (None, None)
+    text, own = (found.get(field), found.get("id")) if isinstance(found, dict) else (None, None)
     hint = f'a line is {{"id": 1, "{field}": "a text"}}; --field names the field of the text'
     if not isinstance(text, str):
         what = f"has no text in '{field}'" if isinstance(found, dict) else "is no JSON object"
         raise UsageError(f"{_where(one.text)} {what}", hint)
-    if not isinstance(id, str | int) or isinstance(id, bool):
+    if "id" in found and (not isinstance(own, str | int) or isinstance(own, bool)):
         raise UsageError(f"{_where(one.text)} has an id that is neither a text nor a whole number", hint)
     try:
-        f"{text}{id}".encode()
+        f"{text}{own}".encode()
     except UnicodeEncodeError:
         raise UsageError(f"{_where(one.text)} holds half a character", "write characters whole") from None
-    return Item(id, Text(one.text.file, one.text.line, [text], text))
+    return Item(one.id if own is None else own, Text(one.text.file, one.text.line, [text], text, own))
+
+
+def texts(groups: Iterable[list[Item]]) -> Iterator[list[Text]]:
+    """Without what they are called."""
+    return ([item.text for item in group] for group in groups)
+
+
+def documents(groups: Iterable[list[Item]]) -> Iterator[list[Text]]:
+    """The texts; those that follow each other with the same id of their own are one, joined by newlines."""
+    held: list[Text] = []
+    for group in texts(groups):
+        done = []
+        for one in group:
+            if held and (one.id is None or (one.file, one.id) != (held[0].file, held[0].id)):
+                done.append(_joined(held))
+                held = []
+            held.append(one)
+        yield done
+    yield [_joined(held)] if held else []
+
+
+def _joined(parts: list[Text]) -> Text:
+    text = "\n".join(part.shown or "" for part in parts)
+    return replace(parts[0], blocks=[text], shown=text)
 
 
 def _where(text: Text) -> str:

@@ -130,6 +130,27 @@ class TextOptions(Options):
 
 
 @dataclass(frozen=True)
+class FieldOptions(TextOptions):
+    """The same, or in a field of lines of JSON."""
+
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Lines are JSON objects with the text in NAME, and perhaps an id in `id`.",
+            show_default=False,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.whole and self.field is not None:
+            raise UsageError("--whole contradicts --field", "choose one of them")
+        if self.field is not None and self.text not in ([], ["-"]):
+            raise UsageError("--field with texts as arguments", "it is for lines of JSON: -f FILE, or stdin")
+
+
+@dataclass(frozen=True)
 class RunOptions(Options):
     """How a model runs, whichever it is."""
 
@@ -187,7 +208,7 @@ class ModelsOptions(RunOptions):
         typer.Option(
             *("-m", "--model"),
             metavar="NAME",
-            help="As in other commands; several, side by side: -m A -m B.",
+            help="A name of `gpt2 list`, owner/name[@revision], or a folder; several, side by side: -m A -m B.",
             autocompletion=choices.models,
             show_default=False,
         ),

@@ -104,9 +104,14 @@ def current(context: typer.Context) -> list[Setting]:
 def model(context: typer.Context) -> str | None:
     """The model that commands take now; None where nobody named one, or what names it is wrong."""
     with contextlib.suppress(UserError, typer.BadParameter):
-        value = _setting(context, _File(context, ("model",)), "model").value
-        return None if value is None else str(value)
+        return named_model(context)
     return None
+
+
+def named_model(context: typer.Context) -> str | None:
+    """The same; what is wrong is raised."""
+    value = _setting(context, _File(context, ("model",)), "model").value
+    return None if value is None else str(value)
 
 
 def _setting(context: typer.Context, file: "_File", key: str) -> Setting:

@@ -47,7 +47,7 @@ def flags(text: str) -> str:
     return re.sub("`([a-z_]+)`", lambda found: _FLAGS.get(found[1], f"--{found[1].replace('_', '-')}"), text)
 
 
-_FLAGS = {"samples": "-N"}
+_FLAGS = {"samples": "-N", "layers": "--layer", "heads": "--head"}
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -7,7 +7,7 @@ import { make } from "./elements.js";
 import { TokenText } from "./tokentext.js";
 import { shown } from "./words.js";
 
-const COLUMN = 80; // tokens, in lines: the last ones of a longer text
+const COLUMN = 80; // tokens in lines, of a longer text
 const ROW = 24; // pixels
 const LEAST = 0.03; // of a line that is drawn
 const BARS = 10;
@@ -27,7 +27,7 @@ export function attention(data, tokens) {
     if (row) details.list(`${shown(tokens[at])} looks at`, [looks.name], bars(row, tokens));
     else details.list(shown(tokens[at]), ["Where it looks is not in this page."], []);
   };
-  const views = { lines: () => new Lines(tokens, weights, show), shading: () => new Shading(tokens, show) };
+  const views = { lines: () => new Lines(tokens, data.target, weights, show), shading: () => new Shading(tokens, show) };
   const draw = (name) => {
     view = views[name]();
     place.replaceChildren(view.node, details.node);
@@ -137,6 +137,7 @@ function bars(row, tokens) {
   const found = all.sort((one, other) => other.weight - one.weight).slice(0, BARS);
   return found.map(({ weight, at }) => ({
     word: shown(tokens[at]),
+    place: at,
     number: `${(weight * 100).toFixed(1)} %`,
     share: weight,
   }));
@@ -156,9 +157,10 @@ class Shading {
 }
 
 class Lines {
-  constructor(tokens, weights, show) {
-    Object.assign(this, { weights, from: Math.max(0, tokens.length - COLUMN), count: Math.min(COLUMN, tokens.length) });
-    const drawn = tokens.slice(this.from);
+  constructor(tokens, target, weights, show) {
+    const from = Math.max(0, Math.min(tokens.length, target + 1) - COLUMN);
+    const drawn = tokens.slice(from, from + COLUMN);
+    Object.assign(this, { weights, from, count: drawn.length });
     const pick = (index) => show(index + this.from);
     this.left = new TokenText(drawn, { label: "Tokens that look", describe: shown, pick, stacked: true });
     this.right = drawn.map((token) => make("span", {}, shown(token)));
@@ -168,7 +170,8 @@ class Lines {
     this.art.setAttribute("preserveAspectRatio", "none");
     this.art.setAttribute("aria-hidden", "true");
     const columns = make("div", { class: "lines" }, this.left.node, this.art, make("div", { lang: "" }, ...this.right));
-    const cut = this.from ? [make("p", { class: "quiet" }, `The last ${COLUMN} tokens; shading shows all.`)] : [];
+    const words = `Tokens ${from} to ${from + COLUMN - 1}; shading shows all.`;
+    const cut = drawn.length < tokens.length ? [make("p", { class: "quiet" }, words)] : [];
     this.node = make("div", {}, ...cut, columns);
   }
 

@@ -19,8 +19,8 @@ export class Details {
     this.list(shown(token), chance(token), others);
   }
 
-  // A title, some lines, and words with bars: `word`, `number`, `share`; perhaps `tone`, hot or
-  // cold, and whether it is the `current` one.
+  // A title, some lines, and words with bars: `word`, `number`, `share`; perhaps the `place`
+  // of the word, a `tone`, hot or cold, and whether it is the `current` one.
   list(title, lines, bars) {
     const about = lines.map((line) => make("p", {}, line));
     this.node.replaceChildren(make("h3", {}, title), ...about, make("ul", { class: "bars" }, ...bars.map(bar)));
@@ -40,11 +40,11 @@ function chance(token) {
   return [place, entropy === undefined ? bits : `${bits}, entropy ${(entropy / Math.LN2).toFixed(1)} bits`];
 }
 
-function bar({ word, number, share, tone, current }) {
+function bar({ word, number, share, place, tone, current }) {
   const inner = make("span", tone ? { class: tone } : {});
   inner.style.width = `${share * 100}%`;
   const parts = [
-    make("span", { class: "word", lang: "" }, word),
+    make("span", { class: "word", lang: "" }, place === undefined ? "" : make("small", {}, `${place} `), word),
     make("span", { class: "bar", "aria-hidden": "true" }, inner),
     make("span", { class: "number" }, number),
   ];

@@ -24,6 +24,8 @@ function said(data, tokens) {
   const details = new Details("The token");
   const pick = (index) => details.show(tokens[index]);
   const text = new TokenText(tokens, { label: "The text", describe: spoken, pick, at: data.target });
+  text.mark(data.target);
+  pick(data.target);
   const choices = colouring([text], tokens, ["surprise", "rank", "entropy"]);
   return make(
     "section",

@@ -26,28 +26,32 @@ def page(plain: Plain) -> str:
 
 def data(plain: Plain) -> Plain:
     """What a page needs of it, with a `note` where that is not all."""
-    attention, cut = _limited(plain["attention"], plain["target"] - 1)
+    attention = plain["attention"] and _limited(plain["attention"], plain["target"] - 1)
+    cut = _cut(attention, len(plain["tokens"]))
     return plain | {"attention": attention, "note": f"{cut[0].upper()}{cut[1:]}." if cut else ""}
 
 
 def notes(plain: Plain) -> dict[str, str]:
-    """What is not drawn."""
-    _, cut = _limited(plain["attention"], plain["target"] - 1)
+    """What there is and is not drawn."""
+    attention = plain["attention"]
+    cut = attention and _cut(_limited(attention, plain["target"] - 1), len(attention["positions"]))
     count = len(plain["tokens"])
-    short = f"the last {PICTURE_TOKENS:,} of {count:,} tokens are drawn" if count > PICTURE_TOKENS else ""
-    return {"html": cut, "svg": short}
+    short = f"{PICTURE_TOKENS:,} of {count:,} tokens are drawn" if count > PICTURE_TOKENS else ""
+    return {"html": cut or "", "svg": short}
 
 
-def _limited(attention: Plain | None, place: int) -> tuple[Plain | None, str]:
-    """As many of the places that look as a page can hold, that before the prediction first, then those before it; and
-    what is said of it."""
-    if attention is None:
-        return None, ""
+def _cut(attention: Plain | None, whole: int) -> str:
+    drawn = whole if attention is None else len(attention["positions"])
+    return f"where {drawn:,} of {whole:,} tokens look is in the page" if drawn < whole else ""
+
+
+def _limited(attention: Plain, place: int) -> Plain:
+    """As many of the places that look as a page can hold: that before the prediction first, then those before it."""
     positions, layers = attention["positions"], attention["layers"]
     heads = sum(len(layer["heads"]) for layer in layers)
     at = positions.index(place) if place in positions else len(positions) - 1
     first, last, room = at, at, PAGE_WEIGHTS - heads * (positions[at] + 1)
-    while first > 0 and (room := room - heads * (positions[first] + 1)) > 0:
+    while first > 0 and (room := room - heads * (positions[first - 1] + 1)) > 0:
         first -= 1
     while last < len(positions) - 1 and (room := room - heads * (positions[last + 1] + 1)) > 0:
         last += 1
@@ -57,9 +61,7 @@ def _limited(attention: Plain | None, place: int) -> tuple[Plain | None, str]:
         return one | {"weights": list(rows)}
 
     found = [layer | {"heads": [head(one) for one in layer["heads"]]} for layer in layers]
-    drawn = last + 1 - first
-    cut = f"where {drawn:,} of {len(positions):,} tokens look is in the page" if drawn < len(positions) else ""
-    return {"positions": positions[first : last + 1], "layers": found}, cut
+    return {"positions": positions[first : last + 1], "layers": found}
 
 
 def picture(plain: Plain) -> str:
@@ -68,7 +70,8 @@ def picture(plain: Plain) -> str:
     drawn.row(Run(_TITLE, bold=True))
     drawn.paragraph(Run(f"{word} ", "quiet") for word in _about(plain).split())
     tokens = list(readable(plain["tokens"]))
-    shown = range(max(0, len(tokens) - PICTURE_TOKENS), len(tokens))
+    end = len(tokens) if len(tokens) - plain["target"] <= PICTURE_TOKENS else plain["target"] + 1
+    shown = range(max(0, end - PICTURE_TOKENS), end)
     _section(drawn, "How surprising each token was", "the hotter, the less probable")
     drawn.paragraph(
         run for at in shown for run in _runs(tokens[at], surprise(tokens[at]["logprob"]), _told(tokens[at]))

@@ -6,7 +6,7 @@ import { make } from "./elements.js";
 import { TokenText } from "./tokentext.js";
 import { shown } from "./words.js";
 
-const MOST = 12; // bars
+const MOST = 8; // bars
 
 export function influence(data, tokens) {
   const ways = measures(data);
@@ -23,6 +23,7 @@ export function influence(data, tokens) {
     const most = Math.abs(found[0]?.score ?? 1);
     return found.slice(0, MOST).map(({ token, index, score }) => ({
       word: shown(token),
+      place: index,
       number: number(score),
       share: Math.abs(score) / most,
       tone: score < 0 ? "cold" : "hot",

@@ -27,7 +27,7 @@ def page(title: str, view: str, data: Any, *, about: str = "") -> str:
     Nothing in the data can end the script that holds them, and the page may run no script and load nothing that it does
     not bring itself: it is safe to open whatever the texts are."""
     script = f"{_bundle(f'{view}.js')}start({view});\n"
-    style = _colours() + _file("shell.css") + _file("views.css")
+    style = colours() + _file("shell.css") + _file("views.css")
     values = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
@@ -54,7 +54,7 @@ _SHELL = """<!doctype html>
 </head>
 <body>
 <header>
-<div><h1>{title}</h1><p class="quiet">{about}</p></div>
+<div><h1>{title}</h1><p>{about}</p></div>
 <label>Theme <select id="theme"><option value="">as the system</option><option value="light">light</option>\
 <option value="dark">dark</option></select></label>
 </header>
@@ -67,18 +67,18 @@ _SHELL = """<!doctype html>
 """
 
 
-@cache
-def _file(name: str) -> str:
-    return (resources.files("gpt2cli.drawing") / name).read_text(encoding="utf-8")
-
-
-def _colours() -> str:
-    """Each colour as a variable, and as a class of grounds."""
+def colours() -> str:
+    """Each colour as a variable, and as a class of grounds: a style sheet."""
     names = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in COLOURS.items())
     grounds = "".join(
         f".{name}{{background:var(--{name})}}" for name in COLOURS if re.fullmatch(r"(heat|cold)\d|top\d+|beyond", name)
     )
     return f":root{{{names}}}{grounds}\n"
+
+
+@cache
+def _file(name: str) -> str:
+    return (resources.files("gpt2cli.drawing") / name).read_text(encoding="utf-8")
 
 
 def _bundle(name: str) -> str:

@@ -64,7 +64,9 @@ def _said(plain: Plain, most: int) -> str:
 
 
 def name_of(text: Plain) -> str:
-    """Where a text is from."""
+    """Its own id, or where it is from."""
+    if text.get("id") is not None:
+        return str(text["id"])
     if text["file"] is None:
         return f"text {text['line']}"
     return str(text["file"]) if text["line"] is None else f"{text['file']}:{text['line']}"

@@ -7,7 +7,6 @@ and compute nothing that was not asked for."""
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ class Seen:
     """What was inside while some tokens were read."""
 
     states: Array  # [layers + 1, tokens, width]: the embeddings, and what came out of each block, before ln_f
-    attention: list[Array]  # of each block [heads, tokens, tokens so far]
+    attention: list[Array]  # of each block [heads, tokens, tokens so far], where it was wanted
 
 
 class Insides(_Part):
@@ -112,18 +111,20 @@ class Insides(_Part):
 
         self._graphs, self._engine, self._layers = graphs, engine, engine.facts.layers
         super().__init__(engine, graphs.insides(_path(engine)), self._layers, "cpu")
+        self._ending = _opened(engine, graphs.ending(_path(engine)), "cpu")
+        self._block_ends: Any = None  # few want it
 
-    def chunk(self, ids: Ids, held: Held | None) -> tuple[Seen, Held]:
+    def chunk(self, ids: Ids, held: Held | None, *, attention: bool = True) -> tuple[Seen, Held]:
         """What is inside while the next tokens of a text are read, and what the tokens after them need. The ids must
-        lie in the vocabulary. Raises CorruptFile and CannotMeet."""
+        lie in the vocabulary; `attention` takes the most memory. Raises CorruptFile and CannotMeet."""
         held = held or Held(0, self._nothing(1))
         layers = self._layers
-        names = [f"state_{number}" for number in range(layers + 1)]
-        names += [f"attention_{number}" for number in range(layers)]
-        found = self._run([*names, *self._presents], np.array([ids], np.int64), held)
-        states = checked(np.concatenate(found[: layers + 1]), "hidden states")
-        attention = [weights[0] for weights in found[layers + 1 : 2 * layers + 1]]
-        return Seen(states, attention), Held(held.length + len(ids), found[2 * layers + 1 :])
+        states = [f"state_{number}" for number in range(layers + 1)]
+        weights = [f"attention_{number}" for number in range(layers if attention else 0)]
+        found = self._run([*states, *weights, *self._presents], np.array([ids], np.int64), held)
+        seen, looks, caches = found[: layers + 1], found[layers + 1 : -2 * layers], found[-2 * layers :]
+        whole = checked(np.concatenate(seen), "hidden states")
+        return Seen(whole, [one[0] for one in looks]), Held(held.length + len(ids), caches)
 
     def says(self, states: Hidden) -> Logits:
         """The logits [rows, vocabulary] of states [rows, width] of whichever layer, as if the model ended there: ln_f
@@ -135,18 +136,17 @@ class Insides(_Part):
     def after_attention(self, attended: Array, residual: Array) -> Array:
         """What comes out of each block [layers, rows, width] where its heads have attended to [layers, rows, heads *
         head size] and its input was [layers, rows, width]: each block by itself. Raises as `chunk`."""
+        self.open_block_ends()
         inputs = {f"heads_{number}": attended[number, None] for number in range(self._layers)}
         inputs |= {f"residual_{number}": residual[number, None] for number in range(self._layers)}
         found = _called(self._block_ends, [f"state_{number}" for number in range(self._layers)], inputs)
         return checked(np.concatenate(found), "hidden states")
 
-    @cached_property
-    def _ending(self) -> Any:
-        return _opened(self._engine, self._graphs.ending(_path(self._engine)), "cpu")
-
-    @cached_property
-    def _block_ends(self) -> Any:
-        return _opened(self._engine, self._graphs.block_ends(_path(self._engine)), "cpu")
+    def open_block_ends(self) -> None:
+        """What `after_attention` needs, for those who cannot wait then."""
+        with _opening:
+            if self._block_ends is None:
+                self._block_ends = _opened(self._engine, self._graphs.block_ends(_path(self._engine)), "cpu")
 
 
 def inspection(engine: Engine, layer: int) -> Inspection:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpt2cli.errors import UsageError
-from gpt2cli.repl import actions, files, layout
+from gpt2cli.repl import actions, explaining, files, layout
 from gpt2cli.repl.desk import Desk
 from gpt2cli.store import catalog
 
@@ -62,8 +62,9 @@ COMMANDS = {
     "load": Command(actions.load, "[-f] FILE", "a saved document", "file"),
     "restore": Command(actions.restore, "[-f]", "what was not saved last time", beside=True),
     "read": Command(actions.read, "FILE", "append the text of a file", "file"),
-    "tokens": Command(actions.tokens, "", "what the model sees"),
-    "stats": Command(actions.stats, "", "context, speed, cache", beside=True),
+    "tokens": Command(actions.tokens, "", "what is fed"),
+    "stats": Command(actions.stats, "", "context, speed", beside=True),
+    "explain": Command(explaining.explain, "[N]", "why it says so", beside=True),
     "why": Command(actions.why, "[TOKEN CHOICE]", "how probable each token was; take another one"),
     "clear": Command(actions.clear, "", "a new text; this one stays a branch"),
     "exit": Command(actions.exit_, "", "leave", beside=True),

@@ -18,13 +18,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gpt2cli.drawing.page import colours
 from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
-from gpt2cli.server import embeddings, knobs, protocol
+from gpt2cli.server import embeddings, explanations, knobs, protocol
 from gpt2cli.server.answers import Envelope, Json
 from gpt2cli.server.completions import Answer, prompts
 from gpt2cli.server.gate import Gate, Log, Rules
-from gpt2cli.server.messages import CompletionsReply, EmbeddingsReply, Service, body_of
+from gpt2cli.server.messages import CompletionsReply, Finding, FindingReply, Service, body_of
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest
 from gpt2cli.server.worker import Full, Order, Worker
@@ -92,6 +93,7 @@ class Server:
         posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/v1/completions": self._completions,
             "/v1/embeddings": self._embeddings,
+            "/explain": self._explain,
             "/tokenize": self._tokenize,
             "/detokenize": self._detokenize,
         }
@@ -129,6 +131,8 @@ class Server:
 
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
+        if name == "colours.css":
+            return Response(colours(), media_type="text/css", headers=_PAGE_HEADERS)
         kind = _TYPES.get(name.rpartition(".")[2])
         folders = resources.files("gpt2cli.server") / "page", resources.files("gpt2cli.drawing")
         # a name is looked up, never joined to a path: it may be none, or lead elsewhere
@@ -263,14 +267,27 @@ class Server:
         return CompletionsReply(service, asked, answer, envelope, headers)
 
     async def _embeddings(self, request: Request) -> Response:
+        return await self._found(request, embeddings.embeddings, embeddings.prepared, embeddings.Answer)
+
+    async def _explain(self, request: Request) -> Response:
+        return await self._found(request, explanations.explanation, explanations.prepared, explanations.Answer)
+
+    async def _found(
+        self,
+        request: Request,
+        read: Callable[[object], Any],
+        prepared: Callable[[Model, Any], tuple[Any, ...]],
+        made: Callable[..., Finding],
+    ) -> Response:
+        """An answer that is one JSON object: `read` checks the body, `prepared` takes its time, `made` is the work."""
         received = time.monotonic()
         model, body = self._loaded(), await body_of(request)
-        asked = embeddings.embeddings(body)
+        asked = read(body)
         self._check_model(model, body.get("model"))
         headers = self._named(asked.unknown)
-        answer = embeddings.Answer(asked, *await asyncio.to_thread(embeddings.prepared, model, asked))
+        answer = made(asked, *await asyncio.to_thread(prepared, model, asked))
         service = self._submit(answer.order)
-        return EmbeddingsReply(service, answer, body.get("model") or self._ids(model)[0], received, headers)
+        return FindingReply(service, answer, body.get("model") or self._ids(model)[0], received, headers)
 
     def _submit(self, order: Order) -> Service:
         assert self._service is not None

@@ -5,10 +5,10 @@ as fields of their own."""
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpt2cli.analysis.embedding import Embedder, Numbered, Vectors, numbers
+from gpt2cli.analysis.embedding import Embedder, Vectors, numbers
 from gpt2cli.engine.engine import CHUNK
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.model import Model
@@ -95,44 +95,13 @@ def _ids(model: Model, given: str | list[int]) -> list[int]:
     return given
 
 
-class Steps:
-    """Vectors with the numbers of their texts, a step at a time."""
-
-    reused = 0
-
-    def __init__(self, steps: Iterator[list[Numbered]]) -> None:
-        self._steps: Iterator[list[Numbered]] | None = steps
-        self._begun = False
-        self._items: list[Numbered] = []
-
-    def advance(self) -> None:
-        if not self._begun:
-            self._begun = True
-        elif self._steps is not None:
-            try:
-                self._items += next(self._steps)
-            except StopIteration:
-                self._steps = None
-
-    def ready(self) -> list[Numbered]:
-        items, self._items = self._items, []
-        return items
-
-    @property
-    def ended(self) -> bool:
-        return self._steps is None and not self._items
-
-    def close(self) -> None:
-        self._steps, self._items = None, []
-
-
 class Answer:
     """A request under way: what the worker is to do, and what has come of it."""
 
     def __init__(self, asked: Embeddings, embedder: Embedder, texts: Sequence[list[int]]) -> None:
         self._asked = asked
         self.tokens = sum(map(len, texts))
-        self.order = worker.Order([worker.Work(0, 1, Steps(embedder.steps(texts, CHUNK)), alone=True)])
+        self.order = worker.Order([worker.Work(0, 1, worker.Steps(embedder.steps(texts, CHUNK)), alone=True)])
         self._written = [""] * len(texts)
 
     async def json(self, name: str) -> str:

@@ -6,14 +6,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gpt2cli.errors import CorruptFile, UserError
-from gpt2cli.server import embeddings, protocol
+from gpt2cli.server import protocol
 from gpt2cli.server.answers import Choice, Delta, Envelope, Json
 from gpt2cli.server.completions import Answer
 from gpt2cli.server.metrics import Metrics
@@ -139,11 +139,20 @@ class Reply(Response):
         raise error
 
 
-class EmbeddingsReply(Reply):
-    """The answer to a request for embeddings, made by the model that the request calls `name`."""
+class Finding(Protocol):
+    """An answer that is one JSON object, when all of it has been found."""
+
+    order: Order
+    tokens: int  # of what was asked about
+
+    async def json(self, name: str) -> str: ...
+
+
+class FindingReply(Reply):
+    """Such an answer, made by the model that the request calls `name`."""
 
     def __init__(
-        self, service: Service, answer: embeddings.Answer, name: str, received: float, headers: Mapping[str, str]
+        self, service: Service, answer: Finding, name: str, received: float, headers: Mapping[str, str]
     ) -> None:
         self._answer, self._name = answer, name
         super().__init__(service, answer.order, received, headers, "application/json")

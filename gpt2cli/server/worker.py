@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from gpt2cli.engine.engine import physical_memory
@@ -36,6 +36,37 @@ class Stream(Protocol):
     def reused(self) -> int: ...
 
     def close(self) -> None: ...
+
+
+class Steps:
+    """A stream of one's own: each step brings some items, or none."""
+
+    reused = 0
+
+    def __init__(self, steps: Iterator[list[Any]]) -> None:
+        self._steps: Iterator[list[Any]] | None = steps
+        self._begun = False
+        self._items: list[Any] = []
+
+    def advance(self) -> None:
+        if not self._begun:
+            self._begun = True
+        elif self._steps is not None:
+            try:
+                self._items += next(self._steps)
+            except StopIteration:
+                self._steps = None
+
+    def ready(self) -> list[Any]:
+        items, self._items = self._items, []
+        return items
+
+    @property
+    def ended(self) -> bool:
+        return self._steps is None and not self._items
+
+    def close(self) -> None:
+        self._steps, self._items = None, []
 
 
 class Work:

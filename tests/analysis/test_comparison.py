@@ -10,7 +10,8 @@ from checkpoints import SMALL, make_checkpoint
 from texts import collect, generate
 
 from gpt2cli import Limits, Sampling, compare, load, score
-from gpt2cli.analysis.comparison import first_word, joined, label, wilson
+from gpt2cli.analysis.comparison import joined, label
+from gpt2cli.analysis.shares import first_word, wilson
 from gpt2cli.analysis.templates import MOST, expanded
 from gpt2cli.errors import CannotMeet, UsageError
 

@@ -7,8 +7,10 @@ from checkpoints import SMALL, make_checkpoint, random_tensors
 from engines import FP32, HALF, INT8, INT8X16, Kind
 from foreign import make_foreign
 
-from gpt2cli import load, score
-from gpt2cli.analysis.explanation import PARTS, Asked, Explainer, explain
+import gpt2cli
+from gpt2cli import Question, load, score
+from gpt2cli.analysis.explanation import Explainer
+from gpt2cli.analysis.questions import PARTS
 from gpt2cli.engine.inspection import insides
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 
@@ -26,6 +28,10 @@ def made(request, tmp_path):
     model = load(str(tmp_path / "made"), precision="fp32")
     model.engine.chunk = 17
     return model, tensors, config
+
+
+def explain(model, text, **question):
+    return gpt2cli.explain(model, text, Question(**question))
 
 
 def logarithms(logits):
@@ -158,18 +164,16 @@ def test_a_text_as_long_as_the_window_and_one_beyond(made):
 
 
 def test_of_much_attention_only_one_place_is_given_unless_it_is_chosen(small, monkeypatch):
-    monkeypatch.setattr("gpt2cli.analysis.explanation._MOST", 8 * 41**2 - 1)
     monkeypatch.setattr("gpt2cli.analysis.attending.ROLLOUT", 40)
-    monkeypatch.setattr("gpt2cli.analysis.explanation.NEAR", 10)
     whole = explain(small, IDS, layers=[1, 0], heads=[2, 2], parts=["attention"]).attention
     assert {layer: list(heads) for layer, heads in whole.items()} == {0: [2], 1: [2]}
     assert whole[1][2].positions == range(41)
-    found = explain(small, IDS, token=20)
+    found = explain(small, IDS, token=20, most=8 * 41**2 - 1, near=10)
     assert found.attention[1][2].positions == found.rollout.positions == range(19, 20)
     np.testing.assert_allclose(found.attention[1][2].rows[0], whole[1][2].rows[19, :20], atol=1e-6)
     assert found.rollout.rows.shape == (1, 41)
     assert [place for place, one in enumerate(found.influence.scores) if one is not None] == [*range(10, 20)]
-    few = Explainer(small, IDS, Asked(token=20, parts=("lens",), lens=5))
+    few = Explainer(small, IDS, Question(token=20, parts=("lens",), near=5))
     [*few.inside()]
     assert few.explanation.lens.positions == range(15, 20)
 
@@ -206,6 +210,8 @@ def test_what_cannot_be(small):
         ({"layers": [2]}, "`layers` has 2, which does not exist"),
         ({"heads": [-1]}, "`heads` has -1"),
         ({"heads": ["a"]}, "`heads` has 'a'"),
+        ({"layers": 1}, "`layers` is 1"),
+        ({"parts": "lens"}, "`parts` is 'lens'"),
         ({"token": 41}, "`token` is 41"),
         ({"token": 0}, "`token` is 0"),
         ({"token": -41}, "`token` is -41"),
@@ -220,6 +226,8 @@ def test_what_cannot_be(small):
     ]:
         with pytest.raises(UsageError, match=words):
             explain(small, IDS, **options)
+    with pytest.raises(UsageError, match="`question` is 5"):
+        gpt2cli.explain(small, IDS, 5)
     for text, words in [("", "the text is empty"), ([1, 300], "300"), (7, "`text`")]:
         with pytest.raises(UsageError, match=words):
             explain(small, text)

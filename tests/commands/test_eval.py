@@ -378,6 +378,6 @@ def test_a_bar_says_how_far_it_has_come(tmp_path, columns):
         shown.wait(lambda t: any("items.jsonl own" in line and "left" in line for line in t.lines), "a bar")
         shown.type("\x03")
         assert shown.exit_code() == 130
-        assert "with --samples FILE it would go on" in " ".join(shown.lines)
+        assert "with --samples FILE it would go on" in " ".join(" ".join(shown.lines).split())
     finally:
         shown.close()

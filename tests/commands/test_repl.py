@@ -260,6 +260,22 @@ def test_why_shows_what_else_there_was_and_takes_it(repl, tmp_path):
     terminal.wait("error: there is no token 99")
 
 
+def test_explain_shows_what_the_last_tokens_rest_on(repl, tmp_path):
+    terminal = repl(columns=80, rows=40)
+    terminal.type(f"/explain{ENTER}")
+    terminal.wait("error: there is nothing to explain yet")
+    terminal.type(f"The king and the queen went to the sea{ENTER}")
+    terminal.wait(seed(1))
+    before = saved(terminal, tmp_path / "a.json").text
+    terminal.type(f"/explain 2{ENTER}")
+    terminal.wait("without a token it loses")
+    terminal.wait(lambda t: any(line.startswith("likeliest: ") for line in t.lines), "the likeliest")
+    assert any(re.fullmatch(r" +\d+  .+ [+-]\d+\.\d\d  [█░]+", line) for line in terminal.lines)
+    terminal.type(f"/explain 999{ENTER}")
+    terminal.wait("error: '999' is no token that was predicted")
+    assert saved(terminal, tmp_path / "b.json").text == before
+
+
 def test_edit_with_an_editor(wide, folder):
     wide.type(f"The king{ENTER}")
     wide.wait("The king")
@@ -293,6 +309,7 @@ def test_blocks_new_lines_and_slashes_are_text(wide, folder):
         ("/load -f broken.json", "'broken.json' is no document", "/save"),
         ("/model tinny", "tinny", "tiny"),
         ("/why", "the last text is not this model's", "empty line"),
+        ("/explain x", "there is nothing to explain yet", "write a few words"),
         ("/set keep 5000", "keep 5000 leaves too little of the window", "at most 512"),
         ("/set logit-bias 99999=1", "the token id 99999 lies outside", "4095"),
         ("/goto " + "9" * 5000, "there is no branch or place", "/branches"),

@@ -11,6 +11,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from checkpoints import make_checkpoint
 from conftest import assert_error
 from texts import LINES
 
@@ -401,7 +402,7 @@ def data_of(page):
 def test_a_page_and_a_picture_stand_beside_what_is_printed(score, story, tmp_path, form):
     files = tmp_path / "a.html", tmp_path / "a.svg"
     drawn = score(*form, "-f", story, "--html", files[0], "--svg", files[1])
-    assert (drawn.code, drawn.stderr) == (0, "")
+    assert (drawn.code, "note: --" in drawn.stderr) == (0, False)
     assert drawn.stdout == score(*form, "-f", story).stdout
     order = ["--sort", "logprob"] if "--sort" in form else []
     expected = json.loads(score("--json", "--tokens", *order, "-f", story).stdout)
@@ -427,7 +428,7 @@ def test_how_many_tokens_are_drawn_is_said(score, tmp_path, monkeypatch):
     monkeypatch.setattr("gpt2cli.console.drawn.PAGE_MOST", 5)
     result = score("the cat sat down", "the old man", "--html", tmp_path / "a.html")
     tokens = sum(one["tokens"] for one in objects(score("--jsonl", "the cat sat down", "the old man")))
-    assert result.stderr == f"note: --html: the first 5 of {tokens} tokens are drawn\n"
+    assert result.stderr.splitlines()[-1] == f"note: --html: the first 5 of {tokens} tokens are drawn"
     assert sum(len(one["tokens"]) for one in data_of((tmp_path / "a.html").read_text())["texts"]) == 5
     assert score("-q", "the cat sat down", "--html", tmp_path / "a.html").stderr == ""
 
@@ -479,3 +480,159 @@ def test_a_context_on_stdin_is_used(spawn):
     out, err = process.communicate(b"The cat", timeout=30)
     assert json.loads(out)["context_tokens"] > 0
     assert err == b""
+
+
+# Corpora: lines of JSON, documents, several models, histograms
+
+DOCUMENTS = [
+    {"id": "a", "body": "the cat sat"},
+    {"id": "a", "body": "the old man"},
+    {"id": 7, "body": "zzz\nqqq"},
+    {"body": "a"},
+    {"body": "a"},
+    {"id": "a", "body": "dog"},
+]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in DOCUMENTS) + "\n")
+    return path
+
+
+def test_a_line_of_json_is_a_text_with_an_id(score, corpus):
+    found = objects(score("--jsonl", "--field", "body", "-f", corpus))
+    assert [one["text"] for one in found] == [one["body"] for one in DOCUMENTS]
+    assert [one["id"] for one in found] == [one.get("id") for one in DOCUMENTS]
+    assert [one["line"] for one in found] == [1, 2, 3, 4, 5, 6]
+    alone = objects(score("--jsonl", *(one["body"] for one in DOCUMENTS)))
+    assert [one["logprob"] for one in found] == [one["logprob"] for one in alone]
+    assert [one["id"] for one in alone] == [None] * 6
+    called = [row[4] for row in rows(score("--field", "body", "-f", corpus))]
+    assert called == ["a", "a", "7", f"{corpus}:4", f"{corpus}:5", "a"]
+
+
+def test_lines_of_one_document_are_one_text(score, corpus):
+    found = objects(score("--jsonl", "--by", "document", "--field", "body", "-f", corpus))
+    texts = ["the cat sat\nthe old man", "zzz\nqqq", "a", "a", "dog"]
+    assert [one["text"] for one in found] == texts
+    assert [one["id"] for one in found] == ["a", 7, None, None, "a"]
+    assert [one["line"] for one in found] == [1, 3, 4, 5, 6]
+    alone = objects(score("--jsonl", *texts))
+    for name in ("tokens", "logprob", "perplexity"):
+        assert [one[name] for one in found] == [one[name] for one in alone]
+
+
+def test_a_document_may_be_longer_than_the_window_and_come_bit_by_bit(score, tmp_path):
+    path = tmp_path / "long.jsonl"
+    line = json.dumps({"id": 1, "text": "the cat and the dog went to the sea"})
+    path.write_text(f"{line}\n" * 3000)  # more than is read at a time
+    (found,) = objects(score("--jsonl", "--by", "document", "-f", path))
+    assert found["text"] == "\n".join(["the cat and the dog went to the sea"] * 3000)
+    whole = tmp_path / "whole.txt"
+    whole.write_text(found["text"])
+    assert found["logprob"] == pytest.approx(objects(score("--jsonl", "--whole", "-f", whole))[0]["logprob"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--by", "page"], "'page' is unknown"),
+        (["--by", "document", "--whole"], "--whole contradicts --by document"),
+        (["--by", "document"], "line 1 has no text in 'text'"),
+        (["--field", "title"], "line 1 has no text in 'title'"),
+        (["--field", "body", "x"], "--field with texts as arguments"),
+        (["--histogram", "words"], "'words' is unknown"),
+        (["--histogram", "tokens", "--json"], "--histogram contradicts --json"),
+        (["--histogram", "tokens", "--tokens"], "--histogram contradicts --tokens"),
+        (["--histogram", "texts", "--top", "3"], "--histogram contradicts --top"),
+        (["-m", "tiny", "--tokens"], "--tokens is of one model"),
+        (["-m", "tiny", "--fail-above", "3"], "--fail-above is of one model"),
+        (["-m", "tiny", "--html", "x.html"], "--html or --svg is of one model"),
+    ],
+)
+def test_mistakes_of_corpora_are_one_error(score, argv, said):
+    assert_error(score(*argv, stdin='{"id": 1, "body": "the cat"}\n'), 2, said)
+
+
+@pytest.fixture
+def other(tmp_path):
+    folder = tmp_path / "other"
+    make_checkpoint(folder, seed=1)
+    return folder
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_models_stand_side_by_side(score, run, checkpoint, other, story, whole):
+    argv = ["--precision", "fp32", "-f", story, *["--whole"] * whole]
+    one, two = (json.loads(run("score", "-m", name, "--json", *argv).stdout) for name in (checkpoint, other))
+    both = json.loads(run("score", "-m", checkpoint, "-m", other, "--json", *argv).stdout)
+    assert list(both) == ["models", "texts", "total", "interrupted"]
+    assert [model["model"] for model in both["models"]] == [str(checkpoint), str(other)]
+    assert both["total"] == [one["total"], two["total"]]
+    for found, *alone in zip(both["texts"], one["texts"], two["texts"], strict=True):
+        for sums, text in zip(found["scores"], alone, strict=True):
+            assert sums == {name: text[name] for name in sums}
+    columns = [rows(run("score", "-m", name, *argv)) for name in (checkpoint, other)]
+    for row, first, second in zip(rows(run("score", "-m", checkpoint, "-m", other, *argv)), *columns, strict=True):
+        assert row == [*first[:4], *second]
+
+
+def test_several_models_are_put_in_the_order_of_the_first(run, checkpoint, other, story):
+    argv = ["-m", checkpoint, "-m", other, "--precision", "fp32", "--sort", "logprob", "--top", "2", "-f", story]
+    found = [float(row[2]) for row in rows(run("score", *argv))]
+    assert len(found) == 2
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.terminal
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_has_columns_for_each_model(checkpoint, other, story, columns):
+    from terminals import Terminal
+
+    shown = Terminal("score", "-q", "-m", checkpoint, "-m", other, "--precision", "fp32", "-f", story, columns=columns)
+    try:
+        assert shown.exit_code() == 0
+        lines = [line for line in shown.lines if line.strip()]
+        text = "\n".join(lines)
+        assert re.search(r"^A {2}\S", text, re.M)
+        assert re.search(r"^B {2}\S", text, re.M)
+        assert re.search(r"A perplexity +A bits/byte +B perplexity +B bits/byte +line +text$", text, re.M)
+        assert re.search(r"4 +the old man$", text, re.M)
+    finally:
+        shown.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+def test_an_interruption_keeps_the_texts_that_all_models_have_scored(terminal, story, endless, tmp_path):
+    target = tmp_path / "out.json"
+    argv = ("-m", "tiny", "--json", "--whole", "-f", story, "-f", endless)
+    shown = terminal(*argv, shell=f'exec "$@" > {target}')
+    shown.wait(lambda terminal: any("endless.txt" in line for line in terminal.lines), "a bar")
+    shown.type("\x03")
+    assert shown.exit_code() == 130
+    found = json.loads(target.read_text(encoding="utf-8"))
+    (text,) = found["texts"]
+    assert (text["file"], found["interrupted"]) == (str(story), True)
+    assert found["total"] == text["scores"]
+
+
+def test_a_histogram_counts_tokens_or_texts(score, story):
+    found = objects(score("--jsonl", "--tokens", "-f", story))
+    for kind, logprobs in (
+        ("tokens", [one["logprob"] for text in found for one in text["logprobs"]]),
+        ("texts", [text["logprob"] / text["tokens"] for text in found]),
+    ):
+        bits = [min(16, int(-one / math.log(2))) for one in logprobs]
+        head, *lines = score("--histogram", kind, "-f", story).stdout.splitlines()
+        assert head.split()[-2:] == [kind, "share"]
+        counts = [int(line.split()[1 if kind == "tokens" else 2]) for line in lines]
+        assert counts == [bits.count(one) for one in range(min(bits), max(bits) + 1)]
+        names = [f"{n}-{n + 1}" if n < 16 else "16+" for n in range(min(bits), max(bits) + 1)]
+        assert [line.split()[0] for line in lines] == names
+        assert max(map(len, lines)) <= 80
+        assert max(line.count("█") for line in lines) > 20
+    assert score("--histogram", "texts", "-f", story).stdout.splitlines()[1].split()[1].count("-") == 1
+    assert (score("--histogram", "tokens", stdin="").stdout, score("--histogram", "texts", stdin="").code) == ("", 0)

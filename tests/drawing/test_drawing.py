@@ -226,11 +226,18 @@ def test_attention_beyond_what_a_page_holds_is_that_before_the_prediction(monkey
 def test_of_a_long_text_a_picture_has_the_end(monkeypatch):
     monkeypatch.setattr(explanation, "PICTURE_TOKENS", 3)
     words = "".join(ElementTree.fromstring(explanation.picture(explained())).itertext())
-    assert "the last 3 of 6 tokens are drawn" in words
-    assert explanation.notes(explained())["svg"] == "the last 3 of 6 tokens are drawn"
+    assert "3 of 6 tokens are drawn" in words
+    assert explanation.notes(explained())["svg"] == "3 of 6 tokens are drawn"
 
 
 def test_a_hostile_explanation_is_still_a_page_and_a_picture():
     plain = explained(words=[HOSTILE] * 6)
     ElementTree.fromstring(explanation.picture(plain))
     assert [one[0] for one in Reader(explanation.page(plain)).found] == ["style", "script", "script"]
+
+
+def test_the_picture_of_a_long_text_has_the_token_that_is_questioned(monkeypatch):
+    monkeypatch.setattr(explanation, "PICTURE_TOKENS", 2)
+    plain = explained() | {"target": 2, "lens": None, "influence": None}
+    titles = [node.text for node in ElementTree.fromstring(explanation.picture(plain)).iter(f"{SVG}title")][1:]
+    assert [one.split("  ")[0].strip() for one in titles] == ["The", "cat"]

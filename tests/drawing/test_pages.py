@@ -147,7 +147,7 @@ def test_what_a_prediction_rests_on_is_hot_and_what_holds_it_down_is_cold(explai
     assert classes(section, ".tokens span") == [[], [], ["heat8"], ["cold4"], ["heat2"], []]
     assert "␣mat leads ␣moon by 1.50" in section.text
     rows = [one.text.split("\n") for one in section.find_elements("css selector", ".bars li")]
-    assert rows == [["␣cat", "0.50"], ["␣sat", "-0.25"], ["␣on", "0.10"]]
+    assert rows == [["2 ␣cat", "0.50"], ["3 ␣sat", "-0.25"], ["4 ␣on", "0.10"]]
     section.find_element("css selector", "option[value='zeroing, layer 1']").click()
     assert classes(section, ".tokens span") == [["heat2"], ["heat3"], ["heat5"], ["heat6"], ["heat8"], []]
     section.find_element("css selector", "option[value=rollout]").click()
@@ -184,14 +184,14 @@ def test_a_token_shows_where_it_looks_by_layer_and_head(explained_page):
 
     page.hover(section.find_elements("css selector", ".stack span")[3])
     assert section.find_element("css selector", ".details h3").text == "␣sat looks at"
-    assert looks() == [["␣sat", "50.0 %"], ["<|endoftext|>", "25.0 %"], ["␣cat", "25.0 %"]]
+    assert looks() == [["3 ␣sat", "50.0 %"], ["0 <|endoftext|>", "25.0 %"], ["2 ␣cat", "25.0 %"]]
     lit = section.find_elements("css selector", "line.lit")
     assert [one.get_attribute("y2") for one in lit] == ["12", "60", "84"]
     section.find_elements("css selector", ".heads input")[0].click()
-    assert looks() == [["<|endoftext|>", "50.0 %"], ["␣cat", "50.0 %"]]
+    assert looks() == [["0 <|endoftext|>", "50.0 %"], ["2 ␣cat", "50.0 %"]]
     assert "heads 1" in section.find_element("css selector", ".details").text
     section.find_element("css selector", ".choices input").click()
-    assert looks() == [["␣cat", "100.0 %"]]
+    assert looks() == [["2 ␣cat", "100.0 %"]]
     section.find_element("css selector", "option[value=rollout]").click()
     assert [one[1] for one in looks()] == ["33.3 %"] * 3
     section.find_element("css selector", "option[value=shading]").click()

@@ -108,6 +108,38 @@ def test_undo_and_redo_go_over_edits_and_generations_alike(page):
         assert page.text == state
 
 
+def test_a_token_is_explained_in_full(page):
+    page.type(START)
+    page.caret(len("The king was"))
+    page.type(Keys.ALT, Keys.ENTER)
+    until(lambda: page.find("#why").is_displayed())
+    page.click("#why .more")
+    until(lambda: page.all("#explained .lens"))
+    headings = [one.text for one in page.all("#explained .view h2")]
+    assert headings[0] == "How surprising each token was"
+    assert headings[-1] == "Where each token looks"
+    assert page.find("#explained .asked").text == "was"
+    assert [one.text for one in page.all("#explained .lens tbody th")] == ["<|endoftext|>", "The", "␣king", "␣was"]
+    page.find("#explained .lens").send_keys(Keys.ARROW_UP)
+    assert "␣king, layer" in page.find("#explained .told").text
+    page.keys(Keys.ESCAPE)
+    assert not page.find("#explained").is_displayed()
+    assert page.run("return document.activeElement.id") == "text"
+
+
+def test_before_the_caret_of_a_long_text_the_last_tokens_are_explained(page):
+    page.paste("The king was old" + ", and old" * 90)
+    page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
+    until(lambda: page.all("#explained .lens"))
+    assert "the last 200 tokens" in page.find("#explained .note").text
+    assert len(page.all("#explained .lens tbody tr")) == 201
+    page.click("#explained .icon")
+    page.caret(0)
+    page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
+    assert "no token" in page.status
+    assert not page.find("#explained").is_displayed()
+
+
 def test_a_token_tells_how_probable_it_was_and_another_is_taken(page):
     page.type(START)
     page.go_on()

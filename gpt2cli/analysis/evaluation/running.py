@@ -1,4 +1,4 @@
-"""Items -> questions -> answers -> measures, of one model and one protocol. In blocks: memory does not grow with the
+"""Items -> cases -> answers -> measures, of one model and one protocol. In blocks: memory does not grow with the
 file, but for two numbers an item and measure."""
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage
-from gpt2cli.analysis.evaluation.likelihoods import Likelihood, Question, answers, fitted, windows
+from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, fitted, windows
 from gpt2cli.analysis.evaluation.metrics import Measure, Metric, Tally
 from gpt2cli.analysis.evaluation.samples import Samples
 from gpt2cli.engine.engine import Ids
@@ -19,7 +19,7 @@ from gpt2cli.model import Model
 from gpt2cli.store import catalog
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
-_BLOCK = 256  # questions that are put in order of their length
+_BLOCK = 256  # cases that are put in order of their length
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Part:
-    """A question of an item: the only one, or one of a passage's windows."""
+    """A case of an item: the only one, or one of a passage's windows."""
 
     number: int
     place: int
     item: Item
-    question: Question
+    case: Case
     nbytes: int
 
 
@@ -149,13 +149,13 @@ def _answered(
     result: Evaluation,
     advance: Callable[[int, bool], None],
 ) -> list[list[Likelihood]]:
-    """The answers to a block of questions, in their order."""
+    """The answers to a block of cases, in their order."""
     keys = [_key(identity, part) for part in block] if samples else []
     found = {number: told for number, key in enumerate(keys) if samples and (told := samples.get(key)) is not None}
     for number in found:
         advance(block[number].nbytes, False)
     missing = [number for number in range(len(block)) if number not in found]
-    for group in answers(model, [block[number].question for number in missing]):
+    for group in answers(model, [block[number].case for number in missing]):
         new = {missing[place]: told for place, told in group}
         found |= new
         result.computed += len(new)
@@ -184,7 +184,7 @@ def _identity(model: Model, asked: Run) -> dict[str, Any]:
 
 def _key(identity: dict[str, Any], part: _Part) -> str:
     digest = hashlib.sha256(json.dumps(identity).encode())
-    for ids in (part.question.context, *part.question.endings):
+    for ids in (part.case.context, *part.case.endings):
         digest.update(array("q", [len(ids), *ids]).tobytes())
     digest.update(repr((part.number, part.place)).encode())
     return digest.hexdigest()[:24]
@@ -197,7 +197,7 @@ def _facts(part: _Part) -> dict[str, Any]:
         return facts | {"part": part.place + 1}
     if isinstance(part.item, Choice):
         facts["answer"] = part.item.answer
-    return facts | {"ids": [list(ending) for ending in part.question.endings]}
+    return facts | {"ids": [list(ending) for ending in part.case.endings]}
 
 
 def _size(item: Item) -> int:
@@ -212,11 +212,11 @@ def _parts(model: Model, asked: Run, limit: int | None, result: Evaluation) -> I
         if isinstance(item, Passage):
             for place, (context, targets) in enumerate(_cut(model, item, asked.moves)):
                 nbytes = sum(len(model.tokenizer.bytes_of(token)) for token in targets)
-                yield _Part(number, place, item, Question(context, [targets]), nbytes)
+                yield _Part(number, place, item, Case(context, [targets]), nbytes)
             continue
-        question, cut = fitted(_asked(model, item), model.engine.window, item.name)
+        case, cut = fitted(_asked(model, item), model.engine.window, item.name)
         result.cut += cut
-        yield _Part(number, 0, item, question, _size(item))
+        yield _Part(number, 0, item, case, _size(item))
 
 
 def _cut(model: Model, item: Passage, moves: Moves) -> Iterator[tuple[list[int], list[int]]]:
@@ -224,7 +224,7 @@ def _cut(model: Model, item: Passage, moves: Moves) -> Iterator[tuple[list[int],
     return windows(ids, model.engine.window, moves.stride, model.start if moves.start else None)
 
 
-def _asked(model: Model, item: Continuation | Choice) -> Question:
+def _asked(model: Model, item: Continuation | Choice) -> Case:
     """Context and endings as ids. They are cut where the ids of the context end, or before, where the context's last
     characters become one token with the ending's first; white space at the end of a context goes with the ending."""
     endings = [item.target] if isinstance(item, Continuation) else item.endings or item.choices
@@ -240,7 +240,7 @@ def _asked(model: Model, item: Continuation | Choice) -> Question:
                 f"{item.name} has no context, and this model has no <|endoftext|> to begin with", "give it a context"
             )
         context = [model.start]
-    return Question(context, [ids[shared:] for ids in whole])
+    return Case(context, [ids[shared:] for ids in whole])
 
 
 def _common(first: Ids, second: Ids) -> int:

@@ -12,11 +12,11 @@ export class ServerError extends Error {
   }
 }
 
-async function post(body, signal) {
+async function post(path, body, signal) {
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal };
   let response;
   try {
-    response = await fetch("/v1/completions", request);
+    response = await fetch(path, request);
   } catch (reason) {
     if (signal?.aborted) throw reason;
     throw new ServerError("The server does not answer.");
@@ -40,7 +40,7 @@ async function refusal(response) {
 
 // Yields the events of a stream until [DONE].
 export async function* stream(body, signal) {
-  const response = await post({ ...body, stream: true, stream_options: { include_usage: true } }, signal);
+  const response = await post("/v1/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
   const reader = response.body.getReader();
   try {
     for await (const data of events(reader, signal)) {
@@ -76,6 +76,14 @@ async function* events(reader, signal) {
 // The tokens of a text that is there: one entry each; of a long text, those of its last window.
 export async function inspect(text, alternatives, signal) {
   const asked = { prompt: text, max_tokens: 0, echo: true, logprobs: alternatives, return_token_ids: true, slide: true };
-  const response = await post(asked, signal);
+  const response = await post("/v1/completions", asked, signal);
   return (await response.json()).choices[0].logprobs.entries;
+}
+
+// What the model made of a text, as `gpt2 explain --json` prints it; of a text of more than `most` tokens, of the last.
+export async function explain(text, most, signal) {
+  const { tokens } = await (await post("/tokenize", { content: text, parse_special: false }, signal)).json();
+  const response = await post("/explain", { prompt: tokens.slice(-most) }, signal);
+  const note = tokens.length > most ? `Of the text up to this token, the last ${most} tokens.` : "";
+  return { ...(await response.json()), note };
 }

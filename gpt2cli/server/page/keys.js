@@ -1,8 +1,8 @@
 // The keys of the text field.
 
 export class Keys {
-  constructor({ field, editor, writer, suggestions, why, status }) {
-    Object.assign(this, { field, editor, writer, suggestions, why, status });
+  constructor({ field, editor, writer, suggestions, why, explained, status }) {
+    Object.assign(this, { field, editor, writer, suggestions, why, explained, status });
     this.leaving = false;
     field.addEventListener("keydown", (event) => this.#key(event));
     field.addEventListener("blur", () => (this.leaving = false));
@@ -26,7 +26,7 @@ export class Keys {
     const control = event.ctrlKey || event.metaKey;
     const { writer, suggestions, why, editor } = this;
     if (key === "Enter" && control) return () => this.goOn();
-    if (key === "Enter" && altKey) return () => why.atCaret();
+    if (key === "Enter" && altKey) return () => (shiftKey ? this.explained.open() : why.atCaret());
     if (key === "Escape") return () => this.#escape();
     if (key === "Tab" && !shiftKey && !control && !altKey && !this.leaving) return () => suggestions.ask();
     if (suggestions.open && !control && !altKey) {

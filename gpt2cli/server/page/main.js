@@ -1,6 +1,7 @@
 // The page: its parts, and what each tells the others.
 
 import { Editor } from "./editor.js";
+import { Explained } from "./explained.js";
 import { FilePanel } from "./filepanel.js";
 import { reveal } from "./floating.js";
 import { fromSpans } from "./formats.js";
@@ -43,8 +44,9 @@ const writer = new Writer({ editor, tokens, settings, server, status });
 const inspector = new Inspector({ editor, tokens, writer, status });
 const floor = () => $("dock").getBoundingClientRect().top;
 const suggestions = new Suggestions({ list: $("suggestions"), field, writer, overlay, status, floor });
-const why = new Why({ node: $("why"), field, overlay, tokens, inspector, writer, server, status });
-const keys = new Keys({ field, editor, writer, suggestions, why, status });
+const explained = new Explained({ dialog: $("explained"), field, editor, writer, status });
+const why = new Why({ node: $("why"), field, overlay, tokens, inspector, writer, server, explained, status });
+const keys = new Keys({ field, editor, writer, suggestions, why, explained, status });
 const file = new FilePanel({ node: $("file"), editor, settings, status, imported: begin });
 const versions = new VersionList({ node: $("versions"), editor, keeper, status });
 const settingsForm = new SettingsForm({ node: $("settings"), settings });

@@ -9,8 +9,8 @@ const GRACE = 250; // and it may be away before it closes
 const WORDS = ["among the 10 likeliest", "among the 100 likeliest", "among the 1,000 likeliest", "beyond the 1,000 likeliest"];
 
 export class Why {
-  constructor({ node, field, overlay, tokens, inspector, writer, server, status }) {
-    Object.assign(this, { node, field, overlay, tokens, inspector, writer, server, status });
+  constructor({ node, field, overlay, tokens, inspector, writer, server, explained, status }) {
+    Object.assign(this, { node, field, overlay, tokens, inspector, writer, server, explained, status });
     field.addEventListener("pointermove", (event) => this.#rest(event));
     field.addEventListener("pointerleave", () => this.#leave());
     node.addEventListener("pointerenter", () => clearTimeout(this.timer));
@@ -70,7 +70,7 @@ export class Why {
     const head = make("div", { class: "head" }, title, this.#steps());
     const list = make("ul", {}, ...(entry.top ?? []).map((one) => make("li", {}, this.#other(one, entry, start))));
     const about = make("p", { class: "chance" }, ...this.#chance(entry));
-    this.node.replaceChildren(head, about, list);
+    this.node.replaceChildren(head, about, list, this.#more(end));
     placeBeside(this.node, this.overlay.rects(start, end)[0]);
   }
 
@@ -80,6 +80,15 @@ export class Why {
     const of = this.server.model?.meta?.n_vocab;
     const place = of ? `${ordinal(rank)} of ${of.toLocaleString("en")}` : ordinal(rank);
     return [`${percent(logprob)}, ${place}`, make("span", { class: `class ${CLASSES[kind]}` }, WORDS[kind])];
+  }
+
+  #more(end) {
+    const button = make("button", { type: "button", class: "more", title: "Alt Shift Enter" }, "Explain");
+    button.addEventListener("click", () => {
+      this.close(false);
+      this.explained.open(end);
+    });
+    return button;
   }
 
   #steps() {
