@@ -214,12 +214,8 @@ def _asked(name: str, items: ItemOptions, models: ModelsOptions, talk: o.TalkOpt
             meant = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"'{name}' is no task, and no file", f"{meant}tasks: {', '.join(tasks.TASKS)}")
         task = tasks.of_file(paths[0], stride=items.stride, delimiter=items.delimiter)
-    known = [one.name for one in task.protocols]
-    if unknown := [one for one in items.protocol if one not in known]:
-        raise UsageError(f"{name} has no protocol '{unknown[0]}'", f"it has {', '.join(known)}")
-    if items.stride is not None and all(one.parts is None for one in task.protocols):
-        raise UsageError(f"--stride {items.stride}: no window moves in {name}", "leave it out")
-    runs = task.runs(paths, 1, only=items.protocol)
+    # what no model could do is told before one is opened
+    runs = task.runs(paths, items.stride or 1, stride=items.stride, only=items.protocol)
     sizes = {run.protocol: sum(itertools.islice(run.sizes(), items.limit)) for run in runs}
     return Asked(task, paths, sizes, list(map(_digest, paths)))
 
@@ -254,10 +250,6 @@ class Work:
             "device": model.device,
         }
         window = model.engine.window
-        if self.items.stride is not None and self.items.stride > window:
-            raise UsageError(
-                f"--stride {self.items.stride} does not fit the window of {window} tokens", f"choose 1 to {window}"
-            )
         for one in asked:
             data = [{"file": str(path), "sha256": digest} for path, digest in zip(one.paths, one.digests, strict=True)]
             for started in one.task.runs(one.paths, window, stride=self.items.stride, only=self.items.protocol):

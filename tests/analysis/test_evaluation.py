@@ -490,6 +490,30 @@ def test_strides_of_a_task_are_parts_of_the_window():
     assert [run.protocol for run in TASKS["wikitext2"].runs([], 1024, only=["lm-eval"])] == ["lm-eval"]
 
 
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda model: evaluate("tiny", []), "`model` is 'tiny'"),
+        (lambda model: evaluate(model, "nonesuch"), "cannot read 'nonesuch'"),
+        (lambda model: evaluate(model, []), "'the items' is empty"),
+        (lambda model: evaluate(model, ["a"]), "item 1 is no JSON object"),
+        (lambda model: evaluate(model, [{"text": "a"}], data="x"), "`data` is for a task"),
+        (lambda model: evaluate(model, [{"text": "a"}], stride=0), "`stride` is 0"),
+        (lambda model: evaluate(model, [{"text": "a"}], stride=65), "`stride` 65 does not fit"),
+        (lambda model: evaluate(model, [{"good": "a", "bad": "b"}], stride=5), "`stride` 5: no window moves"),
+        (lambda model: evaluate(model, [{"text": "a"}], limit=0), "`limit` is 0"),
+        (lambda model: evaluate(model, [{"text": "a"}], seed=-1), "`seed` is -1"),
+        (lambda model: evaluate(model, [{"text": "a"}], delimiter=None), "`delimiter` is None"),
+        (lambda model: evaluate(model, "enwik8"), "the data of enwik8 is not here"),
+    ],
+)
+def test_a_mistake_is_refused_in_words_that_name_the_parameter(small, call, named):
+    with pytest.raises(UsageError) as caught:
+        call(small)
+    assert named in caught.value.message
+    assert caught.value.hint
+
+
 # Counts that others have published
 
 

@@ -40,6 +40,8 @@ def evaluate(
             raise UsageError(
                 f"`{name}` is {value!r}", f"`{name}` must be a whole number, {int(name != 'seed')} or more"
             )
+    if data is not None and not (isinstance(what, str) and what in tasks.TASKS):
+        raise UsageError("`data` is for a task", f"tasks are {', '.join(tasks.TASKS)}")
     paths: Sequence[Path] = ()
     if isinstance(what, str) and what in tasks.TASKS:
         task = tasks.TASKS[what]
