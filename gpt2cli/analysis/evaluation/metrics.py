@@ -129,7 +129,7 @@ def _resampled(measures: Sequence[Measure], sums: Sequence[tuple[Array, Array]],
 
 def _formed(form: str, value: float, weight: float) -> float:
     try:
-        return FORMS[form](value / weight) if weight else math.nan
+        return float(FORMS[form](value / weight)) if weight else math.nan
     except OverflowError:
         return math.inf
 

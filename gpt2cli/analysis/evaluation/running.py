@@ -1,14 +1,17 @@
 """Items -> cases -> answers -> measures, of one model and one protocol. In blocks: memory does not grow with the
 file, but for two numbers an item and measure."""
 
+import functools
 import hashlib
 import itertools
 import json
+import operator
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2cli import paths
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage
 from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, fitted, windows
 from gpt2cli.analysis.evaluation.metrics import Measure, Metric, Tally
@@ -62,7 +65,6 @@ class Evaluation:
     nbytes: int = 0
     logprob: float = 0.0
     cut: int = 0  # items whose context the window did not hold
-    computed: int = 0  # items, or windows of passages, that were not in the samples
     window: int = 0
     stride: int | None = None
     metrics: list[Metric] = field(default_factory=list)
@@ -115,19 +117,13 @@ def run(
     """The result on all items, or the first `limit`. `samples` are read and written; `seed` is the bootstrap's;
     `advance` hears of the bytes of each item that is done. Raises UserError."""
     result = Evaluation(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
-    tally, identity = Tally(asked.measures), _identity(model, asked)
-    parts = _parts(model, asked, limit, result)
-    held: tuple[int, Item, list[Likelihood]] | None = None
-    while block := list(itertools.islice(parts, _BLOCK)):
-        found = _answered(model, block, identity, samples, result, advance)
-        for part, told in zip(block, found, strict=True):
-            if held is not None and held[0] == part.number:
-                told = [a + b for a, b in zip(held[2], told, strict=True)]
-            elif held is not None:
-                _settle(held, tally, result)
-            held = part.number, part.item, told
-    if held is not None:
-        _settle(held, tally, result)
+    tally, parts = Tally(asked.measures), _parts(model, asked, limit, result)
+    answered = _answered(model, parts, _Kept(samples, _identity(model, asked)), advance)
+    for _, group in itertools.groupby(answered, key=lambda pair: pair[0].number):
+        mine, told = zip(*group, strict=True)
+        found = [functools.reduce(operator.add, each) for each in zip(*told, strict=True)]
+        tally.add(mine[0].item, found)
+        result.add(mine[0].item, found)
     if not result.tokens:
         raise UsageError(f"there is nothing to measure in {asked.name}", "it is empty, or a single token long")
     entry = catalog.by_repository(model.name)  # a model of the catalogue, by the name that it has on the hub
@@ -135,43 +131,54 @@ def run(
     return result
 
 
-def _settle(held: tuple[int, Item, list[Likelihood]], tally: Tally, result: Evaluation) -> None:
-    _, item, found = held
-    tally.add(item, found)
-    result.add(item, found)
+@dataclass(frozen=True)
+class _Kept:
+    """The samples, if there are any, of one model and protocol."""
+
+    samples: Samples | None
+    identity: dict[str, Any]
+
+    def get(self, part: _Part) -> list[Likelihood] | None:
+        return self.samples.get(self._key(part)) if self.samples else None
+
+    def add(self, found: Iterable[tuple[_Part, list[Likelihood]]]) -> None:
+        if self.samples:
+            self.samples.add([(self._key(part), self.identity | _facts(part), told) for part, told in found])
+
+    def _key(self, part: _Part) -> str:
+        digest = hashlib.sha256(json.dumps(self.identity).encode())
+        for ids in (part.case.context, *part.case.endings):
+            digest.update(array("q", [len(ids), *ids]).tobytes())
+        digest.update(repr((part.number, part.place)).encode())
+        return digest.hexdigest()[:24]
 
 
 def _answered(
-    model: Model,
-    block: Sequence[_Part],
-    identity: dict[str, Any],
-    samples: Samples | None,
-    result: Evaluation,
-    advance: Callable[[int, bool], None],
-) -> list[list[Likelihood]]:
-    """The answers to a block of cases, in their order."""
-    keys = [_key(identity, part) for part in block] if samples else []
-    found = {number: told for number, key in enumerate(keys) if samples and (told := samples.get(key)) is not None}
-    for number in found:
-        advance(block[number].nbytes, False)
-    missing = [number for number in range(len(block)) if number not in found]
-    for group in answers(model, [block[number].case for number in missing]):
-        new = {missing[place]: told for place, told in group}
-        found |= new
-        result.computed += len(new)
-        if samples:
-            samples.add([(keys[number], identity | _facts(block[number]), told) for number, told in new.items()])
-        for number in new:
-            advance(block[number].nbytes, True)
-    return [found[number] for number in range(len(block))]
+    model: Model, parts: Iterator[_Part], kept: _Kept, advance: Callable[[int, bool], None]
+) -> Iterator[tuple[_Part, list[Likelihood]]]:
+    """The parts with their answers, in order: those that are kept, and what has to be computed, a block at a time."""
+    while block := list(itertools.islice(parts, _BLOCK)):
+        found = {number: told for number, part in enumerate(block) if (told := kept.get(part)) is not None}
+        for number in found:
+            advance(block[number].nbytes, False)
+        missing = [number for number in range(len(block)) if number not in found]
+        for group in answers(model, [block[number].case for number in missing]):
+            new = {missing[place]: told for place, told in group}
+            kept.add((block[number], told) for number, told in new.items())
+            found |= new
+            for number in new:
+                advance(block[number].nbytes, True)
+        yield from ((part, found[number]) for number, part in enumerate(block))
 
 
 def _identity(model: Model, asked: Run) -> dict[str, Any]:
     """What a line of samples is of. The folder of an export changes its name when the checkpoint does; of others, when
     the files change."""
-    files = sorted(model.folder.iterdir()) if model.revision is None and model.folder.is_dir() else []
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
-    state = hashlib.sha256(repr((model.folder.name, stats)).encode()).hexdigest()[:8]
+    stats: list[Any] = [model.folder.name]
+    if model.revision is None and not model.folder.is_relative_to(paths.cache()) and model.folder.is_dir():
+        files = sorted(path for path in model.folder.iterdir() if path.is_file())
+        stats += [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    state = hashlib.sha256(repr(stats).encode()).hexdigest()[:8]
     return {
         "model": model.name,
         "revision": model.revision or state,
@@ -180,14 +187,6 @@ def _identity(model: Model, asked: Run) -> dict[str, Any]:
         "task": asked.name,
         "protocol": asked.protocol,
     }
-
-
-def _key(identity: dict[str, Any], part: _Part) -> str:
-    digest = hashlib.sha256(json.dumps(identity).encode())
-    for ids in (part.case.context, *part.case.endings):
-        digest.update(array("q", [len(ids), *ids]).tobytes())
-    digest.update(repr((part.number, part.place)).encode())
-    return digest.hexdigest()[:24]
 
 
 def _facts(part: _Part) -> dict[str, Any]:
