@@ -201,6 +201,21 @@ def test_samples_are_of_one_model_precision_and_protocol(run, eval, items, tmp_p
     assert len({line["key"] for line in lines}) == 12
 
 
+def test_samples_know_a_model_by_its_files_and_not_by_when_they_were_exported(run, items, tmp_path, monkeypatch):
+    from checkpoints import make_checkpoint
+
+    file = tmp_path / "samples.jsonl"
+    argv = ("eval", items, "-m", tmp_path / "model", "--precision", "fp32", "-q", "--samples", file)
+    make_checkpoint(tmp_path / "model")
+    first = run(*argv).stdout
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    assert run(*argv).stdout == first
+    assert len(file.read_text().splitlines()) == 5
+    make_checkpoint(tmp_path / "model", seed=1)
+    assert run(*argv).stdout != first
+    assert len(file.read_text().splitlines()) == 10
+
+
 def test_windows_of_a_text_have_a_line_each(eval, tmp_path):
     (tmp_path / "t.txt").write_text("the cat and the dog " * 40)
     file = tmp_path / "s.jsonl"
