@@ -189,7 +189,8 @@ def eval(
                 raise
         sheet.finish(interrupted=reason is not None)
     if reason is not None:
-        work.tell_end()
+        if not isinstance(reason, UserError):
+            work.tell_end()
         raise reason
     return 0
 
@@ -264,6 +265,7 @@ class Work:
                     advance=lambda nbytes, computed: self._advance(facts, nbytes, computed=computed),
                 )
                 if result.cut:
+                    self.bar.hide()
                     held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
                     self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
