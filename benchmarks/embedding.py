@@ -8,19 +8,15 @@ and batches of 32 lines of about the same length, padded, without gradients. Eac
 between them. Prints seconds, how many times faster ours is, and how far the vectors lie apart."""
 
 import argparse
-import json
-import os
 import random
-import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from rounds import alternate, answer, checkpoint
+
 OURS, PEERS = ("fp32", "int8"), ("pipeline", "batches")
 WORDS = """the of and to a in that he was it his her with as for had you not be is she at on by which have or from
 this him but all they were my are me one their so an said them we who would been will no when there if more out up into
@@ -76,19 +72,13 @@ def batches(folder: Path, threads: int) -> Callable[[list[str]], Any]:
 
 
 def work(kind: str, folder: Path, count: int, threads: int) -> None:
-    """A line on stdin is a round; the answer is its seconds, and the beginning of the first vectors."""
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints does not reach the answers
     if kind in OURS:
         run = ours(folder, kind, threads)
     else:
         run = (pipeline if kind == "pipeline" else batches)(folder, threads)
     texts = lines(count)
     run(texts[:40])
-    for _ in sys.stdin:
-        begun = perf_counter()
-        found = run(texts)
-        taken = perf_counter() - begun
-        print(json.dumps([taken, [one[:8].tolist() for one in found[:50]]]), file=out, flush=True)
+    answer(lambda: [one[:8].tolist() for one in run(texts)[:50]])
 
 
 def main() -> None:
@@ -101,34 +91,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    folder = given.work / f"gpt2-{given.size}"
-    if not (folder / "config.json").exists():
-        subprocess.run([sys.executable, HERE / "random_gpt2.py", folder, "--size", given.size], check=True)
-    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
-        if (given.tokenizer / name).exists():
-            shutil.copyfile(given.tokenizer / name, folder / name)
-    workers = {}
-    for kind in (*OURS, *PEERS):
-        command = [sys.executable if kind in OURS else given.peer, __file__, "--worker", kind, folder]
-        workers[kind] = subprocess.Popen(
-            [*map(str, command), str(given.lines), str(given.threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"GPT2_CACHE": str(given.work / "cache")},
-        )
-    taken: dict[str, list[float]] = {kind: [] for kind in workers}
+    folder = checkpoint(given.work, given.size, given.tokenizer)
+    commands = {
+        kind: [sys.executable if kind in OURS else given.peer, __file__, "--worker", kind, folder, given.lines]
+        for kind in (*OURS, *PEERS)
+    }
+    commands = {kind: [*command, given.threads] for kind, command in commands.items()}
+    taken: dict[str, list[float]] = {kind: [] for kind in commands}
     vectors: dict[str, Any] = {}
-    for _ in range(given.rounds):
-        for kind, process in workers.items():
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            seconds, vectors[kind] = json.loads(process.stdout.readline())
-            taken[kind].append(seconds)
-    for process in workers.values():
-        process.communicate()
+    for kind, seconds, found in alternate(commands, given.rounds, {"GPT2_CACHE": str(given.work / "cache")}):
+        taken[kind].append(seconds)
+        vectors[kind] = found
     medians = {kind: statistics.median(found) for kind, found in taken.items()}
     for kind, median in medians.items():
         apart = max(

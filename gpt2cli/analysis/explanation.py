@@ -177,16 +177,16 @@ class Explainer:
         model = self._model
         return Explanation(
             {"model": model.name, "revision": model.revision, "precision": model.precision, "device": model.device},
-            model.tokenizer,
-            self.start,
-            self.target,
-            self._told,
-            self._following,
-            self._lens,
-            self._attention,
-            self._rollout,
-            self._influence,
-            self._value_zeroing,
+            tokenizer=model.tokenizer,
+            start=self.start,
+            target=self.target,
+            tokens=self._told,
+            following=self._following,
+            lens=self._lens,
+            attention=self._attention,
+            rollout=self._rollout,
+            influence=self._influence,
+            value_zeroing=self._value_zeroing,
         )
 
 

@@ -8,6 +8,7 @@ from gpt2cli.generation.parameters import is_whole
 from gpt2cli.generation.texts import check_types
 
 PARTS = ("lens", "attention", "rollout", "influence", "value_zeroing")
+NEAR = 256  # places before a prediction
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Question:
     layers: Sequence[int] = ()
     heads: Sequence[int] = ()
     parts: Sequence[str] = PARTS
-    near: int = 256
+    near: int = NEAR
     most: int = 10_000_000
 
     def __post_init__(self) -> None:

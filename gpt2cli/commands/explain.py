@@ -33,6 +33,7 @@ Examples:
   gpt2 explain --json "Once upon a time" > why.json
   gpt2 explain --html why.html "Once upon a time"
 """
+_NEAR = 64  # tokens before a prediction that are left out while somebody waits
 _WAYS = {"occlusion": "influence", "rollout": "rollout", "zeroing": "value_zeroing"}
 
 
@@ -121,7 +122,7 @@ def explain(
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.explanation import Explainer
-    from gpt2cli.analysis.questions import PARTS, Question
+    from gpt2cli.analysis.questions import NEAR, PARTS, Question
     from gpt2cli.console import explanations
     from gpt2cli.drawing import explanation
 
@@ -136,6 +137,7 @@ def explain(
         layers=asked.layer,
         heads=asked.head,
         parts=parts,
+        near=NEAR if whole else _NEAR,
     )
     opened = model.open(talk)
     explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)

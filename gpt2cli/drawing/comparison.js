@@ -1,5 +1,6 @@
 // `gpt2 compare --html`: prompts side by side.
 
+import { bar } from "./bars.js";
 import { make } from "./elements.js";
 import { percent, shown } from "./words.js";
 
@@ -37,17 +38,9 @@ function named({ label, model, prompt }, _, sides) {
 // The bars of all sides are on one scale.
 function likeliest(side, _, sides) {
   const most = Math.max(...sides.map((one) => one.likeliest[0].logprob));
-  const rows = side.likeliest.map((one) => {
-    const inner = make("span");
-    inner.style.width = `${Math.exp(one.logprob - most) * 100}%`;
-    return make(
-      "li",
-      {},
-      make("span", { class: "word", lang: "" }, shown(one)),
-      make("span", { class: "bar", "aria-hidden": "true" }, inner),
-      make("span", { class: "number" }, percent(one.logprob)),
-    );
-  });
+  const rows = side.likeliest.map((one) =>
+    bar({ word: shown(one), number: percent(one.logprob), share: Math.exp(one.logprob - most) }),
+  );
   return make("section", { "aria-label": side.label }, make("h3", {}, side.label), make("ol", { class: "bars" }, ...rows));
 }
 

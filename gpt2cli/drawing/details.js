@@ -1,5 +1,6 @@
 // What is known of one token, beside the text: how probable it was, and what else there was.
 
+import { bar } from "./bars.js";
 import { make } from "./elements.js";
 import { ordinal, percent, shown } from "./words.js";
 
@@ -19,8 +20,7 @@ export class Details {
     this.list(shown(token), chance(token), others);
   }
 
-  // A title, some lines, and words with bars: `word`, `number`, `share`; perhaps the `place`
-  // of the word, a `tone`, hot or cold, and whether it is the `current` one.
+  // A title, some lines, and words with bars, as `bar` takes them.
   list(title, lines, bars) {
     const about = lines.map((line) => make("p", {}, line));
     this.node.replaceChildren(make("h3", {}, title), ...about, make("ul", { class: "bars" }, ...bars.map(bar)));
@@ -35,18 +35,8 @@ export function spoken(token) {
 function chance(token) {
   const { logprob, rank, entropy } = token;
   if (logprob === null || logprob === undefined) return ["Nothing precedes it: it has no probability."];
-  const place = rank ? `${percent(logprob)}, the ${ordinal(rank)} likeliest` : percent(logprob);
+  const which = rank === 1 ? "the likeliest" : `the ${ordinal(rank)} likeliest`;
+  const place = rank ? `${percent(logprob)}, ${which}` : percent(logprob);
   const bits = `surprise ${(-logprob / Math.LN2).toFixed(1)} bits`;
   return [place, entropy === undefined ? bits : `${bits}, entropy ${(entropy / Math.LN2).toFixed(1)} bits`];
-}
-
-function bar({ word, number, share, place, tone, current }) {
-  const inner = make("span", tone ? { class: tone } : {});
-  inner.style.width = `${share * 100}%`;
-  const parts = [
-    make("span", { class: "word", lang: "" }, place === undefined ? "" : make("small", {}, `${place} `), word),
-    make("span", { class: "bar", "aria-hidden": "true" }, inner),
-    make("span", { class: "number" }, number),
-  ];
-  return make("li", current ? { "aria-current": "true" } : {}, ...parts);
 }

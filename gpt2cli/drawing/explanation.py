@@ -7,8 +7,8 @@ from typing import Any
 from gpt2cli.drawing.cells import fitted, seen
 from gpt2cli.drawing.colours import scaled, surprise
 from gpt2cli.drawing.page import page as shell
-from gpt2cli.drawing.svg import Picture, Run
-from gpt2cli.drawing.tokens import Plain, readable
+from gpt2cli.drawing.svg import Picture, Run, word
+from gpt2cli.drawing.tokens import Plain, readable, told
 
 # Weights of attention in a page, some megabytes; tokens of a picture, and places and layers of its lens.
 PAGE_WEIGHTS = 2_000_000
@@ -68,14 +68,12 @@ def picture(plain: Plain) -> str:
     """The text coloured by surprise, what the prediction rests on, and the logit lens before it."""
     drawn = Picture(f"{_TITLE}: {_about(plain)}")
     drawn.row(Run(_TITLE, bold=True))
-    drawn.paragraph(Run(f"{word} ", "quiet") for word in _about(plain).split())
+    drawn.paragraph(Run(f"{part} ", "quiet") for part in _about(plain).split())
     tokens = list(readable(plain["tokens"]))
     end = len(tokens) if len(tokens) - plain["target"] <= PICTURE_TOKENS else plain["target"] + 1
     shown = range(max(0, end - PICTURE_TOKENS), end)
     _section(drawn, "How surprising each token was", "the hotter, the less probable")
-    drawn.paragraph(
-        run for at in shown for run in _runs(tokens[at], surprise(tokens[at]["logprob"]), _told(tokens[at]))
-    )
+    drawn.paragraph(run for at in shown for run in _runs(tokens[at], surprise(tokens[at]["logprob"]), told(tokens[at])))
     if influence := plain["influence"]:
         _section(drawn, "What the prediction rests on", _sentence(influence))
         shares = _shares(influence["scores"])
@@ -93,7 +91,7 @@ def picture(plain: Plain) -> str:
 def _section(drawn: Picture, title: str, about: str) -> None:
     drawn.row()
     drawn.row(Run(title, bold=True))
-    drawn.paragraph(Run(f"{word} ", "quiet") for word in about.split())
+    drawn.paragraph(Run(f"{part} ", "quiet") for part in about.split())
 
 
 def _lens(drawn: Picture, lens: Plain, tokens: Sequence[Plain], target: int) -> None:
@@ -119,15 +117,7 @@ def _cell(said: Plain, following: int | None) -> Run:
 
 
 def _runs(token: Plain, ground: str | None, title: str) -> list[Run]:
-    """A token; the blank before a word has no colour, as where a row ends it would hang there alone."""
-    text, title = token["text"] or "⋅", f"{seen(token['token'])}  {title}".rstrip()
-    if text.startswith(" ") and text.strip():
-        return [Run(" "), Run(text[1:], ground=ground, title=title)]
-    return [Run(text, ground=ground, title=title)]
-
-
-def _told(token: Plain) -> str:
-    return "" if token["logprob"] is None else f"{math.exp(token['logprob']):.2%}, rank {token['rank']}"
+    return word(token["text"], ground, f"{seen(token['token'])}  {title}".rstrip())
 
 
 def _shares(scores: Sequence[float | None]) -> list[float]:

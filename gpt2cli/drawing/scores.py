@@ -1,14 +1,13 @@
 """What `gpt2 score --json --tokens` prints, as a page and as a picture."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from gpt2cli.drawing.cells import fitted, seen
 from gpt2cli.drawing.colours import STEPS, surprise
 from gpt2cli.drawing.page import page as shell
-from gpt2cli.drawing.svg import Picture, Run
-from gpt2cli.drawing.tokens import Plain, readable
+from gpt2cli.drawing.svg import Picture, Run, word
+from gpt2cli.drawing.tokens import Plain, readable, told
 
 # Tokens: beyond, a browser has its trouble.
 PAGE_MOST = 20_000
@@ -30,7 +29,7 @@ def picture(plain: Plain) -> str:
     """At most PICTURE_MOST tokens, coloured by surprise."""
     drawn = Picture(f"{_TITLE}: {_about(plain)}")
     drawn.row(Run(_TITLE, bold=True))
-    drawn.paragraph(Run(f"{word} ", "quiet") for word in _about(plain).split())
+    drawn.paragraph(Run(f"{part} ", "quiet") for part in _about(plain).split())
     for text, tokens in _drawn(plain, PICTURE_MOST):
         drawn.row()
         drawn.row(Run(fitted(seen(name_of(text)), drawn.columns), bold=True))
@@ -83,14 +82,7 @@ def _drawn(plain: Plain, most: int) -> Iterator[tuple[Plain, list[Plain]]]:
 
 def _runs(tokens: list[Plain]) -> Iterator[Run]:
     for token in readable(tokens):
-        title = seen(token["token"])
-        if token["logprob"] is not None:
-            title += f"  {math.exp(token['logprob']):.2%}, rank {token['rank']}"
-        text = token["text"] or "⋅"
-        if text.startswith(" ") and text.strip():  # where a row ends, a coloured blank would hang there alone
-            yield Run(" ")
-            text = text[1:]
-        yield Run(text, ground=surprise(token["logprob"]), title=title)
+        yield from word(token["text"], surprise(token["logprob"]), f"{seen(token['token'])}  {told(token)}".rstrip())
 
 
 def _about(plain: Plain) -> str:

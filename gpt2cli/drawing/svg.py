@@ -28,6 +28,13 @@ class Run(NamedTuple):
     title: str = ""
 
 
+def word(text: str, ground: str | None, title: str) -> list[Run]:
+    """A token. The blank before a word has no colour: where a row ends, it would hang there alone."""
+    if text.startswith(" ") and text.strip():
+        return [Run(" "), Run(text[1:], ground=ground, title=title)]
+    return [Run(text or "⋅", ground=ground, title=title)]
+
+
 class _Placed(NamedTuple):
     run: Run
     row: int
@@ -54,12 +61,12 @@ class Picture:
         """A text, its rows broken before a blank where one is, and after each newline. A run that is only a blank is
         left out there."""
         column = 0
-        for word in filter(None, _words(_lines(runs))):
-            cells = sum(width(seen(run.text)) for run in word)
+        for parts in filter(None, _words(_lines(runs))):
+            cells = sum(width(seen(run.text)) for run in parts)
             if column and column + cells > self.columns and cells <= self.columns:
                 self._rows, column = self._rows + 1, 0
-                word = word[word[0].text == " " :]
-            for run in word:
+                parts = parts[parts[0].text == " " :]
+            for run in parts:
                 fits = column + width(seen(run.text)) <= self.columns
                 for piece in [run] if fits else [run._replace(text=one) for one in run.text]:
                     if column and column + width(seen(piece.text)) > self.columns:
@@ -81,7 +88,7 @@ class Picture:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}"'
             f' role="img" font-family="{FONT}" font-size="14" xml:space="preserve">',
             f"<title>{escape(seen(self._title))}</title>",
-            f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
+            f"<style>text{{white-space:pre}}{light}@media(prefers-color-scheme:dark){{{dark}}}</style>",
             f'<rect class="ground" width="{wide}" height="{high}" rx="8"/>',
             *(part for placed in self._placed for part in _drawn(placed)),
             "</svg>",
@@ -124,11 +131,11 @@ def _lines(runs: Iterable[Run]) -> Iterator[Run]:
 
 def _words(runs: Iterable[Run]) -> Iterator[list[Run]]:
     """Runs between which no row is broken: each word begins with a blank, or after one, or after a newline."""
-    word: list[Run] = []
+    parts: list[Run] = []
     for run in runs:
-        before = word[-1].text if word else ""
+        before = parts[-1].text if parts else ""
         if run.text.startswith(" ") or before.endswith("\n") or (before.endswith(" ") and before.strip()):
-            yield word
-            word = []
-        word.append(run)
-    yield word
+            yield parts
+            parts = []
+        parts.append(run)
+    yield parts

@@ -1,6 +1,7 @@
 """Tokens as JSON has them, made ready to be drawn."""
 
 import codecs
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,3 +18,8 @@ def readable(tokens: Iterable[Plain]) -> Iterator[Plain]:
         last = token | {"text": decoder.decode(bytes(token["bytes"]))}
     if last is not None:
         yield last | {"text": last["text"] + decoder.decode(b"", final=True)}
+
+
+def told(token: Plain) -> str:
+    """How probable it was; nothing of a first one that nothing precedes."""
+    return "" if token["logprob"] is None else f"{math.exp(token['logprob']):.2%}, rank {token['rank']}"

@@ -9,7 +9,6 @@ import reprlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,10 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gpt2cli.drawing.page import colours
-from gpt2cli.errors import UsageError
 from gpt2cli.model import Model
-from gpt2cli.server import embeddings, explanations, knobs, protocol
+from gpt2cli.server import assets, embeddings, explanations, knobs, protocol, tokens
 from gpt2cli.server.answers import Envelope, Json
 from gpt2cli.server.completions import Answer, prompts
 from gpt2cli.server.gate import Gate, Log, Rules
@@ -29,17 +26,9 @@ from gpt2cli.server.messages import CompletionsReply, Finding, FindingReply, Ser
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest
 from gpt2cli.server.worker import Full, Order, Worker
-from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _NAMED = 40  # unknown fields of a request that are told
 _REMEMBERED = 1000  # and of all requests
-_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
-}
 
 
 @dataclass(frozen=True)
@@ -130,16 +119,10 @@ class Server:
         return self.model
 
     async def _page(self, request: Request) -> Response:
-        name = request.path_params.get("name", "index.html")
-        if name == "colours.css":
-            return Response(colours(), media_type="text/css", headers=_PAGE_HEADERS)
-        kind = _TYPES.get(name.rpartition(".")[2])
-        folders = resources.files("gpt2cli.server") / "page", resources.files("gpt2cli.drawing")
-        # a name is looked up, never joined to a path: it may be none, or lead elsewhere
-        file = next((one for folder in folders for one in folder.iterdir() if one.name == name), None)
-        if kind is None or file is None:
+        found = assets.find(request.path_params.get("name", "index.html"))
+        if found is None:
             raise HTTPException(404)
-        return Response(file.read_bytes(), media_type=kind, headers=_PAGE_HEADERS)
+        return Response(found.octets, media_type=found.kind, headers=assets.HEADERS)
 
     async def _health(self, _: Request) -> Response:
         if self.model is None or self.draining:
@@ -196,55 +179,15 @@ class Server:
         }
 
     async def _tokenizer_info(self, _: Request) -> Response:
-        model = self._loaded()
-
-        def name(token: int | None) -> str | None:
-            return None if token is None else model.tokenizer.decode([token])
-
-        return JSONResponse(
-            {
-                "eos_token": name(next(iter(model.ends), None)),
-                "bos_token": name(model.start),
-                "eos_token_ids": model.ends,
-                "vocab_size": model.engine.vocabulary,
-                "model_max_length": model.engine.window,
-            }
-        )
+        return JSONResponse(tokens.info(self._loaded()))
 
     async def _tokenize(self, request: Request) -> Response:
-        """As vLLM (`prompt`) and llama.cpp (`content`) have it: special tokens are read as such."""
         model, body = self._loaded(), await body_of(request)
-        is_text = (lambda value: isinstance(value, str)), "a text"
-        fields = protocol.Fields(body)
-        text = fields.first(("prompt", *is_text), ("content", *is_text))
-        special = body.get("parse_special") is None or fields.switch("parse_special")
-        pieces, strings = fields.switch("with_pieces"), fields.switch("return_token_strs")
-
-        def answer() -> Response:
-            ids = encode_in_pieces(model.tokenizer, text, special=special)
-            found: Json = {"tokens": ids, "count": len(ids), "max_model_len": model.engine.window}
-            names = [model.tokenizer.decode([token]) for token in ids] if pieces or strings else []
-            if pieces:
-                found["tokens"] = [{"id": token, "piece": name} for token, name in zip(ids, names, strict=True)]
-            if strings:
-                found["token_strs"] = names
-            return JSONResponse(found)
-
-        return await asyncio.to_thread(answer)
+        return JSONResponse(await asyncio.to_thread(tokens.tokenized(model, body)))
 
     async def _detokenize(self, request: Request) -> Response:
         model, body = self._loaded(), await body_of(request)
-        ids = protocol.Fields(body).first(("tokens", protocol.are_ids, "a list of token ids"))
-
-        def answer() -> Response:
-            try:
-                model.engine.check_ids(ids)
-            except UsageError as problem:
-                raise protocol.refused(problem, param="tokens") from None
-            text = model.tokenizer.decode(ids)
-            return JSONResponse({"prompt": text, "content": text})
-
-        return await asyncio.to_thread(answer)
+        return JSONResponse(await asyncio.to_thread(tokens.detokenized(model, body)))
 
     async def _completions(self, request: Request) -> Response:
         received = time.monotonic()

@@ -14,7 +14,7 @@ from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _PATIENCE = 60.0  # seconds between two looks
 _MOST_WEIGHTS = 2_000_000  # of attention in one answer
-_MOST_TOP = 1000
+_MOST_TOP = 100  # likeliest tokens at each place
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Explanations against the oracle: states, attention, lens, rollout, value zeroing, occlusion, at any length."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import oracle
 import pytest
@@ -233,6 +235,14 @@ def test_what_cannot_be(small):
             explain(small, text)
     with pytest.raises(UsageError, match="one token, and nothing precedes it"):
         explain(small, [5], start=False)
+
+
+def test_threads_share_a_model(small):
+    texts = [IDS[:length] for length in (5, 17, 30, 40)]
+    alone = [explain(small, ids).plain() for ids in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda ids: explain(small, ids).plain(), texts * 3))
+    assert together == alone * 3
 
 
 def test_a_ready_made_graph_is_refused_in_words(tmp_path):

@@ -22,8 +22,8 @@ TEXT = "the cat and the old man went to the sea"
 
 
 @pytest.fixture
-def explain(run, checkpoint):
-    """gpt2 explain with the small random checkpoint."""
+def explain(run, checkpoint, small):
+    """gpt2 explain with the small random checkpoint, which `small` has exported."""
 
     def call(*argv, **options):
         return run("explain", "-m", checkpoint, "--precision", "fp32", *argv, **options)
@@ -124,6 +124,13 @@ def test_views_fit_the_terminal(tiny, columns):
     lines = tiny("--all", text, columns=columns)
     assert "\x01" not in "".join(lines)
     assert "\\x01" in "".join(lines)
+
+
+def test_of_a_long_text_the_nearest_tokens_are_left_out(tiny):
+    lines = tiny("the cat went to the sea " * 20)
+    assert lines[-1].startswith("52 more, of ")
+    tries = [int(line.split()[0]) for line in lines[-13:-1]]
+    assert min(tries) > 20 * 6 - 64
 
 
 def test_a_long_text_is_broken_at_blanks_with_its_marks_below(tiny):

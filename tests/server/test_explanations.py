@@ -85,6 +85,7 @@ def test_the_model_and_unknown_fields(client):
         ({"prompt": "a b", "parts": [[]]}, "parts", ["lens, attention"]),
         ({"prompt": "a b", "start": 1}, "start", ["true or false"]),
         ({"prompt": "a b", "top": 0}, "top", ["top is 0"]),
+        ({"prompt": "a b", "top": 101}, "top", ["from 1 to 100"]),
     ],
 )
 def test_what_is_refused(client, fields, param, words):

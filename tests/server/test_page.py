@@ -127,6 +127,16 @@ def test_a_token_is_explained_in_full(page):
     assert page.run("return document.activeElement.id") == "text"
 
 
+def test_what_cannot_be_explained_is_said_in_its_place(page):
+    page.type(START)
+    page.run("window.fetch = () => Promise.reject(new TypeError('no way'))")
+    page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
+    until(lambda: page.all("#explained [role=alert]"))
+    assert page.find("#explained [role=alert]").text == "The server does not answer."
+    page.keys(Keys.ESCAPE)
+    assert page.text == START
+
+
 def test_before_the_caret_of_a_long_text_the_last_tokens_are_explained(page):
     page.paste("The king was old" + ", and old" * 90)
     page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
