@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.evaluation.evaluate import evaluate
-    from gpt2cli.analysis.evaluation.running import Result
+    from gpt2cli.analysis.evaluation.running import Evaluation
     from gpt2cli.analysis.explained import Explanation
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.questions import Question
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Evaluation",
     "Explanation",
     "Limits",
     "Model",
     "Piece",
     "Question",
-    "Result",
     "Sampling",
     "Score",
     "UserError",
@@ -53,12 +53,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "analysis.comparison",
+    "Evaluation": "analysis.evaluation.running",
     "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
     "Question": "analysis.questions",
-    "Result": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "compare": "analysis.comparison",

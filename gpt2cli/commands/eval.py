@@ -189,7 +189,8 @@ def eval(
                 raise
         sheet.finish(interrupted=reason is not None)
     if reason is not None:
-        work.tell_end()
+        if not isinstance(reason, UserError):
+            work.tell_end()
         raise reason
     return 0
 
@@ -214,12 +215,8 @@ def _asked(name: str, items: ItemOptions, models: ModelsOptions, talk: o.TalkOpt
             meant = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"'{name}' is no task, and no file", f"{meant}tasks: {', '.join(tasks.TASKS)}")
         task = tasks.of_file(paths[0], stride=items.stride, delimiter=items.delimiter)
-    known = [one.name for one in task.protocols]
-    if unknown := [one for one in items.protocol if one not in known]:
-        raise UsageError(f"{name} has no protocol '{unknown[0]}'", f"it has {', '.join(known)}")
-    if items.stride is not None and all(one.parts is None for one in task.protocols):
-        raise UsageError(f"--stride {items.stride}: no window moves in {name}", "leave it out")
-    runs = task.runs(paths, 1, only=items.protocol)
+    # what no model could do is told before one is opened
+    runs = task.runs(paths, items.stride or 1, stride=items.stride, only=items.protocol)
     sizes = {run.protocol: sum(itertools.islice(run.sizes(), items.limit)) for run in runs}
     return Asked(task, paths, sizes, list(map(_digest, paths)))
 
@@ -254,10 +251,6 @@ class Work:
             "device": model.device,
         }
         window = model.engine.window
-        if self.items.stride is not None and self.items.stride > window:
-            raise UsageError(
-                f"--stride {self.items.stride} does not fit the window of {window} tokens", f"choose 1 to {window}"
-            )
         for one in asked:
             data = [{"file": str(path), "sha256": digest} for path, digest in zip(one.paths, one.digests, strict=True)]
             for started in one.task.runs(one.paths, window, stride=self.items.stride, only=self.items.protocol):
@@ -272,10 +265,9 @@ class Work:
                     advance=lambda nbytes, computed: self._advance(facts, nbytes, computed=computed),
                 )
                 if result.cut:
-                    self.talk.note(
-                        f"{result.task}: of {result.cut:,} contexts only the end counts, which the window of {window:,}"
-                        " tokens holds"
-                    )
+                    self.bar.hide()
+                    held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
+                    self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
 
     def _advance(self, facts: dict[str, Any], nbytes: int, *, computed: bool) -> None:

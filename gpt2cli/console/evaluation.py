@@ -1,19 +1,19 @@
 """What `gpt2 eval` finds, as a table or as JSON. Whatever ends the work early, what is complete is written."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpt2cli.analysis.evaluation.metrics import Metric
-from gpt2cli.analysis.evaluation.running import Result
+from gpt2cli.analysis.evaluation.running import Evaluation
 from gpt2cli.console import terminal
 from gpt2cli.console.tables import Column, cut
 
 Write = Callable[[str], None]
 
 _LEAST = 20  # cells of what stands before the numbers
-_WIDTHS = {"value": 9, "±": 8, "published": 9, "diff": 9, "to first": 9}
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,21 @@ class Found:
 
     model: dict[str, Any]
     data: dict[str, Any]
-    result: Result
+    result: Evaluation
 
     @property
     def name(self) -> str:
         """Of the model, in a table."""
-        return f"{self.model['model']} {self.model['precision']}"
+        return terminal.printable(f"{self.model['model']} {self.model['precision']}")
 
-    def plain(self) -> dict[str, Any]:
-        return self.model | self.result.plain() | self.data
+    def plain(self, first: "Found | None") -> dict[str, Any]:
+        """For JSON. `first` is the same of the first model, where that is another."""
+        found = self.model | self.result.plain() | self.data
+        if first is not None:
+            for plain, mine, its in zip(found["metrics"], self.result.metrics, first.result.metrics, strict=True):
+                gap, stderr = mine.gap(its)
+                plain["to_first"] = {"difference": gap if math.isfinite(gap) else None, "stderr": stderr}
+        return found
 
 
 @dataclass
@@ -50,13 +56,15 @@ class Sheet:
             self._write_group([found], first=len(self.found) == 1)
 
     def finish(self, *, interrupted: bool) -> None:
+        groups: dict[tuple[str, str], list[Found]] = {}
+        for one in self.found:
+            groups.setdefault((one.result.task, one.result.protocol), []).append(one)
         if self.form == "json":
-            plain = self.common | {"results": [one.plain() for one in self.found], "interrupted": interrupted}
+            firsts = [groups[one.result.task, one.result.protocol][0] for one in self.found]
+            results = [one.plain(None if one is its else its) for one, its in zip(self.found, firsts, strict=True)]
+            plain = self.common | {"results": results, "interrupted": interrupted}
             self.write(terminal.json_text(plain, indent=2, allow_nan=False) + "\n")
         elif self.several:
-            groups: dict[tuple[str, str], list[Found]] = {}
-            for one in self.found:
-                groups.setdefault((one.result.task, one.result.protocol), []).append(one)
             for number, group in enumerate(groups.values()):
                 self._write_group(group, first=number == 0)
 
@@ -64,36 +72,45 @@ class Sheet:
         """The metrics of one protocol: those of several models one below the other."""
         result = group[0].result
         known = any(metric.published for one in group for metric in one.result.metrics)
-        heads = ["value", "±", *(["published", "diff"] if known else []), *(["to first"] if self.several else [])]
-        room = max(_LEAST, shutil.get_terminal_size().columns - sum(_WIDTHS[name] + 2 for name in heads))
-        longest = (f"    {one.name}" for one in group) if self.several else (f"  {one.name}" for one in result.metrics)
+        columns = [*_OWN, *(_KNOWN[: 1 if self.several else 2] if known else []), *(_GAP if self.several else [])]
+        room = max(_LEAST, shutil.get_terminal_size().columns - sum(column.cells + 2 for column in columns))
         title = f"{terminal.printable(result.task)}, {result.protocol}"
-        label = Column("", min(room, max(_LEAST, *map(len, longest), len(title))), left=True)
+        names = [f"    {one.name}" for one in group] if self.several else [f"  {one.name}" for one in result.metrics]
+        label = Column("", min(room, max(_LEAST, len(title), *map(len, names))), left=True)
 
         def line(begun: str, cells: Iterable[str]) -> str:
-            shown = (Column(name, _WIDTHS[name]).fill(cell) for name, cell in zip(heads, cells, strict=True))
+            shown = (column.fill(cell) for column, cell in zip(columns, cells, strict=True))
             return "  ".join([label.fill(cut(begun, label.cells)), *shown]) + "\n"
 
-        rows = [line(title, heads)]
+        rows = [line(title, (column.head for column in columns))]
         for place, metric in enumerate(result.metrics):
             if self.several:
                 rows.append(f"  {metric.name}\n")
-            for one in group:
-                cells = _cells(one.result.metrics[place], None if one is group[0] else metric)
-                name = f"    {one.name}" if self.several else f"  {metric.name}"
-                rows.append(line(name, (cells[head] for head in heads)))
-        self.write("".join(["" if first else "\n", *rows, f"  {_counts(result)}\n"]))
+            for number, one in enumerate(group):
+                mine = one.result.metrics[place]
+                cells = [*_own(mine), *(_known(mine)[: 1 if self.several else 2] if known else [])]
+                cells += _gap(mine, metric if number else None) if self.several else []
+                rows.append(line(names[number if self.several else place], cells))
+        self.write("".join(["" if first else "\n", *rows, f"  {_counts(group)}\n"]))
 
 
-def _cells(metric: Metric, first: Metric | None) -> dict[str, str]:
+_OWN = [Column("value", 9), Column("±", 8)]
+_KNOWN = [Column("published", 9), Column("diff", 9)]
+_GAP = [Column("to first", 9), Column("±", 8)]
+
+
+def _own(metric: Metric) -> list[str]:
+    return [_shown(metric.value, metric.form), _shown(metric.stderr, metric.form)]
+
+
+def _known(metric: Metric) -> list[str]:
     published = None if metric.published is None else metric.published.value
-    return {
-        "value": _shown(metric.value, metric.form),
-        "±": _shown(metric.stderr, metric.form),
-        "published": _shown(published, metric.form),
-        "diff": _shown(metric.difference, metric.form, sign=True),
-        "to first": _shown(None if first is None else metric.value - first.value, metric.form, sign=True),
-    }
+    return [_shown(published, metric.form), _shown(metric.difference, metric.form, sign=True)]
+
+
+def _gap(metric: Metric, first: Metric | None) -> list[str]:
+    gap, stderr = (None, None) if first is None else metric.gap(first)
+    return [_shown(gap, metric.form, sign=True), _shown(stderr, metric.form)]
 
 
 def _shown(value: float | None, form: str, *, sign: bool = False) -> str:
@@ -107,7 +124,10 @@ def _shown(value: float | None, form: str, *, sign: bool = False) -> str:
     return f"{value:{plus}.2f}" if abs(value) < 1e5 else f"{value:{plus}.3g}"
 
 
-def _counts(result: Result) -> str:
-    """What was counted, in a line."""
-    cut_off = f", {result.cut:,} contexts cut" if result.cut else ""
-    return f"{result.items:,} item{'' if result.items == 1 else 's'}, {result.tokens:,} tokens scored{cut_off}"
+def _counts(group: list[Found]) -> str:
+    """What was counted, in a line; tokens of each tokenizer."""
+    result = group[0].result
+    tokens = " / ".join(dict.fromkeys(f"{one.result.tokens:,}" for one in group))
+    most = max(one.result.cut for one in group)
+    cut_off = f", {most:,} context{'' if most == 1 else 's'} cut" if most else ""
+    return f"{result.items:,} item{'' if result.items == 1 else 's'}, {tokens} tokens scored{cut_off}"

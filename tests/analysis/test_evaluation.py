@@ -12,7 +12,7 @@ from checkpoints import SMALL, make_checkpoint, random_tensors
 from gpt2cli import evaluate, load, score
 from gpt2cli.analysis.evaluation import reading
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Pair, Passage, from_file
-from gpt2cli.analysis.evaluation.likelihoods import Likelihood, Question, answers, windows
+from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, windows
 from gpt2cli.analysis.evaluation.metrics import MEASURES, Measure, Tally, per_target, right, whole_target
 from gpt2cli.analysis.evaluation.running import Moves, Run, run
 from gpt2cli.analysis.evaluation.tasks import TASKS
@@ -42,37 +42,35 @@ def expected(tensors, context, ending):
     return logprobs[np.arange(len(ending)), ending].sum(), hits.all(), hits[-1]
 
 
-def all_answers(model, questions):
-    found = dict(itertools.chain.from_iterable(answers(model, questions)))
-    assert sorted(found) == list(range(len(questions)))
-    return [found[number] for number in range(len(questions))]
+def all_answers(model, cases):
+    found = dict(itertools.chain.from_iterable(answers(model, cases)))
+    assert sorted(found) == list(range(len(cases)))
+    return [found[number] for number in range(len(cases))]
 
 
 # Of every kind: alone and together, of one token and of many, that begin alike, that fill the window
-QUESTIONS = [
-    Question(some_ids(5), [some_ids(3, 1)]),
-    Question(some_ids(5), [some_ids(1, 2)]),
-    Question([START], [some_ids(20, 3)]),
-    Question(some_ids(60, 4), [some_ids(5, 5)]),
-    Question(some_ids(7, 6), [some_ids(1, 7), some_ids(1, 8), some_ids(1, 9)]),
-    Question(some_ids(7, 6), [some_ids(2, 7), some_ids(4, 8), some_ids(1, 9)]),
-    Question(some_ids(50, 10), [some_ids(length, length) for length in (1, 3, 9, 15, 2)]),
-    Question([*some_ids(50, 10), 3], [some_ids(3, 11), some_ids(14, 12)]),
-    Question(some_ids(1, 13), [some_ids(WINDOW, 14)]),
-    *(Question(some_ids(length, length), [some_ids(2, length)]) for length in range(1, 40)),
+CASES = [
+    Case(some_ids(5), [some_ids(3, 1)]),
+    Case(some_ids(5), [some_ids(1, 2)]),
+    Case([START], [some_ids(20, 3)]),
+    Case(some_ids(60, 4), [some_ids(5, 5)]),
+    Case(some_ids(7, 6), [some_ids(1, 7), some_ids(1, 8), some_ids(1, 9)]),
+    Case(some_ids(7, 6), [some_ids(2, 7), some_ids(4, 8), some_ids(1, 9)]),
+    Case(some_ids(50, 10), [some_ids(length, length) for length in (1, 3, 9, 15, 2)]),
+    Case([*some_ids(50, 10), 3], [some_ids(3, 11), some_ids(14, 12)]),
+    Case(some_ids(1, 13), [some_ids(WINDOW, 14)]),
+    *(Case(some_ids(length, length), [some_ids(2, length)]) for length in range(1, 40)),
 ]
 
 
 @pytest.mark.parametrize("rounds", ["all together", "each alone"])
 def test_likelihoods_are_the_oracles(small, tensors, rounds):
-    if rounds == "all together":
-        found = all_answers(small, QUESTIONS)
-    else:
-        found = [all_answers(small, [question])[0] for question in QUESTIONS]
-    for question, answer in zip(QUESTIONS, found, strict=True):
-        assert len(answer) == len(question.endings)
-        for ending, one in zip(question.endings, answer, strict=True):
-            logprob, greedy, last = expected(tensors, question.context, ending)
+    groups = [CASES] if rounds == "all together" else [[case] for case in CASES]
+    found = [answer for group in groups for answer in all_answers(small, group)]
+    for case, answer in zip(CASES, found, strict=True):
+        assert len(answer) == len(case.endings)
+        for ending, one in zip(case.endings, answer, strict=True):
+            logprob, greedy, last = expected(tensors, case.context, ending)
             assert one.logprob == pytest.approx(logprob, abs=1e-4)
             assert (one.tokens, one.greedy, one.last) == (len(ending), greedy, last)
 
@@ -80,7 +78,7 @@ def test_likelihoods_are_the_oracles(small, tensors, rounds):
 def test_what_the_model_itself_says_is_greedy(small, tensors):
     context = some_ids(9)
     said = oracle.greedy(tensors, SMALL, context, 6)
-    (answer,) = all_answers(small, [Question(context, [said, [*said[:-1], (said[-1] + 1) % 299], [5, *said[1:]]])])
+    (answer,) = all_answers(small, [Case(context, [said, [*said[:-1], (said[-1] + 1) % 299], [5, *said[1:]]])])
     assert [(one.greedy, one.last) for one in answer] == [(True, True), (False, False), (False, answer[2].last)]
 
 
@@ -91,13 +89,13 @@ def test_a_long_context_is_computed_once(small, monkeypatch):
     monkeypatch.setattr(small.engine, "feed", lambda ids, **other: fed.append(sum(map(len, ids))) or feed(ids, **other))
     monkeypatch.setattr(small.engine, "each", lambda ids, last=None: fed.append(sum(map(len, ids))) or each(ids, last))
     context = some_ids(50)
-    all_answers(small, [Question(context, [some_ids(5, seed) for seed in range(10)])])
+    all_answers(small, [Case(context, [some_ids(5, seed) for seed in range(10)])])
     assert sum(fed) == 50 + 10 * 4
     fed.clear()
-    all_answers(small, [Question(context, [[token] for token in range(10)])])
+    all_answers(small, [Case(context, [[token] for token in range(10)])])
     assert sum(fed) == 50
     fed.clear()
-    all_answers(small, [Question(context[:4], [[token] for token in range(10)])])
+    all_answers(small, [Case(context[:4], [[token] for token in range(10)])])
     assert sum(fed) == 4  # beside others, and once
 
 
@@ -111,8 +109,25 @@ def test_logits_only_where_a_target_stands(small, monkeypatch):
         return found
 
     monkeypatch.setattr(small.engine, "each", counting)
-    all_answers(small, [Question(some_ids(30, seed), [some_ids(2, seed)]) for seed in range(8)])
+    all_answers(small, [Case(some_ids(30, seed), [some_ids(2, seed)]) for seed in range(8)])
     assert sum(computed) == 16
+
+
+def test_where_memory_is_short_fewer_are_computed_together(small, monkeypatch):
+    expected = all_answers(small, CASES)
+    each = small.engine.each
+
+    def narrow(ids, last=None):
+        if len(ids) > 3:
+            raise CannotMeet("no memory", "less")
+        return each(ids, last)
+
+    monkeypatch.setattr(small.engine, "each", narrow)
+    for found, answer in zip(all_answers(small, CASES), expected, strict=True):
+        assert [one.logprob for one in found] == pytest.approx([one.logprob for one in answer], abs=1e-5)
+    monkeypatch.setattr(small.engine, "each", lambda ids, last: narrow([*ids] * 4))
+    with pytest.raises(CannotMeet, match="no memory"):
+        all_answers(small, CASES)
 
 
 # Windows
@@ -216,6 +231,23 @@ def test_standard_errors():
     alone = Tally([Measure("acc", whole_target)])
     alone.add(item, told(-1))
     assert alone.metrics(0, "tiny")[0].stderr is None
+
+
+def test_a_difference_on_the_same_items_has_a_small_error():
+    random = np.random.default_rng(0)
+    hard = random.normal(-4, 2, 300)
+
+    def metric(values):
+        tally = Tally([Measure("ppl", per_target, "perplexity")])
+        for value in values:
+            tally.add(Continuation("a", " b"), told(value))
+        return tally.metrics(0, "tiny")[0]
+
+    first, second = metric(hard), metric(hard - 0.1 + random.normal(0, 0.01, 300))
+    gap, stderr = second.gap(first)
+    assert gap == second.value - first.value
+    assert 0 < stderr < first.stderr / 5
+    assert second.gap(metric(hard[:200])) == (second.value - metric(hard[:200]).value, None)
 
 
 def test_an_infinite_perplexity_is_null_in_json():
@@ -456,6 +488,30 @@ def test_strides_of_a_task_are_parts_of_the_window():
     assert [run.moves.stride for run in TASKS["wikitext2"].runs([], 64)] == [32, 64, None]
     assert [run.moves.stride for run in TASKS["wikitext2"].runs([], 1024, stride=100)] == [100, None]
     assert [run.protocol for run in TASKS["wikitext2"].runs([], 1024, only=["lm-eval"])] == ["lm-eval"]
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda model: evaluate("tiny", []), "`model` is 'tiny'"),
+        (lambda model: evaluate(model, "nonesuch"), "cannot read 'nonesuch'"),
+        (lambda model: evaluate(model, []), "'the items' is empty"),
+        (lambda model: evaluate(model, ["a"]), "item 1 is no JSON object"),
+        (lambda model: evaluate(model, [{"text": "a"}], data="x"), "`data` is for a task"),
+        (lambda model: evaluate(model, [{"text": "a"}], stride=0), "`stride` is 0"),
+        (lambda model: evaluate(model, [{"text": "a"}], stride=65), "`stride` 65 does not fit"),
+        (lambda model: evaluate(model, [{"good": "a", "bad": "b"}], stride=5), "`stride` 5: no window moves"),
+        (lambda model: evaluate(model, [{"text": "a"}], limit=0), "`limit` is 0"),
+        (lambda model: evaluate(model, [{"text": "a"}], seed=-1), "`seed` is -1"),
+        (lambda model: evaluate(model, [{"text": "a"}], delimiter=None), "`delimiter` is None"),
+        (lambda model: evaluate(model, "enwik8"), "the data of enwik8 is not here"),
+    ],
+)
+def test_a_mistake_is_refused_in_words_that_name_the_parameter(small, call, named):
+    with pytest.raises(UsageError) as caught:
+        call(small)
+    assert named in caught.value.message
+    assert caught.value.hint
 
 
 # Counts that others have published

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import sys
 import time
@@ -148,9 +149,15 @@ def test_several_models_and_precisions(run, checkpoint, items):
     results = json.loads(run(*argv, "--json").stdout)["results"]
     named = [(one["model"], one["precision"]) for one in results]
     assert named == [(str(checkpoint), "fp32"), (str(checkpoint), "int8"), ("tiny", "fp32"), ("tiny", "int8")]
+    firsts = [one["metrics"][2]["to_first"] for one in results]
+    assert firsts[0] is None
+    assert firsts[1]["difference"] == pytest.approx(
+        results[1]["metrics"][2]["value"] - results[0]["metrics"][2]["value"]
+    )
+    assert firsts[1]["stderr"] < results[1]["metrics"][2]["stderr"]
     lines = run(*argv).stdout.splitlines()
-    assert lines[0].endswith("value         ±   to first")
-    assert [line.split()[-1] for line in lines if line.startswith("    ")][:2] == ["-", "+0.00%"]
+    assert lines[0].endswith("value         ±   to first         ±")
+    assert [line.split()[-2:] for line in lines if line.startswith("    ")][:2] == [["-", "-"], ["+0.00%", "0.00%"]]
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -192,6 +199,21 @@ def test_samples_are_of_one_model_precision_and_protocol(run, eval, items, tmp_p
     lines = list(map(json.loads, file.read_text().splitlines()))
     assert len(lines) == 12
     assert len({line["key"] for line in lines}) == 12
+
+
+def test_samples_know_a_model_by_its_files_and_not_by_when_they_were_exported(run, items, tmp_path, monkeypatch):
+    from checkpoints import make_checkpoint
+
+    file = tmp_path / "samples.jsonl"
+    argv = ("eval", items, "-m", tmp_path / "model", "--precision", "fp32", "-q", "--samples", file)
+    make_checkpoint(tmp_path / "model")
+    first = run(*argv).stdout
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    assert run(*argv).stdout == first
+    assert len(file.read_text().splitlines()) == 5
+    make_checkpoint(tmp_path / "model", seed=1)
+    assert run(*argv).stdout != first
+    assert len(file.read_text().splitlines()) == 10
 
 
 def test_windows_of_a_text_have_a_line_each(eval, tmp_path):
@@ -293,7 +315,9 @@ def test_an_interruption_writes_what_is_complete(spawn, tmp_path, form):
         (["empty.txt"], 2, ["'empty.txt' is empty"]),
         (["bad.jsonl"], 2, ["line 2 of 'bad.jsonl' has an empty 'target'"]),
         (["long.jsonl"], 6, ["line 1 of 'long.jsonl' asks for"]),
-        (["."], 2, ["cannot read '.'"]),
+        (["."], 2, ["'.' is a folder"]),
+        (["lambada", "--data", os.devnull], 2, ["is a pipe or a device", "name a file"]),
+        (["blimp", "--data", "empty"], 2, ["the folder 'empty' has no .jsonl"]),
     ],
 )
 def test_what_is_refused(eval, tmp_path, monkeypatch, argv, code, words):
@@ -302,9 +326,17 @@ def test_what_is_refused(eval, tmp_path, monkeypatch, argv, code, words):
     write(tmp_path / "bad.jsonl", [*ITEMS[:1], {"context": "a", "target": ""}])
     write(tmp_path / "long.jsonl", [{"context": "a", "target": "the cat " * 70}])
     (tmp_path / "text.txt").write_text("the cat sat")
+    (tmp_path / "empty").mkdir()
     for name in ("empty.jsonl", "empty.txt"):
         (tmp_path / name).write_text("")
     assert_error(eval(*argv), code, *words)
+
+
+def test_the_names_in_the_help_are_the_tasks():
+    from gpt2cli.analysis.evaluation.tasks import TASKS
+    from gpt2cli.commands.eval import _TASKS
+
+    assert list(_TASKS) == list(TASKS)
 
 
 def test_a_bad_line_is_told_before_anything_is_computed(eval, tmp_path):
@@ -328,8 +360,8 @@ def test_a_context_that_was_cut_is_told(eval, tmp_path):
     file = write(tmp_path / "x.jsonl", [{"context": "the cat and the dog " * 40, "target": "a"}, *ITEMS])
     result = eval(file)
     assert result.code == 0
-    assert result.stderr.startswith(f"note: {file}: of 1 contexts only the end counts")
-    assert "1 contexts cut" in result.stdout
+    assert result.stderr == f"note: {file}: the window of 64 tokens holds only the end of 1 context\n"
+    assert "1 context cut" in result.stdout
     assert eval(file, "-q").stderr == ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt2cli.analysis.evaluation import tasks
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage, from_objects
-from gpt2cli.analysis.evaluation.running import Result, run
+from gpt2cli.analysis.evaluation.running import Evaluation, run
 from gpt2cli.analysis.evaluation.samples import Samples
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole
@@ -26,7 +26,7 @@ def evaluate(
     delimiter: str = " ",
     samples: str | Path | None = None,
     seed: int = 0,
-) -> list[Result]:
+) -> list[Evaluation]:
     """How well the model does what a test asks: a result for each of its protocols.
 
     `what` is a task of `gpt2 eval`, whose data is downloaded unless `data` names it; a file of JSON lines, or of text;
@@ -40,6 +40,8 @@ def evaluate(
             raise UsageError(
                 f"`{name}` is {value!r}", f"`{name}` must be a whole number, {int(name != 'seed')} or more"
             )
+    if data is not None and not (isinstance(what, str) and what in tasks.TASKS):
+        raise UsageError("`data` is for a task", f"tasks are {', '.join(tasks.TASKS)}")
     paths: Sequence[Path] = ()
     if isinstance(what, str) and what in tasks.TASKS:
         task = tasks.TASKS[what]

@@ -24,7 +24,7 @@ _CALL = 32  # a call of fewer tokens costs as much: the weights are read all the
 
 
 @dataclass(frozen=True)
-class Question:
+class Case:
     """How probable is each of `endings` after `context`? Both are token ids, at least one of each."""
 
     context: Ids
@@ -48,55 +48,64 @@ class Likelihood:
 
 
 NOTHING = Likelihood(0.0, 0, True, True)
-Answer = tuple[int, list[Likelihood]]  # the number of a question, and a likelihood for each ending
+Row = tuple[tuple[int, ...], int]  # tokens, and after how many of the last the logits are wanted
+Answer = tuple[int, list[Likelihood]]  # the number of a case, and a likelihood for each ending
 
 
-def answers(model: Model, questions: Sequence[Question]) -> Iterator[list[Answer]]:
-    """The answers to all questions, in any order: those that a call or some calls bring, together. Raises UserError."""
-    together = [number for number, one in enumerate(questions) if _is_short(one)]
-    yield from _together(model, questions, together)
-    alone = sorted(set(range(len(questions))).difference(together), key=lambda n: tuple(questions[n].context))
+def answers(model: Model, cases: Sequence[Case]) -> Iterator[list[Answer]]:
+    """The answers to all cases, in any order: those that a call or some calls bring, together. Raises UserError."""
+    together = [number for number, one in enumerate(cases) if _is_short(one)]
+    yield from _together(model, cases, together)
+    alone = sorted(set(range(len(cases))).difference(together), key=lambda n: tuple(cases[n].context))
     for number in alone:
-        yield [(number, model.scheduler.run(_alone(model, questions[number])))]
+        yield [(number, model.scheduler.run(_alone(model, cases[number])))]
 
 
-def _is_short(question: Question) -> bool:
+def _is_short(case: Case) -> bool:
     """Whether it is computed beside others: rows that repeat the context cost less than calls of their own."""
-    heads = {tuple(ending[:-1]) for ending in question.endings}
-    length = len(question.context)
+    heads = {tuple(ending[:-1]) for ending in case.endings}
+    length = len(case.context)
     repeated = sum(length + len(head) for head in heads)
     shared = max(length, _CALL) + sum(max(len(head), _CALL) for head in heads if head)
     return length + max(map(len, heads)) <= _SHORT and repeated <= shared
 
 
-def _together(model: Model, questions: Sequence[Question], numbers: Sequence[int]) -> Iterator[list[Answer]]:
+def _together(model: Model, cases: Sequence[Case], numbers: Sequence[int]) -> Iterator[list[Answer]]:
     # what is fed, and the endings that are told by it: those of one token that follow the same context need one row
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for number in numbers:
-        for place, ending in enumerate(questions[number].endings):
-            rows.setdefault((*questions[number].context, *ending[:-1]), []).append((number, place))
+        for place, ending in enumerate(cases[number].endings):
+            rows.setdefault((*cases[number].context, *ending[:-1]), []).append((number, place))
     found: dict[int, dict[int, Likelihood]] = {number: {} for number in numbers}
-    for batch in _batches([(row, _wanted(questions, asked)) for row, asked in rows.items()]):
-        model.engine.check_ids([token for row, _ in batch for token in row])
-        with model.scheduler.between_steps() as engine:
-            logits = engine.each([row for row, _ in batch], [wanted for _, wanted in batch])
+    for batch in _batches([(row, _wanted(cases, asked)) for row, asked in rows.items()]):
+        logits = _computed(model, batch)
         done = list[Answer]()
         for (row, _), block in zip(batch, logits, strict=True):
             norms = log_sums(block)
             for number, place in rows[row]:
-                ending = questions[number].endings[place]
+                ending = cases[number].endings[place]
                 first = len(block) - len(ending)
                 found[number][place] = _told(block[first:], norms[first:], ending)
-                if len(found[number]) == len(questions[number].endings):
+                if len(found[number]) == len(cases[number].endings):
                     done.append((number, [found[number][place] for place in range(len(found[number]))]))
         yield done
 
 
-def _wanted(questions: Sequence[Question], asked: Iterable[tuple[int, int]]) -> int:
-    return max(len(questions[number].endings[place]) for number, place in asked)
+def _computed(model: Model, batch: Sequence[Row]) -> list[Logits]:
+    """The wanted logits of each row; where memory does not suffice for all together, of fewer at a time."""
+    model.engine.check_ids([token for row, _ in batch for token in row])
+    try:
+        with model.scheduler.between_steps() as engine:
+            return engine.each([row for row, _ in batch], [wanted for _, wanted in batch])
+    except CannotMeet:
+        if len(batch) == 1:
+            raise
+    half = len(batch) // 2
+    return _computed(model, batch[:half]) + _computed(model, batch[half:])
 
 
-Row = tuple[tuple[int, ...], int]  # tokens, and after how many of the last the logits are wanted
+def _wanted(cases: Sequence[Case], asked: Iterable[tuple[int, int]]) -> int:
+    return max(len(cases[number].endings[place]) for number, place in asked)
 
 
 def _batches(rows: list[Row]) -> Iterator[list[Row]]:
@@ -114,9 +123,9 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _alone(model: Model, question: Question) -> Task[None, list[Likelihood]]:
-    """The answer to a question that has rows of its own: the context is computed once."""
-    context, endings = question.context, question.endings
+def _alone(model: Model, case: Case) -> Task[None, list[Likelihood]]:
+    """The answer to a case that has rows of its own: the context is computed once."""
+    context, endings = case.context, case.endings
     model.engine.check_ids([*context, *itertools.chain.from_iterable(endings)])
     several = len(endings) > 1
     # the last token of the context is fed with a single ending, by the same call
@@ -171,13 +180,13 @@ def windows(
         recent = (recent + targets)[-keep:] if keep else list(itertools.islice(rest, 1))
 
 
-def fitted(question: Question, window: int, name: str) -> tuple[Question, bool]:
-    """The question with the end of its context, as much as the window holds before the longest ending; and whether that
+def fitted(case: Case, window: int, name: str) -> tuple[Case, bool]:
+    """The case with the end of its context, as much as the window holds before the longest ending; and whether that
     is less than all. Raises CannotMeet."""
-    longest = max(map(len, question.endings))
+    longest = max(map(len, case.endings))
     if longest > window:
         raise CannotMeet(
             f"{name} asks for {longest:,} tokens, and the window has {window:,}", "shorten what follows the context"
         )
     room = window + 1 - longest
-    return Question(question.context[-room:], question.endings), len(question.context) > room
+    return Case(case.context[-room:], case.endings), len(case.context) > room

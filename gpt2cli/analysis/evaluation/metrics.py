@@ -13,6 +13,7 @@ from gpt2cli.analysis.evaluation.likelihoods import Likelihood
 
 RESAMPLES = 1000
 Answers = Sequence[Likelihood]
+Array = np.ndarray[Any, np.dtype[np.float64]]
 Ratio = Callable[[Any, Answers], tuple[float, float]]
 # What is made of a sum divided by a sum of weights.
 FORMS: dict[str, Callable[[float], float]] = {
@@ -43,7 +44,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured value. `stderr` is None where there are fewer than two items."""
+    """A measured value. `stderr` is None where there are fewer than two items. `resampled` are the values of resamples
+    of the items, which are the same for each model that has seen the same number."""
 
     name: str
     value: float
@@ -51,12 +53,20 @@ class Metric:
     n: int
     form: str
     published: Published | None = None
+    resampled: Array | None = field(default=None, compare=False, repr=False)
+
+    def gap(self, first: "Metric") -> tuple[float, float | None]:
+        """The difference from another model's on the same items, and its standard error: it is smaller than theirs,
+        because what is hard for one is hard for the other."""
+        if self.resampled is None or first.resampled is None or self.n != first.n:
+            return self.value - first.value, None
+        return self.value - first.value, _deviation(self.resampled, first.resampled)
 
     def plain(self) -> dict[str, Any]:
         """For JSON, which knows no infinity."""
         found = {name: value if value is not None and math.isfinite(value) else None for name, value in self._numbers}
         source = None if self.published is None else self.published.source
-        return {"name": self.name, "n": self.n, **found, "source": source}
+        return {"name": self.name, "n": self.n, **found, "source": source, "to_first": None}
 
     @property
     def difference(self) -> float | None:
@@ -86,43 +96,49 @@ class Tally:
             weights.append(weight)
 
     def metrics(self, seed: int, model: str, **names: Any) -> list[Metric]:
-        """The metrics of the model of this name; `names` stand in those of the measures."""
-        return [
-            Metric(
-                measure.name.format(**names),
-                _formed(measure.form, sum(values), sum(weights)),
-                _stderr(measure.form, np.array(values), np.array(weights), seed),
-                len(values),
-                measure.form,
-                measure.published.get(model),
-            )
-            for measure, (values, weights) in zip(self._measures, self._pairs, strict=True)
-        ]
+        """The metrics of the model of this name; `names` stand in those of the measures. `seed` decides the resamples.
+        The standard error of a share is the items' deviation by the root of their number, of the others the deviation
+        of the resamples."""
+        sums = [(np.array(values), np.array(weights)) for values, weights in self._pairs]
+        resampled = _resampled(self._measures, sums, seed)
+        found = []
+        for place, (measure, (values, weights)) in enumerate(zip(self._measures, sums, strict=True)):
+            several = len(values) > 1
+            stderr = None
+            if several and measure.form == "share":
+                stderr = float(values.std(ddof=1)) / math.sqrt(len(values))
+            elif several:
+                stderr = _deviation(resampled[place])
+            name, value = measure.name.format(**names), _formed(measure.form, sum(values), sum(weights))
+            published, drawn = measure.published.get(model), resampled[place] if several else None
+            found.append(Metric(name, value, stderr, len(values), measure.form, published, drawn))
+        return found
+
+
+def _resampled(measures: Sequence[Measure], sums: Sequence[tuple[Array, Array]], seed: int) -> Array:
+    """The value of each measure on each resample, [measures, resamples]."""
+    count = len(sums[0][0]) if sums else 0
+    found = np.empty((len(measures), RESAMPLES if count > 1 else 0))
+    random = np.random.default_rng(seed)
+    for number in range(found.shape[1]):
+        drawn = random.integers(0, count, count)
+        for place, (measure, (values, weights)) in enumerate(zip(measures, sums, strict=True)):
+            found[place, number] = _formed(measure.form, values[drawn].sum(), weights[drawn].sum())
+    return found
 
 
 def _formed(form: str, value: float, weight: float) -> float:
     try:
-        return FORMS[form](value / weight) if weight else math.nan
+        return float(FORMS[form](value / weight)) if weight else math.nan
     except OverflowError:
         return math.inf
 
 
-def _stderr(form: str, values: Any, weights: Any, seed: int) -> float | None:
-    """Of a share, the items' standard deviation by the root of their number; of the others the standard deviation over
-    resamples of the items, which `seed` decides."""
-    count = len(values)
-    if count < 2:
-        return None
-    if form == "share":
-        return float(values.std(ddof=1)) / math.sqrt(count)
-    random = np.random.default_rng(seed)
-    found = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = random.integers(0, count, count)
-        found[number] = _formed(form, values[drawn].sum(), weights[drawn].sum())
-    with np.errstate(invalid="ignore"):  # infinite ones have no deviation
-        stderr = float(found.std(ddof=1))
-    return stderr if math.isfinite(stderr) else None
+def _deviation(values: Array, others: Array | None = None) -> float | None:
+    """Of the values, or of their differences from others; None where some are infinite."""
+    with np.errstate(invalid="ignore"):
+        found = float((values if others is None else values - others).std(ddof=1))
+    return found if math.isfinite(found) else None
 
 
 # What is made of one item

@@ -1,16 +1,19 @@
-"""Items -> questions -> answers -> measures, of one model and one protocol. In blocks: memory does not grow with the
+"""Items -> cases -> answers -> measures, of one model and one protocol. In blocks: memory does not grow with the
 file, but for two numbers an item and measure."""
 
+import functools
 import hashlib
 import itertools
 import json
+import operator
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2cli import paths
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage
-from gpt2cli.analysis.evaluation.likelihoods import Likelihood, Question, answers, fitted, windows
+from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, fitted, windows
 from gpt2cli.analysis.evaluation.metrics import Measure, Metric, Tally
 from gpt2cli.analysis.evaluation.samples import Samples
 from gpt2cli.engine.engine import Ids
@@ -19,7 +22,7 @@ from gpt2cli.model import Model
 from gpt2cli.store import catalog
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
-_BLOCK = 256  # questions that are put in order of their length
+_BLOCK = 256  # cases that are put in order of their length
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Run:
 
 
 @dataclass
-class Result:
+class Evaluation:
     """What one protocol has found on one model. Sums are those of the scored tokens, of words and bytes as they were
     written."""
 
@@ -62,7 +65,6 @@ class Result:
     nbytes: int = 0
     logprob: float = 0.0
     cut: int = 0  # items whose context the window did not hold
-    computed: int = 0  # items, or windows of passages, that were not in the samples
     window: int = 0
     stride: int | None = None
     metrics: list[Metric] = field(default_factory=list)
@@ -94,12 +96,12 @@ class Result:
 
 @dataclass(frozen=True)
 class _Part:
-    """A question of an item: the only one, or one of a passage's windows."""
+    """A case of an item: the only one, or one of a passage's windows."""
 
     number: int
     place: int
     item: Item
-    question: Question
+    case: Case
     nbytes: int
 
 
@@ -111,23 +113,17 @@ def run(
     limit: int | None = None,
     seed: int = 0,
     advance: Callable[[int, bool], None] = lambda nbytes, computed: None,
-) -> Result:
+) -> Evaluation:
     """The result on all items, or the first `limit`. `samples` are read and written; `seed` is the bootstrap's;
     `advance` hears of the bytes of each item that is done. Raises UserError."""
-    result = Result(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
-    tally, identity = Tally(asked.measures), _identity(model, asked)
-    parts = _parts(model, asked, limit, result)
-    held: tuple[int, Item, list[Likelihood]] | None = None
-    while block := list(itertools.islice(parts, _BLOCK)):
-        found = _answered(model, block, identity, samples, result, advance)
-        for part, told in zip(block, found, strict=True):
-            if held is not None and held[0] == part.number:
-                told = [a + b for a, b in zip(held[2], told, strict=True)]
-            elif held is not None:
-                _settle(held, tally, result)
-            held = part.number, part.item, told
-    if held is not None:
-        _settle(held, tally, result)
+    result = Evaluation(asked.name, asked.protocol, window=model.engine.window, stride=asked.moves.stride)
+    tally, parts = Tally(asked.measures), _parts(model, asked, limit, result)
+    answered = _answered(model, parts, _Kept(samples, _identity(model, asked)), advance)
+    for _, group in itertools.groupby(answered, key=lambda pair: pair[0].number):
+        mine, told = zip(*group, strict=True)
+        found = [functools.reduce(operator.add, each) for each in zip(*told, strict=True)]
+        tally.add(mine[0].item, found)
+        result.add(mine[0].item, found)
     if not result.tokens:
         raise UsageError(f"there is nothing to measure in {asked.name}", "it is empty, or a single token long")
     entry = catalog.by_repository(model.name)  # a model of the catalogue, by the name that it has on the hub
@@ -135,43 +131,54 @@ def run(
     return result
 
 
-def _settle(held: tuple[int, Item, list[Likelihood]], tally: Tally, result: Result) -> None:
-    _, item, found = held
-    tally.add(item, found)
-    result.add(item, found)
+@dataclass(frozen=True)
+class _Kept:
+    """The samples, if there are any, of one model and protocol."""
+
+    samples: Samples | None
+    identity: dict[str, Any]
+
+    def get(self, part: _Part) -> list[Likelihood] | None:
+        return self.samples.get(self._key(part)) if self.samples else None
+
+    def add(self, found: Iterable[tuple[_Part, list[Likelihood]]]) -> None:
+        if self.samples:
+            self.samples.add([(self._key(part), self.identity | _facts(part), told) for part, told in found])
+
+    def _key(self, part: _Part) -> str:
+        digest = hashlib.sha256(json.dumps(self.identity).encode())
+        for ids in (part.case.context, *part.case.endings):
+            digest.update(array("q", [len(ids), *ids]).tobytes())
+        digest.update(repr((part.number, part.place)).encode())
+        return digest.hexdigest()[:24]
 
 
 def _answered(
-    model: Model,
-    block: Sequence[_Part],
-    identity: dict[str, Any],
-    samples: Samples | None,
-    result: Result,
-    advance: Callable[[int, bool], None],
-) -> list[list[Likelihood]]:
-    """The answers to a block of questions, in their order."""
-    keys = [_key(identity, part) for part in block] if samples else []
-    found = {number: told for number, key in enumerate(keys) if samples and (told := samples.get(key)) is not None}
-    for number in found:
-        advance(block[number].nbytes, False)
-    missing = [number for number in range(len(block)) if number not in found]
-    for group in answers(model, [block[number].question for number in missing]):
-        new = {missing[place]: told for place, told in group}
-        found |= new
-        result.computed += len(new)
-        if samples:
-            samples.add([(keys[number], identity | _facts(block[number]), told) for number, told in new.items()])
-        for number in new:
-            advance(block[number].nbytes, True)
-    return [found[number] for number in range(len(block))]
+    model: Model, parts: Iterator[_Part], kept: _Kept, advance: Callable[[int, bool], None]
+) -> Iterator[tuple[_Part, list[Likelihood]]]:
+    """The parts with their answers, in order: those that are kept, and what has to be computed, a block at a time."""
+    while block := list(itertools.islice(parts, _BLOCK)):
+        found = {number: told for number, part in enumerate(block) if (told := kept.get(part)) is not None}
+        for number in found:
+            advance(block[number].nbytes, False)
+        missing = [number for number in range(len(block)) if number not in found]
+        for group in answers(model, [block[number].case for number in missing]):
+            new = {missing[place]: told for place, told in group}
+            kept.add((block[number], told) for number, told in new.items())
+            found |= new
+            for number in new:
+                advance(block[number].nbytes, True)
+        yield from ((part, found[number]) for number, part in enumerate(block))
 
 
 def _identity(model: Model, asked: Run) -> dict[str, Any]:
     """What a line of samples is of. The folder of an export changes its name when the checkpoint does; of others, when
     the files change."""
-    files = sorted(model.folder.iterdir()) if model.revision is None and model.folder.is_dir() else []
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
-    state = hashlib.sha256(repr((model.folder.name, stats)).encode()).hexdigest()[:8]
+    stats: list[Any] = [model.folder.name]
+    if model.revision is None and not model.folder.is_relative_to(paths.cache()) and model.folder.is_dir():
+        files = sorted(path for path in model.folder.iterdir() if path.is_file())
+        stats += [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    state = hashlib.sha256(repr(stats).encode()).hexdigest()[:8]
     return {
         "model": model.name,
         "revision": model.revision or state,
@@ -182,14 +189,6 @@ def _identity(model: Model, asked: Run) -> dict[str, Any]:
     }
 
 
-def _key(identity: dict[str, Any], part: _Part) -> str:
-    digest = hashlib.sha256(json.dumps(identity).encode())
-    for ids in (part.question.context, *part.question.endings):
-        digest.update(array("q", [len(ids), *ids]).tobytes())
-    digest.update(repr((part.number, part.place)).encode())
-    return digest.hexdigest()[:24]
-
-
 def _facts(part: _Part) -> dict[str, Any]:
     """Of a part, for people."""
     facts: dict[str, Any] = {"item": part.number + 1}
@@ -197,7 +196,7 @@ def _facts(part: _Part) -> dict[str, Any]:
         return facts | {"part": part.place + 1}
     if isinstance(part.item, Choice):
         facts["answer"] = part.item.answer
-    return facts | {"ids": [list(ending) for ending in part.question.endings]}
+    return facts | {"ids": [list(ending) for ending in part.case.endings]}
 
 
 def _size(item: Item) -> int:
@@ -207,16 +206,16 @@ def _size(item: Item) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def _parts(model: Model, asked: Run, limit: int | None, result: Result) -> Iterator[_Part]:
+def _parts(model: Model, asked: Run, limit: int | None, result: Evaluation) -> Iterator[_Part]:
     for number, item in enumerate(itertools.islice(asked.items(), limit)):
         if isinstance(item, Passage):
             for place, (context, targets) in enumerate(_cut(model, item, asked.moves)):
                 nbytes = sum(len(model.tokenizer.bytes_of(token)) for token in targets)
-                yield _Part(number, place, item, Question(context, [targets]), nbytes)
+                yield _Part(number, place, item, Case(context, [targets]), nbytes)
             continue
-        question, cut = fitted(_asked(model, item), model.engine.window, item.name)
+        case, cut = fitted(_asked(model, item), model.engine.window, item.name)
         result.cut += cut
-        yield _Part(number, 0, item, question, _size(item))
+        yield _Part(number, 0, item, case, _size(item))
 
 
 def _cut(model: Model, item: Passage, moves: Moves) -> Iterator[tuple[list[int], list[int]]]:
@@ -224,7 +223,7 @@ def _cut(model: Model, item: Passage, moves: Moves) -> Iterator[tuple[list[int],
     return windows(ids, model.engine.window, moves.stride, model.start if moves.start else None)
 
 
-def _asked(model: Model, item: Continuation | Choice) -> Question:
+def _asked(model: Model, item: Continuation | Choice) -> Case:
     """Context and endings as ids. They are cut where the ids of the context end, or before, where the context's last
     characters become one token with the ending's first; white space at the end of a context goes with the ending."""
     endings = [item.target] if isinstance(item, Continuation) else item.endings or item.choices
@@ -240,7 +239,7 @@ def _asked(model: Model, item: Continuation | Choice) -> Question:
                 f"{item.name} has no context, and this model has no <|endoftext|> to begin with", "give it a context"
             )
         context = [model.start]
-    return Question(context, [ids[shared:] for ids in whole])
+    return Case(context, [ids[shared:] for ids in whole])
 
 
 def _common(first: Ids, second: Ids) -> int:

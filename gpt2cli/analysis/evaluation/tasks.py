@@ -45,18 +45,22 @@ class Task:
     def runs(
         self, paths: Sequence[Path], window: int, *, stride: int | None = None, only: Sequence[str] = ()
     ) -> list[Run]:
-        """What is to be measured in the files of the task, by `only` these protocols where some are named."""
+        """What is to be measured in the files of the task on a model of this `window`, by `only` these protocols where
+        some are named. Raises UsageError."""
+        known = [one.name for one in self.protocols]
+        if unknown := [name for name in only if name not in known]:
+            raise UsageError(f"{self.name} has no protocol '{unknown[0]}'", f"it has {', '.join(known)}")
+        asked = [one for one in self.protocols if not only or one.name in only]
+        if stride is not None and all(one.parts is None for one in asked):
+            raise UsageError(f"`stride` {stride}: no window moves in {self.name}", "leave it out")
+        if stride is not None and stride > window:
+            raise UsageError(f"`stride` {stride} does not fit the window of {window} tokens", f"choose 1 to {window}")
         found = dict[str, Run]()
-        for one in self.protocols:
-            if only and one.name not in only:
-                continue
-            moves = one.moves(window, stride)
+        for one in asked:
             items = functools.partial(_chained, one.read, paths)
+            run = Run(self.name, one.name, items, one.measures, one.moves(window, stride))
             # two strides of a task are one where a stride is given
-            found.setdefault(
-                one.name if one.parts is None or stride is None else "",
-                Run(self.name, one.name, items, one.measures, moves),
-            )
+            found.setdefault(one.name if one.parts is None or stride is None else "", run)
         return list(found.values())
 
 
@@ -70,18 +74,26 @@ def files(task: Task, data: Path | None, fetch: Callable[[DataFile], Path]) -> l
     if data is not None and data.is_dir():
         found = sorted(path for path in data.iterdir() if path.suffix.lower() in (".jsonl", ".parquet"))
         if not found:
-            raise UsageError(f"the folder '{data}' has no .jsonl and no .parquet", "name the file itself: --data FILE")
+            raise UsageError(f"the folder '{data}' has no .jsonl and no .parquet", "name the file itself: `data` FILE")
         return found
     if data is not None:
-        return [data]
+        return [plain(data)]
     if not task.files:
-        raise UsageError(f"the data of {task.name} is not here", f"{task.where}, and name it: --data FILE")
+        raise UsageError(f"the data of {task.name} is not here", f"{task.where}, and name it: `data` FILE")
     return list(map(fetch, task.files))
+
+
+def plain(path: Path) -> Path:
+    """The path of a file, which is read several times. Raises UsageError."""
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or a device"
+        raise UsageError(f"'{path}' is a {kind}, and no file", "what is in it is read more than once: name a file")
+    return path
 
 
 def of_file(path: Path, *, stride: int | None, delimiter: str) -> Task:
     """A file of one's own. Raises UsageError."""
-    return own(str(path), functools.partial(from_file, delimiter=delimiter), path, stride)
+    return own(str(path), functools.partial(from_file, delimiter=delimiter), plain(path), stride)
 
 
 def own(name: str, read: Callable[[Path], Iterable[Item]], path: Path, stride: int | None) -> Task:
