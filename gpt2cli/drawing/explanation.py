@@ -112,7 +112,7 @@ def _lens(drawn: Picture, lens: Plain, tokens: Sequence[Plain], target: int) -> 
 
 def _cell(said: Plain, following: int | None) -> Run:
     text = fitted(seen(said["token"].strip(" ")), _CELL - 1)
-    title = f"{seen(said['token'])}  {math.exp(said['logprob']):.1%}, KL {said['kl']:.2f}"
+    title = f"{seen(said['token'])}  {math.exp(said['logprob']):.1%}, KL {said['kl']:.2f} nats"
     return Run(f"{text} ", ground=scaled(math.exp(said["logprob"])), bold=said["id"] == following, title=title)
 
 
@@ -130,14 +130,17 @@ def _number(score: float | None) -> str:
     return "" if score is None else f"{score:.4f}"
 
 
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
 def _sentence(influence: dict[str, Any]) -> str:
     token, instead = influence["token"]["token"], influence["instead"]
+    base = f"{_signed(influence['base'])} nats; hot tokens carry"
     if instead is None:
-        return (
-            f"'{seen(token)}' has log-probability {influence['base']:.2f}; hot tokens carry it, cold ones hold it down"
-        )
+        return f"'{seen(token)}' has log-probability {base} it, cold ones hold it down"
     other = seen(instead["token"])
-    return f"'{seen(token)}' leads '{other}' by {influence['base']:.2f}; hot tokens carry that, cold ones hold it down"
+    return f"'{seen(token)}' leads '{other}' by {base} that, cold ones hold it down"
 
 
 def _about(plain: Plain) -> str:
