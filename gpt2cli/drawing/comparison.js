@@ -17,8 +17,8 @@ export function comparison(root, data) {
     make("div", { class: "columns" }, ...sides.map(likeliest)),
     make("h2", {}, "Where they differ most"),
     about(
-      "The probability of a token after each prompt: hot where it is above that after all of them, cold where it is " +
-        `below. log is ${ratios}: 0.69 is twice as probable, \u22120.69 half.`,
+      "The probability of a token after each prompt: hot where it is above the mean of all, cold where it is below. " +
+        `log is ${ratios}: 0.69 is twice as probable, \u22120.69 half.`,
     ),
     table(["Token", ...behind(sides, [""])], data.differences, differences(sides), [shown, "word"]),
     make("h2", {}, `Divergences in ${unit}`),

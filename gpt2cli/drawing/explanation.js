@@ -11,7 +11,7 @@ import { readable } from "./words.js";
 
 // `data` is what `gpt2 explain --json` prints, perhaps with a `note`.
 export function explanation(root, data) {
-  const tokens = readable(data.tokens);
+  const tokens = readable(data.tokens).map((token, at) => ({ ...token, start: data.start && at === 0 }));
   if (data.note) root.append(make("p", { class: "note" }, data.note));
   root.append(
     said(data, tokens),

@@ -70,6 +70,8 @@ def picture(plain: Plain) -> str:
     drawn.row(Run(_TITLE, bold=True))
     drawn.paragraph(Run(f"{part} ", "quiet") for part in _about(plain).split())
     tokens = list(readable(plain["tokens"]))
+    if plain["start"]:
+        tokens[0]["text"] += " "  # it stands apart from the text, of which it is no part
     end = len(tokens) if len(tokens) - plain["target"] <= PICTURE_TOKENS else plain["target"] + 1
     shown = range(max(0, end - PICTURE_TOKENS), end)
     _section(drawn, "How surprising each token was", "the hotter, the less probable")
@@ -127,7 +129,7 @@ def _shares(scores: Sequence[float | None]) -> list[float]:
 
 
 def _number(score: float | None) -> str:
-    return "" if score is None else f"{score:.4f}"
+    return "" if score is None else f"{score:.4f}".replace("-", "−")
 
 
 def _signed(value: float) -> str:

@@ -145,6 +145,12 @@ def test_all_that_was_asked_for_is_there_where_no_terminal_cuts_it_and_where_one
     assert len(cut) == len(lines) < len(wrapped)
 
 
+def test_a_text_whose_beginning_is_not_shown_begins_so():
+    found = explained(load("tiny"), "The cat sat on the mat", Question(parts=[]))
+    assert explanations.page(found, ["text"], 80, coloured=False, last=4).splitlines()[0] == "… on the mat"
+    assert explanations.page(found, ["text"], 80, coloured=False, last=99).splitlines()[0] == "The cat sat on the mat"
+
+
 def test_numbers_of_absurd_weights_stay_in_their_columns(run, tmp_path):
     tensors = random_tensors(SMALL)
     tensors["ln_f.weight"][:] = 1e37
