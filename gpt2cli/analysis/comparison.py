@@ -12,7 +12,7 @@ import numpy as np
 
 from gpt2cli.analysis import templates
 from gpt2cli.analysis.scoring import Scorer
-from gpt2cli.analysis.shares import Share, first_word, wilson
+from gpt2cli.analysis.shares import Share, first_of, first_word, wilson
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
@@ -167,6 +167,14 @@ def _plain_side(side: Side, first: Side, name: str, top: int) -> dict[str, Any]:
 
 def _plain_words(words: dict[str, list[Share]], number: int) -> list[dict[str, Any]]:
     return [{"word": word} | asdict(shares[number]) for word, shares in words.items()]
+
+
+def brief(plain: dict[str, Any], top: int) -> dict[str, Any]:
+    """What is shown of `Comparison.plain`: the first `top` words of each side, and the others together."""
+    sides = [
+        side | {"words": side["words"] and first_of(side["words"], top, len(side["texts"]))} for side in plain["sides"]
+    ]
+    return plain | {"sides": sides}
 
 
 def label(number: int) -> str:

@@ -19,7 +19,10 @@ class Told(Scored):
     entropy: float | None = None
 
     def plain(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        return super().plain(tokenizer) | {"entropy": self.entropy}
+        plain = super().plain(tokenizer)
+        top = [one | {"logprob": round(one["logprob"], 6)} for one in plain["top"]]
+        numbers = {"logprob": self.logprob, "entropy": self.entropy}
+        return plain | {"top": top} | {name: one and round(one, 6) for name, one in numbers.items()}
 
 
 @dataclass(frozen=True)

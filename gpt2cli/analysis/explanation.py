@@ -73,8 +73,9 @@ class Explainer:
         length = len(self.ids)
         place = token + length if token < 0 else token
         if not 1 <= place < length:
+            which = f"tokens 1 to {length - 1}" if length > 2 else "token 1 alone"
             raise UsageError(
-                f"`token` is {token}, of which there is no prediction", f"this text has 1 to {length - 1}, the last"
+                f"`token` is {token}, of which there is no prediction", f"{which} can be explained; -1 is the last"
             )
         return place
 

@@ -1,7 +1,8 @@
 """What texts that were drawn begin with, and how sure a share of them is. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _Z = 1.959964  # 95 % of a normal distribution lie so many standard deviations around its mean
@@ -21,6 +22,14 @@ def first_word(text: str) -> str:
     """Of a text that goes on, without punctuation; "" where it has none."""
     found = _WORD.search(text)
     return found[0] if found else ""
+
+
+def first_of(words: list[dict[str, Any]], top: int, texts: int) -> list[dict[str, Any]]:
+    """The first `top` words of so many texts, as JSON has them, and a last one for all others, whose `word` is None."""
+    if len(words) <= top + 1:
+        return words
+    others = wilson(sum(one["count"] for one in words[top:]), texts)
+    return [*words[:top], {"word": None} | asdict(others)]
 
 
 def wilson(count: int, of: int) -> Share:

@@ -146,8 +146,8 @@ def compare(
         if shown.as_json:
             output.write(terminal.json_text(plain, allow_nan=False) + "\n")
         else:
-            output.write("".join(f"{line}\n" for line in comparisons.lines(plain, shown.top)))
-        files.draw(pages, plain, talk.note)
+            output.write("".join(f"{line}\n" for line in comparisons.lines(comparison.brief(plain, shown.top))))
+        files.draw(pages, comparison.brief(plain, shown.top), talk.note)
     if reason is not None:
         numbers = ", ".join(str(len(side.texts)) for side in found.sides)
         talk.note(f"interrupted: {numbers} texts were drawn")

@@ -10,7 +10,7 @@ import typer
 from gpt2cli.console import choices, inputs, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
-from gpt2cli.console.groups import Options
+from gpt2cli.console.groups import Options, given
 from gpt2cli.console.pictures import PictureOptions
 from gpt2cli.errors import UsageError
 
@@ -35,6 +35,7 @@ Examples:
 """
 _NEAR = 64  # tokens before a prediction that are left out while somebody waits
 _WAYS = {"occlusion": "influence", "rollout": "rollout", "zeroing": "value_zeroing"}
+_SAID = {"occlusion": "a token is left out", "rollout": "attention alone", "zeroing": "a token's values are zero"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class QuestionOptions(Options):
         typer.Option(
             metavar="NAME",
             help=f"What it rests on by {', '.join(_WAYS)}.",
-            autocompletion=lambda incomplete: choices.beginning(incomplete, _WAYS),
+            autocompletion=lambda incomplete: choices.beginning(incomplete, _SAID),
         ),
     ] = "occlusion"
     layer: Annotated[
@@ -109,7 +110,8 @@ class ViewOptions(Options):
 
 
 def explain(
-    given: TextOptions,
+    context: typer.Context,
+    prompt: TextOptions,
     asked: QuestionOptions,
     shown: ViewOptions,
     drawing: PictureOptions,
@@ -118,7 +120,11 @@ def explain(
 ) -> int:
     if shown.output_file is not None and shown.output_file in (drawing.html, drawing.svg):
         raise UsageError(f"two outputs are '{shown.output_file}'", "give each a file of its own")
-    text = _text(given, talk.note)
+    stated = [name for name in ("token", "by", "layer", "head", "top") if given(context, name)]
+    views = _views(asked, shown, by="by" in stated)
+    whole = shown.as_json or drawing.wanted
+    _refuse_idle(stated, views if shown.chosen or not whole else None, as_json=shown.as_json, drawn=drawing.wanted)
+    text = _text(prompt, talk.note)
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.explanation import Explainer
@@ -126,13 +132,11 @@ def explain(
     from gpt2cli.console import explanations
     from gpt2cli.drawing import explanation
 
-    views = _views(asked, shown)
-    whole = shown.as_json or drawing.wanted
     parts = [name for name in PARTS if name in views or (whole and not shown.chosen)]
     question = Question(
         token=asked.token,
         instead=asked.instead,
-        start=given.start,
+        start=prompt.start,
         top=shown.top,
         layers=asked.layer,
         heads=asked.head,
@@ -140,7 +144,7 @@ def explain(
         near=NEAR if whole else _NEAR,
     )
     opened = model.open(talk)
-    explainer = Explainer(opened, opened.tokenizer.encode(text, special=given.special), question)
+    explainer = Explainer(opened, opened.tokenizer.encode(text, special=prompt.special), question)
     with drawing.opened() as pictures, outputs.Output(shown.output_file) as output:
         with Bar(quiet=talk.quiet) as bar:
             _find(explainer, opened, bar, parts)
@@ -149,7 +153,9 @@ def explain(
             output.write(terminal.json_text(found.plain(), allow_nan=False) + "\n")
         else:
             columns = shutil.get_terminal_size().columns
-            output.write(explanations.page(found, views, columns, coloured=outputs.is_stdout(shown.output_file)))
+            lists: explanations.Lists = "whole" if not output.on_terminal else "wrapped" if "top" in stated else "cut"
+            coloured = outputs.is_stdout(shown.output_file)
+            output.write(explanations.page(found, views, columns, coloured=coloured, lists=lists))
         if drawing.wanted:
             pictures.draw(explanation, found.plain(), talk.note)
     if "attention" in parts and whole and not explainer.whole:
@@ -157,26 +163,47 @@ def explain(
     return 0
 
 
-def _text(given: TextOptions, note: Callable[[str], None]) -> str:
-    if given.text:
-        return inputs.read_prompt(given.text, given.file, escapes=given.escapes, note=note)
-    inputs.refuse_two_dashes(given.file)
+def _text(prompt: TextOptions, note: Callable[[str], None]) -> str:
+    if prompt.text:
+        return inputs.read_prompt(prompt.text, prompt.file, escapes=prompt.escapes, note=note)
+    inputs.refuse_two_dashes(prompt.file)
     blocks = list[str]()
-    for number, file in enumerate(given.file or [None], 1):
-        last = number >= len(given.file)  # of which a newline at the end is no part of the text
+    for number, file in enumerate(prompt.file or [None], 1):
+        last = number >= len(prompt.file)  # of which a newline at the end is no part of the text
         blocks += inputs.read_blocks(file, command="explain", note=note, trimmed=last)
     return "".join(blocks)
 
 
-def _views(asked: QuestionOptions, shown: ViewOptions) -> list[str]:
-    """Their names, in order: those of the library's parts where they are one."""
+def _views(asked: QuestionOptions, shown: ViewOptions, *, by: bool) -> list[str]:
+    """Their names, in order: those of the library's parts where they are one. `by`: whether --by was given."""
     way = ["prediction", _WAYS[asked.by]]
     if not shown.chosen:
         return ["text", *way]
     found = (["text"] if shown.every else []) + [name for name in shown.chosen if name == "tokens"]
-    if shown.every or asked.by != "occlusion" or asked.instead is not None:
+    if shown.every or by or asked.instead is not None:
         found += way
     return found + [name for name in shown.chosen if name != "tokens"]
+
+
+def _refuse_idle(stated: Sequence[str], views: Sequence[str] | None, *, as_json: bool, drawn: bool) -> None:
+    """Raises UsageError for what was given and would change nothing; `views` is None where all are shown."""
+    if views is None:
+        if "by" in stated and as_json:
+            raise UsageError(
+                "--by changes nothing: --json has all", "leave it out, or name views: --tokens --by rollout"
+            )
+        return
+    needed = {
+        "layer": (["attention", "value_zeroing"], "--attention, or --by zeroing"),
+        "head": (["attention"], "--attention"),
+        "top": (["tokens", "prediction"], "--tokens"),
+        "token": ([name for name in views if name not in ("text", "tokens")], "--lens or --attention"),
+    }
+    told = {"top", "token"} if as_json or drawn else set()  # which have them in any case
+    for name, (where, add) in needed.items():
+        if name in stated and name not in told and not set(where) & set(views):
+            shown = ", ".join(f"--{view}" for view in views if view in ("tokens", "lens", "attention"))
+            raise UsageError(f"--{name} changes nothing in {shown or 'what is shown'}", f"add {add}, or leave it out")
 
 
 def _find(explainer: "Explainer", model: "Model", bar: Bar, parts: Sequence[str]) -> None:

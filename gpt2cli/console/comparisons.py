@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpt2cli.console import display, terminal
-from gpt2cli.console.tables import Column, Table, cut
+from gpt2cli.console.tables import Column, Table, cut, number
 
 Plain = dict[str, Any]  # as Comparison.plain makes it
 
@@ -15,8 +15,8 @@ Part = tuple[list[Column], list[list[str]]]
 _TOKEN = 24  # cells of a token that does not come last, where nobody says how wide the page is
 
 
-def lines(plain: Plain, top: int) -> Iterator[str]:
-    """Line by line; of the words, which are as many as were drawn, the first `top`."""
+def lines(plain: Plain) -> Iterator[str]:
+    """Line by line."""
     room = shutil.get_terminal_size().columns if display.stdout_is_terminal() else None
     bold = display.codes(bold=True)
     sides: list[Plain] = plain["sides"]
@@ -24,7 +24,7 @@ def lines(plain: Plain, top: int) -> Iterator[str]:
     for side in sides:
         parts = [side["label"], *[side["model"]] * several, terminal.visible(side["prompt"].encode())]
         yield "  ".join(parts) if room is None else cut("  ".join(parts), room)
-    for heading, (columns, rows) in _parts(plain, top, room):
+    for heading, (columns, rows) in _parts(plain, room):
         table = Table(columns, room)
         heading = heading if room is None else cut(heading, room)
         yield ""
@@ -34,18 +34,21 @@ def lines(plain: Plain, top: int) -> Iterator[str]:
         yield from map(table.line, rows)
 
 
-def _parts(plain: Plain, top: int, room: int | None) -> Iterator[tuple[str, Part]]:
+def _parts(plain: Plain, room: int | None) -> Iterator[tuple[str, Part]]:
     sides: list[Plain] = plain["sides"]
     two = len(sides) == 2
     yield "next token", _likeliest_of_two(plain, room) if two else _likeliest(plain)
-    yield "where they differ most", _differences_of_two(plain) if two else _differences(plain)
+    yield (
+        f"where they differ most (logarithms in {plain['unit']})",
+        _differences_of_two(plain) if two else _differences(plain),
+    )
     yield f"divergences in {plain['unit']}", _divergences(plain)
     if sides[0]["endings"]:
-        yield "endings", _endings_of_two(plain) if two else _endings(plain)
+        yield f"endings (logarithms in {plain['unit']})", _endings_of_two(plain) if two else _endings(plain)
     if any(side["words"] for side in sides):
         drawn = ", ".join(f"{len(side['texts'] or []):,}" for side in sides)
         heading = f"first words of {drawn} texts, with intervals of 95%"
-        words = list(zip(*(side["words"] for side in sides), strict=True))[:top]
+        words = list(zip(*(side["words"] for side in sides), strict=True))
         yield heading, _words_of_two(words) if two else _words(words, [side["label"] for side in sides])
 
 
@@ -70,8 +73,7 @@ def _likeliest(plain: Plain) -> Part:
 
 def _differences_of_two(plain: Plain) -> Part:
     rows = [
-        [*map(_share, one["probabilities"]), f"{one['log_ratios'][1]:+.2f}", _token(one)]
-        for one in plain["differences"]
+        [*map(_share, one["probabilities"]), _ratio(one["log_ratios"][1]), _token(one)] for one in plain["differences"]
     ]
     return [Column("A", 7), Column("B", 7), Column("log B/A", 7), Column("token", left=True)], rows
 
@@ -84,8 +86,8 @@ def _differences(plain: Plain) -> Part:
         places = sorted(range(len(values)), key=values.__getitem__)
         ratio = one["log_ratios"][places[-1]] - one["log_ratios"][places[0]]
         ends = [f"{_share(values[place])} {plain['sides'][place]['label']:<2}" for place in (places[-1], places[0])]
-        rows.append([*ends, f"{ratio:+.2f}", _token(one)])
-    return [Column("most", 10), Column("least", 10), Column("log", 6), Column("token", left=True)], rows
+        rows.append([*ends, _ratio(ratio), _token(one)])
+    return [Column("most", 10), Column("least", 10), Column("log", 7), Column("token", left=True)], rows
 
 
 def _divergences(plain: Plain) -> Part:
@@ -93,28 +95,34 @@ def _divergences(plain: Plain) -> Part:
     heads = [Column(f"KL({a}‖{b})", 8), Column(f"KL({b}‖{a})", 8)]
     columns = [Column("", 5, left=True), *heads, Column("Jensen-Shannon")]
     rows = [
-        [f"{one['first']} {one['second']}", *(f"{one[name]:.4f}" for name in ("kl", "kl_back")), f"{one['js']:14.4f}"]
+        [
+            f"{one['first']} {one['second']}",
+            *(number(one[name], ".4f", 8) for name in ("kl", "kl_back")),
+            f"{one['js']:14.4f}",
+        ]
         for one in plain["divergences"]
     ]
     return columns, rows
 
 
 def _endings_of_two(plain: Plain) -> Part:
-    each = [Column("/token", 8), Column("share", 7)]
-    columns = [Column("A", 9), *each, Column("B", 9), *each, Column("log B/A", 7), Column("ending", left=True)]
     a, b = plain["sides"]
+    several = len(a["endings"]) > 1
+    each = [Column("/token", 8), *[Column("share", 7)] * several]
+    columns = [Column("A", 9), *each, Column("B", 9), *each, Column("log B/A", 7), Column("ending", left=True)]
     rows = [
-        [*_ending(one), *_ending(other), f"{other['log_ratio']:+.2f}", terminal.visible(one["text"].encode())]
+        [*_ending(one, several), *_ending(other, several), _ratio(other["log_ratio"]), _visible(one["text"])]
         for one, other in zip(a["endings"], b["endings"], strict=True)
     ]
     return columns, rows
 
 
 def _endings(plain: Plain) -> Part:
-    columns = [Column("", 2, left=True), Column("logprob", 9), Column("/token", 8), Column("share", 7)]
     sides = plain["sides"]
+    several = len(sides[0]["endings"]) > 1
+    columns = [Column("", 2, left=True), Column("logprob", 9), Column("/token", 8), *[Column("share", 7)] * several]
     rows = [
-        [side["label"], *_ending(one), f"{one['log_ratio']:+.2f}", terminal.visible(one["text"].encode())]
+        [side["label"], *_ending(one, several), _ratio(one["log_ratio"]), _visible(one["text"])]
         for number in range(len(sides[0]["endings"]))
         for side in sides
         for one in [side["endings"][number]]
@@ -122,8 +130,17 @@ def _endings(plain: Plain) -> Part:
     return [*columns, Column("log to A", 8), Column("ending", left=True)], rows
 
 
-def _ending(one: Plain) -> list[str]:
-    return [f"{one['logprob']:.3f}", f"{one['per_token']:.3f}", _share(one["share"])]
+def _ending(one: Plain, several: bool) -> list[str]:
+    """Its numbers; the share of one that stands alone is always the whole."""
+    return [number(one["logprob"], ".3f", 9), number(one["per_token"], ".3f", 8), *[_share(one["share"])] * several]
+
+
+def _ratio(value: float) -> str:
+    return number(value, "+.2f")
+
+
+def _visible(text: str) -> str:
+    return terminal.visible(text.encode())
 
 
 def _words_of_two(words: Sequence[Sequence[Plain]]) -> Part:
@@ -143,7 +160,7 @@ def _counted(one: Plain) -> list[str]:
 
 
 def _word(one: Plain) -> str:
-    return one["word"] or "(no word)"
+    return "(others)" if one["word"] is None else one["word"] or "(no word)"
 
 
 def _token(one: Plain) -> str:

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from gpt2cli.analysis.explained import Explanation, Told
 from gpt2cli.console import display, terminal
-from gpt2cli.console.tables import Column, Table, cut
+from gpt2cli.console.tables import Column, Table, cut, number
 from gpt2cli.drawing.cells import width
 from gpt2cli.tokenizer.tokenizer import TextStream
+
+Lists = Literal["cut", "wrapped", "whole"]
 
 _MARKS = " -=#"  # of the classes of ranks, where there are no colours
 _CLASSES = ("1 to 10", "11 to 100", "101 to 1000", "beyond")
@@ -26,12 +29,14 @@ _TOKENS = [
 
 @dataclass(frozen=True)
 class View:
-    """An explanation on so many columns. `coloured` is display's; of the text the `last` tokens are shown, or all."""
+    """An explanation on so many columns. `coloured` is display's; of the text the `last` tokens are shown, or all. What
+    was likeliest and what is looked at are lists: "cut" where the columns end, "wrapped" there, or "whole"."""
 
     found: Explanation
     columns: int
     coloured: Callable[[str, int | None], str]
     last: int | None = None
+    lists: Lists = "cut"
 
     def text(self) -> list[str]:
         """The text, coloured by ranks, or with marks below it."""
@@ -54,6 +59,8 @@ class View:
         """The text's characters and the ranks of their tokens; of a character of several tokens the worst."""
         stream, worst = TextStream(self.found.tokenizer), 0
         first = self.found.start if self.last is None else max(self.found.start, len(self.found.tokens) - self.last)
+        if first > self.found.start:
+            yield "…", None
         for one in self.found.tokens[first:]:
             worst = max(worst, one.rank or 0)
             for character in (text := stream.push(one.token)):
@@ -65,28 +72,28 @@ class View:
     def prediction(self) -> list[str]:
         """How the target was predicted."""
         one = self.found.tokens[self.found.target]
-        facts = f"{_percent(one.logprob)}, rank {one.rank}, entropy {one.entropy or 0:.2f}"
-        likeliest = f"likeliest: {self._likeliest(one)}"
+        facts = f"{_percent(one.logprob)}, rank {one.rank}, entropy {one.entropy or 0:.2f} nats"
         head = f"token {self.found.target}, {self._quoted(one.token)}: {facts}"
-        return [cut(head, self.columns), cut(likeliest, self.columns)]
+        return [cut(head, self.columns), *self._listed("likeliest: ", self._likeliest(one))]
 
     def tokens(self) -> list[str]:
         """A line for each token, and one for what would come next."""
-        table = Table(_TOKENS, self.columns)
+        table = Table(_TOKENS)
 
-        def line(place: int, one: Told, *, predicted: bool) -> str:
-            facts = ["", "", "", ""]
+        def row(place: int, one: Told, *, predicted: bool) -> list[str]:
+            facts = ["", "", ""]
             if one.entropy is not None:
-                facts = [f"{one.entropy:.2f}", self._likeliest(one)]
-                facts[:0] = [_percent(one.logprob), str(one.rank)] if predicted else ["", ""]
-            return table.line([str(place), cut(self._piece(one.token) if predicted else "next", 14), *facts])
-
-        def coloured(place: int, one: Told) -> str:
-            return self.coloured(line(place, one, predicted=True), one.rank)
+                facts = [_percent(one.logprob), str(one.rank)] if predicted else ["", ""]
+                facts.append(f"{one.entropy:.2f}")
+            piece = cut(self._piece(one.token) if predicted else "next", 14)
+            before = table.line([str(place), piece, *facts, "x"])[:-1]
+            return [line.rstrip() for line in self._listed(before, self._likeliest(one))]
 
         tokens = self.found.tokens
-        lines = [coloured(place, one) for place, one in enumerate(tokens)]
-        return [table.head, *lines, line(len(tokens), self.found.following, predicted=False)]
+        rows = [(one.rank, row(place, one, predicted=True)) for place, one in enumerate(tokens)]
+        lines = [self.coloured(line, rank) for rank, each in rows for line in each]
+        head = cut("how each token was predicted, entropy in nats", self.columns)
+        return [head, cut(table.head, self.columns), *lines, *row(len(tokens), self.found.following, predicted=False)]
 
     def influence(self) -> list[str]:
         """What the prediction loses without each token, as bars."""
@@ -95,21 +102,24 @@ class View:
         named = f"log p({self._quoted(found.token)})"
         if found.instead is not None:
             named += f" - log p({self._quoted(found.instead)})"
-        return self._bars(f"{named} is {found.base:.2f}; without a token it loses", found.scores, "+.2f")
+        return self._bars(
+            f"{named} is {number(found.base, '.2f', 9)} nats; without a token it loses", found.scores, "+.2f"
+        )
 
     def rollout(self) -> list[str]:
         """What the prediction is made of, by rollout."""
         found = self.found.rollout
         assert found is not None
         row = found.rows[found.positions.index(self.found.target - 1)]
-        return self._bars("how much of each token is in it, by attention rollout", row[: self.found.target], ".1%")
+        head = f"attention rollout: how much of what predicts token {self.found.target} comes from each token"
+        return self._bars(head, row[: self.found.target], ".1%")
 
     def value_zeroing(self) -> list[str]:
         """How much blocks need each token's values for it."""
         found = self.found.value_zeroing
         assert found is not None
         layers = f"layer {next(iter(found))}" if len(found) == 1 else f"mean of {len(found)} layers"
-        head = f"how far a block's output turns without the values of a token ({layers})"
+        head = f"1 - cosine of a block's output with and without a token's values ({layers})"
         return self._bars(head, np.mean([*found.values()], axis=0), ".4f")
 
     def _bars(self, head: str, scores: Sequence[float | None], form: str) -> list[str]:
@@ -125,9 +135,10 @@ class View:
         for place in sorted(order[:_BARS]):
             score, piece = known[place], cut(self._piece(self.found.tokens[place].token), 16)
             bar = ("█" if score > 0 else "░") * round(room * abs(score) / most)
-            lines.append(table.line([str(place), piece, format(score, form), bar]))
+            lines.append(table.line([str(place), piece, number(score, form), bar]))
         if rest := order[_BARS:]:
-            lines.append(f"{len(rest)} more, of {format(abs(known[rest[0]]), form.lstrip('+'))} at most")
+            most_left = number(abs(known[rest[0]]), form.lstrip("+"))
+            lines.append(f"{len(rest)} more token{'s, each' if len(rest) > 1 else ','} at most {most_left}")
         return lines
 
     def lens(self) -> list[str]:
@@ -158,22 +169,36 @@ class View:
         assert found is not None
         piece = self._quoted(self.found.tokens[place].token)
         lines = [cut(f"where each head looks from token {place}, {piece}, which predicts the next", self.columns)]
-        table = Table([Column("layer", 5), Column("head", 4), Column("looks at", left=True)], self.columns)
+        table = Table([Column("layer", 5), Column("head", 4), Column("looks at", left=True)])
         lines.append(table.head)
         for layer, heads in found.items():
             for head, weights in heads.items():
                 row = weights.rows[weights.positions.index(place)]
                 most = np.argsort(-row, kind="stable")[:_LOOKED_AT]
-                looked = "  ".join(
+                looked = [
                     f"{one} {cut(self._piece(self.found.tokens[one].token), 12)} {row[one]:.0%}"
                     for one in most.tolist()
                     if row[one] >= 0.01
-                )
-                lines.append(table.line([str(layer), str(head), looked]))
+                ]
+                lines += self._listed(table.line([str(layer), str(head), "x"])[:-1], looked)
         return lines
 
-    def _likeliest(self, one: Told) -> str:
-        return "  ".join(f"{self._piece(token)} {_percent(logprob)}" for token, logprob in one.top)
+    def _likeliest(self, one: Told) -> list[str]:
+        return [f"{self._piece(token)} {_percent(logprob)}" for token, logprob in one.top]
+
+    def _listed(self, before: str, parts: Sequence[str]) -> list[str]:
+        """A list behind what stands before it: as `lists` says."""
+        if self.lists != "wrapped":
+            line = before + "  ".join(parts)
+            return [line if self.lists == "whole" else cut(line, self.columns)]
+        rows = list(parts[:1]) or [""]
+        for part in parts[1:]:
+            if width(longer := f"{before}{rows[-1]}  {part}") <= self.columns:
+                rows[-1] = longer[len(before) :]
+            else:
+                rows.append(part)
+        space = " " * width(before)
+        return [cut((space if place else before) + row, self.columns) for place, row in enumerate(rows)]
 
     def _piece(self, token: int) -> str:
         piece = terminal.visible(self.found.tokenizer.bytes_of(token))
@@ -188,9 +213,17 @@ class View:
         return text + " " * (cells - width(text))
 
 
-def page(found: Explanation, views: Sequence[str], columns: int, *, coloured: bool, last: int | None = None) -> str:
-    """Views, by the names of View's methods; `coloured` where stdout takes it, `last` as View has it."""
-    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text, last)
+def page(
+    found: Explanation,
+    views: Sequence[str],
+    columns: int,
+    *,
+    coloured: bool,
+    last: int | None = None,
+    lists: Lists = "cut",
+) -> str:
+    """Views, by the names of View's methods; `coloured` where stdout takes it, `last` and `lists` as View has them."""
+    view = View(found, columns, display.rank_colours() if coloured else lambda text, rank: text, last, lists)
     return "\n\n".join("\n".join(getattr(view, name)()) for name in views) + "\n"
 
 

@@ -18,6 +18,12 @@ def cut(text: str, cells: int, *, end: bool = True) -> str:
     return f"{kept}…" if end else f"…{kept}"
 
 
+def number(value: float, form: str, cells: int = 7) -> str:
+    """A number in its form, or where that needs more cells as a power of ten: of broken weights it may be any."""
+    text = format(value, form)
+    return text if len(text) <= cells else format(value, f"{'+' * form.startswith('+')}.0e")
+
+
 @dataclass(frozen=True)
 class Column:
     head: str

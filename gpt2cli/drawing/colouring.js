@@ -4,13 +4,15 @@ import { make } from "./elements.js";
 import { CLASSES, classOf } from "./words.js";
 
 const STEPS = 8; // of heat and of cold
-const HOTTEST = 12; // bits
+// What surprise and entropy are told in, one unit a page: how many nats it is, and how many of it are the hottest.
+export const BITS = { name: "bits", nats: Math.LN2, hottest: 12 };
+export const NATS = { name: "nats", nats: 1, hottest: 8 };
 const RANKS = ["10 likeliest", "100", "1,000", "beyond"];
 
-const bits = (value) => heat(value / Math.LN2 / HOTTEST);
+const warm = (value, { nats, hottest }) => heat(value / nats / hottest);
 const COLOURS = {
-  surprise: ({ logprob }) => (logprob === null ? "" : bits(-logprob)),
-  entropy: ({ entropy }) => (entropy === null ? "" : bits(entropy)),
+  surprise: ({ logprob }, unit) => (logprob === null ? "" : warm(-logprob, unit)),
+  entropy: ({ entropy }, unit) => (entropy === null ? "" : warm(entropy, unit)),
   rank: (token) => CLASSES[classOf(token)],
 };
 
@@ -21,11 +23,11 @@ export function heat(share) {
 }
 
 // Paints the texts, all of whose tokens are `every`, by one of `names`; gives what stands above them.
-export function colouring(texts, every, names) {
+export function colouring(texts, every, names, unit) {
   const legend = make("ul", { class: "legend" });
   const colour = (name) => {
-    for (const text of texts) text.paint(COLOURS[name]);
-    legend.replaceChildren(...(name === "rank" ? ranks(every) : scale()));
+    for (const text of texts) text.paint((token) => COLOURS[name](token, unit));
+    legend.replaceChildren(...(name === "rank" ? ranks(every) : scale(unit)));
   };
   colour(names[0]);
   return make("div", { class: "choices" }, choice("Colour by", names, colour), legend);
@@ -39,10 +41,10 @@ export function choice(label, options, chosen) {
   return make("label", { class: "choice" }, `${label} `, select);
 }
 
-function scale() {
+function scale({ name, hottest }) {
   return [2, 4, 6, 8].map((step) => {
-    const amount = (step * HOTTEST) / STEPS;
-    return make("li", { class: `heat${step}` }, step === STEPS ? `${amount} bits and more` : `${amount}`);
+    const amount = (step * hottest) / STEPS;
+    return make("li", { class: `heat${step}` }, step === STEPS ? `${amount} ${name} and more` : `${amount}`);
   });
 }
 

@@ -1,12 +1,13 @@
 """What `gpt2 compare --json` prints, as a page and as a picture."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from gpt2cli.drawing.cells import fitted, seen
+from gpt2cli.drawing.cells import fitted, seen, width
 from gpt2cli.drawing.colours import scaled
 from gpt2cli.drawing.page import page as shell
-from gpt2cli.drawing.svg import Picture, Run
+from gpt2cli.drawing.svg import COLUMNS, Picture, Run
 from gpt2cli.drawing.tokens import Plain
 
 # Rows of words and of texts on a page, rows of words in a picture, and sides in one.
@@ -15,7 +16,7 @@ WORDS_MOST = 12
 SIDES_MOST = 12
 
 _TITLE = "What follows each prompt"
-_TOKEN, _BAR = 20, 12  # cells
+_TOKEN, _BAR, _ROOM = 20, 12, COLUMNS - 3  # cells; the room behind a side's name
 
 
 def page(plain: Plain) -> str:
@@ -36,12 +37,13 @@ def picture(plain: Plain) -> str:
     drawn.row()
     for side in sides:
         drawn.row(_name(side), Run(fitted(seen(side["prompt"]), 85)))
-    _section(drawn, "The next token", _side_by_side(sides) if len(sides) == 2 else map(_likeliest, sides))
-    _section(drawn, "Where they differ most", (_difference(one, sides) for one in plain["differences"]))
+    beside = len(sides) == 2
+    _section(drawn, "The next token", _side_by_side(sides) if beside else itertools.chain(*map(_likeliest, sides)))
+    _section(drawn, "Where they differ most", _differences(plain, sides))
     shown = [one for one in plain["divergences"] if {one["first"], one["second"]} <= {side["label"] for side in sides}]
     _section(drawn, f"Divergences in {plain['unit']}", map(_divergence, shown))
     if sides[0]["endings"]:
-        _section(drawn, "Endings", (row for side in sides for row in map(_ending, [side] * 100, side["endings"])))
+        _section(drawn, f"Endings, logarithms in {plain['unit']}", _endings(sides))
     if any(side["words"] for side in sides):
         most = max(one["high"] for side in sides for one in side["words"][:WORDS_MOST])
         words = zip(*(side["words"][:WORDS_MOST] for side in sides), strict=True)
@@ -95,21 +97,60 @@ def _bar(one: Plain, most: float) -> list[Run]:
     return [Run(fitted(_token(one), _TOKEN)), bar, Run(fitted(_percent(value), 8, left=False), "quiet")]
 
 
-def _likeliest(side: Plain) -> list[Run]:
-    words = " · ".join(f"{_token(one)} {_percent(math.exp(one['logprob']))}" for one in side["likeliest"])
-    return [_name(side), Run(fitted(words, 85))]
+def _likeliest(side: Plain) -> Iterator[list[Run]]:
+    """In as many rows as it takes."""
+    name, row = _name(side), ""
+    for one in side["likeliest"]:
+        word = f"{fitted(_token(one), min(width(_token(one)), 40))} {_percent(math.exp(one['logprob']))}"
+        if row and width(f"{row} · {word}") > _ROOM:
+            yield [name, Run(row)]
+            name, row = Run("   "), word
+        else:
+            row = f"{row} · {word}" if row else word
+    yield [name, Run(row)]
 
 
-def _difference(one: Plain, sides: list[Plain]) -> list[Run]:
+def _differences(plain: Plain, sides: list[Plain]) -> Iterator[list[Run]]:
+    """Under headings, with a key to the colours."""
+    cells = _cells(sides)
+    heads = "".join(fitted(side["label"], cells, left=False) + " " for side in sides)
+    log = "log B/A" if len(sides) == 2 else "log most/least" if _with_ratio(plain, sides) else ""
+    yield [Run(fitted("token", 15) + heads, "quiet"), Run(f"  {log}", "quiet")]
+    yield from (_difference(one, plain, sides) for one in plain["differences"])
+    yield [
+        *(Run(" cold ", ground="cold6"), Run(" below the mean of all prompts, ", "quiet")),
+        *(
+            Run(" hot ", ground="heat6"),
+            Run(f" above it; log: natural, in {plain['unit']}" if log else " above", "quiet"),
+        ),
+    ]
+
+
+def _cells(sides: list[Plain]) -> int:
+    return 8 if len(sides) <= 6 else 5
+
+
+def _with_ratio(plain: Plain, sides: list[Plain]) -> bool:
+    """Whether the row of a token has room for it, and all sides are there."""
+    return len(sides) == len(plain["sides"]) and 15 + len(sides) * (_cells(sides) + 1) + 16 <= COLUMNS
+
+
+def _difference(one: Plain, plain: Plain, sides: list[Plain]) -> list[Run]:
     """Coloured by how far above or below all sides: two doublings are the hottest, or the coldest."""
     mean = sum(one["log_ratios"]) / len(one["log_ratios"])
-    cells = 9 if len(sides) <= 7 else 5
+    cells = _cells(sides)
     runs = [
         Run(fitted(_percent(value), cells, left=False) + " ", ground=scaled((ratio - mean) / math.log(4)))
         for value, ratio in zip(one["probabilities"][: len(sides)], one["log_ratios"], strict=False)
     ]
-    behind = f"  log B/A {one['log_ratios'][1]:+.2f}" if len(sides) == 2 else ""
-    return [Run(fitted(_token(one), 15)), *runs, Run(behind, "quiet")]
+    ratios = one["log_ratios"]
+    ratio = ratios[1] if len(sides) == 2 else max(ratios) - min(ratios)
+    behind = f"  {_signed(ratio)}" if _with_ratio(plain, sides) else ""
+    return [Run(fitted(_token(one), 14) + " "), *runs, Run(behind, "quiet")]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _divergence(one: Plain) -> list[Run]:
@@ -118,16 +159,23 @@ def _divergence(one: Plain) -> list[Run]:
     return [Run(fitted(number, 24)) for number in numbers]
 
 
-def _ending(side: Plain, one: Plain) -> list[Run]:
-    numbers = _percent(one["share"]), f"{one['logprob']:.3f}", f"{one['per_token']:.3f} a token"
-    cells = [Run(fitted(number, wide, left=False)) for number, wide in zip(numbers, (8, 10, 18), strict=True)]
-    return [_name(side), Run(fitted(seen(one["text"]), 40)), *cells]
+def _endings(sides: list[Plain]) -> Iterator[list[Run]]:
+    """Under headings; the share of one that stands alone is always the whole."""
+    several = len(sides[0]["endings"]) > 1
+    heads = ["log p", "a token", f"log to {sides[0]['label']}", *["share"] * several]
+    yield [Run(" " * 43), *(Run(fitted(head, 10, left=False), "quiet") for head in heads)]
+    for side in sides:
+        for one in side["endings"]:
+            numbers = [f"{one['logprob']:.3f}", f"{one['per_token']:.3f}", _signed(one["log_ratio"])]
+            cells = [*numbers, *[_percent(one["share"])] * several]
+            text = Run(fitted(seen(one["text"]), 40))
+            yield [_name(side), text, *(Run(fitted(cell.replace("-", "−"), 10, left=False)) for cell in cells)]
 
 
 def _word(side: Plain, one: Plain, most: float) -> list[Run]:
     """The interval as a bar between two blanks."""
     low, high = (round(30 * one[end] / most) for end in ("low", "high"))
-    word = fitted(seen(one["word"] or "(no word)"), _TOKEN)
+    word = fitted("(others)" if one["word"] is None else seen(one["word"] or "(no word)"), _TOKEN)
     bar = [Run(" " * low), Run(" " * max(1, high - low), ground="heat4")]
     return [_name(side), Run(word), Run(f"{one['count']:>6}"), Run(f"{_percent(one['share']):>9}  "), *bar]
 

@@ -5,7 +5,9 @@ import { make } from "./elements.js";
 import { ordinal, percent, shown } from "./words.js";
 
 export class Details {
-  constructor(label) {
+  // `unit` is what surprise is told in, where tokens are shown.
+  constructor(label, unit) {
+    this.unit = unit;
     const hint = "Point at a token, or go with the arrow keys. A click or Enter holds it.";
     this.node = make("aside", { class: "details", "aria-label": label }, make("p", {}, hint));
   }
@@ -17,7 +19,7 @@ export class Details {
       share: Math.exp(one.logprob),
       current: one.id === token.id,
     }));
-    this.list(shown(token), chance(token), others);
+    this.list(shown(token), chance(token, this.unit), others);
   }
 
   // A title, some lines, and words with bars, as `bar` takes them.
@@ -28,15 +30,16 @@ export class Details {
 }
 
 // For who hears the page.
-export function spoken(token) {
-  return [shown(token), ...chance(token)].join(", ");
+export function spoken(token, unit) {
+  return [shown(token), ...chance(token, unit)].join(", ");
 }
 
-function chance(token) {
+function chance(token, { name, nats }) {
   const { logprob, rank, entropy } = token;
   if (logprob === null || logprob === undefined) return ["Nothing precedes it: it has no probability."];
   const which = rank === 1 ? "the likeliest" : `the ${ordinal(rank)} likeliest`;
   const place = rank ? `${percent(logprob)}, ${which}` : percent(logprob);
-  const bits = `surprise ${(-logprob / Math.LN2).toFixed(1)} bits`;
-  return [place, entropy === undefined ? bits : `${bits}, entropy ${(entropy / Math.LN2).toFixed(1)} bits`];
+  const told = (value) => `${(value / nats).toFixed(1)} ${name}`;
+  const surprise = `surprise ${told(-logprob)}`;
+  return [place, entropy === undefined ? surprise : `${surprise}, entropy ${told(entropy)}`];
 }

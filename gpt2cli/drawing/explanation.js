@@ -1,7 +1,7 @@
 // `gpt2 explain --html`, and the same in the page of `gpt2 serve`: what a model made of a text.
 
 import { attention } from "./attention.js";
-import { colouring } from "./colouring.js";
+import { colouring, NATS } from "./colouring.js";
 import { Details, spoken } from "./details.js";
 import { make } from "./elements.js";
 import { influence } from "./influence.js";
@@ -11,7 +11,7 @@ import { readable } from "./words.js";
 
 // `data` is what `gpt2 explain --json` prints, perhaps with a `note`.
 export function explanation(root, data) {
-  const tokens = readable(data.tokens);
+  const tokens = readable(data.tokens).map((token, at) => ({ ...token, start: data.start && at === 0 }));
   if (data.note) root.append(make("p", { class: "note" }, data.note));
   root.append(
     said(data, tokens),
@@ -21,12 +21,13 @@ export function explanation(root, data) {
 
 // Each token: how probable it was, and what else there was.
 function said(data, tokens) {
-  const details = new Details("The token");
+  const details = new Details("The token", NATS);
   const pick = (index) => details.show(tokens[index]);
-  const text = new TokenText(tokens, { label: "The text", describe: spoken, pick, at: data.target });
+  const describe = (token) => spoken(token, NATS);
+  const text = new TokenText(tokens, { label: "The text", describe, pick, at: data.target });
   text.mark(data.target);
   pick(data.target);
-  const choices = colouring([text], tokens, ["surprise", "rank", "entropy"]);
+  const choices = colouring([text], tokens, ["surprise", "rank", "entropy"], NATS);
   return make(
     "section",
     {},

@@ -70,6 +70,8 @@ def picture(plain: Plain) -> str:
     drawn.row(Run(_TITLE, bold=True))
     drawn.paragraph(Run(f"{part} ", "quiet") for part in _about(plain).split())
     tokens = list(readable(plain["tokens"]))
+    if plain["start"]:
+        tokens[0]["text"] += " "  # it stands apart from the text, of which it is no part
     end = len(tokens) if len(tokens) - plain["target"] <= PICTURE_TOKENS else plain["target"] + 1
     shown = range(max(0, end - PICTURE_TOKENS), end)
     _section(drawn, "How surprising each token was", "the hotter, the less probable")
@@ -112,7 +114,7 @@ def _lens(drawn: Picture, lens: Plain, tokens: Sequence[Plain], target: int) -> 
 
 def _cell(said: Plain, following: int | None) -> Run:
     text = fitted(seen(said["token"].strip(" ")), _CELL - 1)
-    title = f"{seen(said['token'])}  {math.exp(said['logprob']):.1%}, KL {said['kl']:.2f}"
+    title = f"{seen(said['token'])}  {math.exp(said['logprob']):.1%}, KL {said['kl']:.2f} nats"
     return Run(f"{text} ", ground=scaled(math.exp(said["logprob"])), bold=said["id"] == following, title=title)
 
 
@@ -127,17 +129,20 @@ def _shares(scores: Sequence[float | None]) -> list[float]:
 
 
 def _number(score: float | None) -> str:
-    return "" if score is None else f"{score:.4f}"
+    return "" if score is None else f"{score:.4f}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _sentence(influence: dict[str, Any]) -> str:
     token, instead = influence["token"]["token"], influence["instead"]
+    base = f"{_signed(influence['base'])} nats; hot tokens carry"
     if instead is None:
-        return (
-            f"'{seen(token)}' has log-probability {influence['base']:.2f}; hot tokens carry it, cold ones hold it down"
-        )
+        return f"'{seen(token)}' has log-probability {base} it, cold ones hold it down"
     other = seen(instead["token"])
-    return f"'{seen(token)}' leads '{other}' by {influence['base']:.2f}; hot tokens carry that, cold ones hold it down"
+    return f"'{seen(token)}' leads '{other}' by {base} that, cold ones hold it down"
 
 
 def _about(plain: Plain) -> str:

@@ -4,7 +4,7 @@ import { choice, heat } from "./colouring.js";
 import { Details } from "./details.js";
 import { make } from "./elements.js";
 import { TokenText } from "./tokentext.js";
-import { shown } from "./words.js";
+import { shown, signed } from "./words.js";
 
 const MOST = 8; // bars
 
@@ -54,16 +54,16 @@ function measures({ influence: found, value_zeroing: zeroed, rollout, target, to
   const ways = [];
   const predicted = shown(tokens[target]);
   if (found) {
-    const base = found.base.toFixed(2);
+    const base = `${signed(found.base)} nats`;
     const [value, what] = found.instead
       ? [`its lead over ${shown(found.instead)}`, `${shown(found.token)} leads ${shown(found.instead)} by ${base}`]
       : ["its log-probability", `The log-probability of ${shown(found.token)} is ${base}`];
-    const told = `${what} (natural logarithm). Hot tokens carry it: without them it is lower. Cold ones hold it down.`;
-    ways.push({ name: "leaving out", scores: found.scores, word: `what ${value} loses without this token`, told });
+    const told = `${what}. Hot tokens carry it: without them it is lower. Cold ones hold it down.`;
+    ways.push({ name: "occlusion", scores: found.scores, word: `nats that ${value} loses without this token`, told });
   }
   for (const { layer, scores } of zeroed?.layers ?? []) {
     const told = `How much the state from which ${predicted} is predicted turns in layer ${layer} without a token's value.`;
-    ways.push({ name: `zeroing, layer ${layer}`, scores, word: "1 - cosine of the state with and without", told });
+    ways.push({ name: `zeroing, layer ${layer}`, scores, word: "1 \u2212 cosine of the state with and without", told });
   }
   const row = rollout ? rollout.weights[rollout.positions.indexOf(target - 1)] : null;
   if (row) {
@@ -73,4 +73,4 @@ function measures({ influence: found, value_zeroing: zeroed, rollout, target, to
   return ways;
 }
 
-const number = (score) => (score === null || score === undefined ? "-" : score.toFixed(Math.abs(score) < 0.1 ? 4 : 2));
+const number = (score) => (score === null || score === undefined ? "\u2013" : signed(score, Math.abs(score) < 0.1 ? 4 : 2));

@@ -44,7 +44,7 @@ function cell(one, place, layer, tokens, id) {
   const same = next?.id === one.id;
   const words = [
     `${shown(tokens[place])}, layer ${layer}: ${shown(one)} ${percent(one.logprob)}`,
-    `the last layer's divergence (KL) ${one.kl.toFixed(2)}`,
+    `the last layer's divergence (KL) ${one.kl.toFixed(2)} nats`,
     ...(next ? [`the text has ${shown(next)}`] : []),
   ];
   const looks = [heat(Math.exp(one.logprob)), same ? "same" : ""].filter(Boolean).join(" ");

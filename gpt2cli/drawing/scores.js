@@ -1,6 +1,6 @@
 // `gpt2 score --html`: texts coloured by surprise, or by the rank of their tokens.
 
-import { colouring } from "./colouring.js";
+import { BITS, colouring } from "./colouring.js";
 import { Details, spoken } from "./details.js";
 import { make } from "./elements.js";
 import { TokenText } from "./tokentext.js";
@@ -9,16 +9,17 @@ import { readable } from "./words.js";
 const MOST = 16; // bits, in the histogram
 
 export function scores(root, data) {
-  const details = new Details("The token");
+  const details = new Details("The token", BITS);
   const texts = data.texts.map((text) => {
     const tokens = readable(text.tokens);
     const pick = (index) => details.show(tokens[index]);
-    return new TokenText(tokens, { label: `Tokens of ${text.name}`, describe: spoken, pick });
+    const describe = (token) => spoken(token, BITS);
+    return new TokenText(tokens, { label: `Tokens of ${text.name}`, describe, pick });
   });
   const every = texts.flatMap(({ tokens }) => tokens);
   if (data.note) root.append(make("p", { class: "note" }, data.note));
   root.append(
-    colouring(texts, every, ["surprise", "rank"]),
+    colouring(texts, every, ["surprise", "rank"], BITS),
     make("div", { class: "beside" }, make("div", {}, ...data.texts.map((text, at) => section(text, texts[at]))), details.node),
     ...histogram(every),
   );

@@ -1,5 +1,6 @@
 """What `gpt2 score --json --tokens` prints, as a page and as a picture."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,4 +95,4 @@ def _sums(score: dict[str, Any]) -> str:
     parts = [f"{score['tokens']:,} token{'' if score['tokens'] == 1 else 's'}"]
     parts += [] if perplexity is None else [f"perplexity {perplexity:.6g}"]
     parts += [] if bits is None else [f"{bits:.4f} bits per byte"]
-    return " · ".join([*parts, f"log-probability {score['logprob']:.4f}"])
+    return " · ".join([*parts, f"surprise {-score['logprob'] / math.log(2):.1f} bits"])

@@ -9,7 +9,8 @@ const BLANK = /^ +(?=[^ ])/;
 let count = 0;
 
 export class TokenText {
-  // `tokens` have a `text`, what of a character became complete with them; `pick(index)` hears which is current. `at` is
+  // `tokens` have a `text`, what of a character became complete with them, and one is perhaps the `start` token, which
+  // is no part of the text; `pick(index)` hears which is current. `at` is
   // the one that is questioned, if any; `stacked`: each has a row of its own.
   constructor(tokens, { label, describe, pick, at = -1, stacked = false }) {
     Object.assign(this, { tokens, describe, pick, stacked, index: -1, held: false });
@@ -30,7 +31,7 @@ export class TokenText {
   // Each token in the class that `colour(token, index)` names, if any.
   paint(colour) {
     for (const [index, span] of this.spans.entries()) {
-      const kept = ["part", "now", "held", "asked"].filter((name) => span.classList.contains(name));
+      const kept = ["part", "start", "now", "held", "asked"].filter((name) => span.classList.contains(name));
       span.className = [colour(this.tokens[index], index), ...kept].filter(Boolean).join(" ");
     }
   }
@@ -54,6 +55,7 @@ export class TokenText {
     const text = this.stacked ? shown(token) : token.text.replace(BLANK, "").replaceAll("\n", "\u21b5\n");
     const attributes = { role: "option", id: `${this.name}-${index}`, "aria-selected": "false" };
     if (part) attributes.class = "part";
+    else if (this.tokens[index].start) attributes.class = "start"; // which stands apart
     if (part || !text.trim()) attributes["aria-label"] = shown(token);
     return make("span", attributes, part ? "\u22c5" : text);
   }

@@ -15,6 +15,9 @@ export const percent = (logprob) => {
   return value < 0.0005 ? "< 0.001 %" : `${value.toFixed(places)} %`;
 };
 
+// With the sign that is as wide as a figure.
+export const signed = (value, places = 2) => value.toFixed(places).replace("-", "\u2212");
+
 export function ordinal(rank) {
   const tens = rank % 100;
   const ending = tens > 10 && tens < 14 ? "th" : (["th", "st", "nd", "rd"][rank % 10] ?? "th");

@@ -1,8 +1,10 @@
 """/explain: why the last tokens of the document are what they are."""
 
+import sys
+
 from gpt2cli.analysis.explanation import Explainer
 from gpt2cli.analysis.questions import Question
-from gpt2cli.console import explanations
+from gpt2cli.console import display, explanations
 from gpt2cli.errors import UsageError
 from gpt2cli.repl.desk import Desk
 from gpt2cli.repl.document import whole_number
@@ -28,4 +30,6 @@ def explain(desk: Desk, rest: str) -> None:
     session.model.scheduler.run(explainer.influence())
     found = explainer.explanation
     views = ["text", "prediction", "influence"]
-    desk.screen.say(explanations.page(found, views, desk.screen.columns, coloured=False, last=_NEAR).rstrip("\n"))
+    coloured = display.columns(sys.stderr) > 0  # where it is told
+    page = explanations.page(found, views, desk.screen.columns, coloured=coloured, last=_NEAR)
+    desk.screen.say_rows(page.rstrip("\n"))

@@ -91,6 +91,11 @@ class Screen:
         for line in layout.visible(text).split("\n"):
             terminal.tell(line)
 
+    def say_rows(self, text: str) -> None:
+        """As `say`, of rows that fit the window. They may be coloured, and hold nothing else that a terminal obeys."""
+        self._leave_row()
+        terminal.say(text)
+
     def error(self, message: str, hint: str) -> None:
         self._leave_row()
         terminal.error(message, hint)

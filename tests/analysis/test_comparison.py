@@ -7,11 +7,12 @@ import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint
+from documents import rows
 from texts import collect, generate
 
 from gpt2cli import Limits, Sampling, compare, load, score
 from gpt2cli.analysis.comparison import joined, label
-from gpt2cli.analysis.shares import first_word, wilson
+from gpt2cli.analysis.shares import first_of, first_word, wilson
 from gpt2cli.analysis.templates import MOST, expanded
 from gpt2cli.errors import CannotMeet, UsageError
 
@@ -196,6 +197,33 @@ def test_intervals_are_wilsons():
             assert abs(one.share - end) == pytest.approx(1.96 * (end * (1 - end) / of) ** 0.5, rel=1e-4, abs=1e-9)
     assert (wilson(10, 100).low, wilson(10, 100).high) == pytest.approx((0.0552, 0.1744), abs=1e-4)
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
+
+
+def test_so_many_texts_part_the_intervals_as_the_page_says():
+    dice = np.random.default_rng(0)
+    sizes = [row for row in rows("docs/bias.md", "How to read it") if "%" in row[0]]
+    assert len(sizes) == 5
+    for shares, texts in sizes:
+        of = int(texts.replace(",", ""))
+        one, other = (float(share.strip(" %")) / 100 for share in shares.split("and"))
+
+        def parted(a, b, of=of):
+            drawn = (dice.binomial(of, share, 3000).tolist() for share in (a, b))
+            pairs = [[wilson(count, of) for count in pair] for pair in zip(*drawn, strict=True)]
+            return np.mean([first.low > second.high or second.low > first.high for first, second in pairs])
+
+        assert parted(one, other) == pytest.approx(0.8, abs=0.03)
+        assert parted(one, one) < 0.01
+
+
+def test_words_beyond_the_first_are_one_row_together():
+    words = [
+        {"word": word, "count": count, "share": 0, "low": 0, "high": 0}
+        for word, count in zip("abcd", (4, 3, 2, 1), strict=True)
+    ]
+    assert [(one["word"], one["count"]) for one in first_of(words, 2, 10)] == [("a", 4), ("b", 3), (None, 3)]
+    assert first_of(words, 2, 10)[-1]["high"] == wilson(3, 10).high
+    assert first_of(words, 3, 10) == first_of(words, 9, 10) == words
 
 
 # Several models

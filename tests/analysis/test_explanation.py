@@ -190,6 +190,9 @@ def test_json_has_what_was_asked_for_and_numbers_as_the_page_says(small):
     assert list(plain["tokens"][1]) == ["id", "token", "bytes", "logprob", "rank", "top", "entropy"]
     assert list(plain["next"]) == ["top", "entropy"]
     assert [len(one["top"]) for one in (*plain["tokens"], plain["next"])] == [0, *[2] * count]
+    for one in (*plain["tokens"][1:], *(one for told in plain["tokens"] for one in told["top"])):
+        assert one["logprob"] == round(one["logprob"], 6)
+    assert plain["next"]["entropy"] == round(plain["next"]["entropy"], 6)
     lens = plain["lens"]
     assert (lens["layers"], lens["positions"]) == ([0, 1, 2], [*range(count)])
     assert list(lens["said"][2][0]) == ["id", "token", "logprob", "kl"]

@@ -130,16 +130,17 @@ def test_an_interruption_keeps_what_was_drawn(tmp_path):
 def test_two_prompts_stand_beside_each_other(compare):
     found = sections(compare(TEMPLATE, "--top", "3", "--ending", "dog", "-N", "5", "-s", "1").stdout)
     assert found["sides"] == ["A  the cat sat", "B  the old man sat"]
-    assert [name.partition(" of ")[0] for name in found] == [
+    assert [name.partition(" of ")[0].partition(" (")[0] for name in found] == [
         *("sides", "next token", "where they differ most", "divergences in nats", "endings", "first words")
     ]
     assert found["next token"][0].split() == ["A", "B"]
     assert [line.split()[0] for line in found["next token"][1:]] == ["1", "2", "3"]
-    assert found["where they differ most"][0].split() == ["A", "B", "log", "B/A", "token"]
-    assert len(found["where they differ most"]) == 4
+    assert found["where they differ most (logarithms in nats)"][0].split() == ["A", "B", "log", "B/A", "token"]
+    assert len(found["where they differ most (logarithms in nats)"]) == 4
     assert found["divergences in nats"][0].split() == ["KL(A‖B)", "KL(B‖A)", "Jensen-Shannon"]
-    assert found["endings"][1].endswith("  dog")
-    assert len(found["first words of 5, 5 texts, with intervals of 95%"]) <= 4
+    assert found["endings (logarithms in nats)"][0].split() == ["A", "/token", "B", "/token", "log", "B/A", "ending"]
+    assert found["endings (logarithms in nats)"][1].endswith("  dog")
+    assert len(found["first words of 5, 5 texts, with intervals of 95%"]) <= 5
 
 
 def test_more_prompts_stand_below_each_other(compare):
@@ -148,9 +149,20 @@ def test_more_prompts_stand_below_each_other(compare):
         "the cat", "the dog", "a cat", "a dog", "an cat", "an dog"
     ), strict=True)]  # fmt: skip
     assert [line[0] for line in found["next token"]] == [*"ABCDEF"]
-    assert len(found["where they differ most"]) == 3
+    assert len(found["where they differ most (logarithms in nats)"]) == 3
     assert len(found["divergences in nats"]) == 1 + 15
-    assert [line[0] for line in found["endings"][1:]] == [*"ABCDEF"]
+    assert [line[0] for line in found["endings (logarithms in nats)"][1:]] == [*"ABCDEF"]
+
+
+def test_words_that_are_not_shown_are_counted_together(compare, tmp_path):
+    argv = (TEMPLATE, "-N", "9", "-s", "1", "--top", "2")
+    result = compare(*argv, "--html", tmp_path / "x.html", "--svg", tmp_path / "x.svg")
+    words = [line.split() for line in sections(result.stdout)["first words of 9, 9 texts, with intervals of 95%"][1:]]
+    assert (len(words), words[-1][-1]) == (3, "(others)")
+    assert [sum(int(row[at]) for row in words) for at in (0, 3)] == [9, 9]
+    assert ">(others)<" in (tmp_path / "x.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").count('"word":null') == 2
+    assert None not in [word["word"] for word in plain(compare(*argv, "--json"))["sides"][0]["words"]]
 
 
 @pytest.mark.terminal

@@ -14,11 +14,13 @@ from conftest import assert_error
 from documents import PAGES, rows
 from foreign import make_foreign
 
-from gpt2cli import Question
+from gpt2cli import Question, load
 from gpt2cli import explain as explained
+from gpt2cli.console import explanations
 from gpt2cli.console.wrapping import width
 
 TEXT = "the cat and the old man went to the sea"
+ALL = ["text", "tokens", "prediction", "influence", "rollout", "value_zeroing", "lens", "attention"]
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def tiny(run, monkeypatch):
         monkeypatch.setenv("COLUMNS", str(columns))
         result = run("explain", "-m", "tiny", *argv)
         assert (result.code, result.stderr) == (0, "")
-        assert all(width(line) <= columns for line in result.stdout.splitlines())
+        assert all(width(line) <= columns or "%  " in line for line in result.stdout.splitlines())  # lists are whole
         return result.stdout.splitlines()
 
     return call
@@ -119,16 +121,48 @@ def test_the_first_view_marks_unlikely_tokens_and_says_what_the_last_rests_on(ti
 
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
-def test_views_fit_the_terminal(tiny, columns):
+@pytest.mark.parametrize("lists", ["cut", "wrapped"])
+def test_views_fit_the_terminal(columns, lists):
     text = "The cat sat on the mat, 猫が寝ている, and nobody \u0001 knew.\n\tWhy? " * 4
-    lines = tiny("--all", text, columns=columns)
+    found = explained(load("tiny"), text, Question(top=12, near=64))
+    lines = explanations.page(found, ALL, columns, coloured=False, lists=lists).splitlines()
+    assert all(width(line) <= columns for line in lines)
     assert "\x01" not in "".join(lines)
     assert "\\x01" in "".join(lines)
 
 
+def test_all_that_was_asked_for_is_there_where_no_terminal_cuts_it_and_where_one_wraps_it(tiny, tmp_path):
+    lines = tiny("--tokens", "--top", "10", "The cat")
+    assert [line.count("%") for line in lines[2:]] == [0, 11, 11, 10]
+    tiny("--tokens", "--top", "10", "-o", str(tmp_path / "why.txt"), "The cat")
+    assert (tmp_path / "why.txt").read_text(encoding="utf-8").splitlines() == lines
+    found = explained(load("tiny"), "The cat", Question(top=10, parts=[]))
+    wrapped, cut = (
+        explanations.page(found, ["tokens"], 80, coloured=False, lists=lists).splitlines()
+        for lists in ("wrapped", "cut")
+    )
+    assert " ".join(" ".join(wrapped).split()) == " ".join(" ".join(lines).split())
+    assert len(cut) == len(lines) < len(wrapped)
+
+
+def test_a_text_whose_beginning_is_not_shown_begins_so():
+    found = explained(load("tiny"), "The cat sat on the mat", Question(parts=[]))
+    assert explanations.page(found, ["text"], 80, coloured=False, last=4).splitlines()[0] == "… on the mat"
+    assert explanations.page(found, ["text"], 80, coloured=False, last=99).splitlines()[0] == "The cat sat on the mat"
+
+
+def test_numbers_of_absurd_weights_stay_in_their_columns(run, tmp_path):
+    tensors = random_tensors(SMALL)
+    tensors["ln_f.weight"][:] = 1e37
+    make_checkpoint(tmp_path / "absurd", tensors=tensors)
+    result = run("explain", "-m", tmp_path / "absurd", "--precision", "fp32", "-q", "the old man went to the sea")
+    assert result.code == 0, result.stderr
+    assert all(width(line) <= 80 for line in result.stdout.splitlines() if not line.startswith("likeliest"))
+
+
 def test_of_a_long_text_the_nearest_tokens_are_left_out(tiny):
     lines = tiny("the cat went to the sea " * 20)
-    assert lines[-1].startswith("52 more, of ")
+    assert lines[-1].startswith("52 more tokens, each at most ")
     tries = [int(line.split()[0]) for line in lines[-13:-1]]
     assert min(tries) > 20 * 6 - 64
 
@@ -157,12 +191,13 @@ def test_tables(tiny):
     assert len(lens) == 10
     attention = tiny("--attention", "--layer", "0", "--layer", "5", "The cat sat on the mat.")
     assert [line.split()[:2] for line in attention[2:]] == [[layer, head] for layer in "05" for head in "012345"]
-    tokens = tiny("--tokens", "The cat sat on the mat.")
+    title, *tokens = tiny("--tokens", "The cat sat on the mat.")
+    assert title == "how each token was predicted, entropy in nats"
     assert [line.split()[0] for line in tokens[1:]] == [*map(str, range(10))]
     assert tokens[-1].split()[1] == "next"
     contrast = tiny("--instead", " dog", "--token", "2", "The cat sat")
     assert any(line.startswith("log p(' cat') - log p(' dog') is ") for line in contrast)
-    assert tiny("--by", "rollout", "The cat sat")[8].startswith("how much of each token")
+    assert tiny("--by", "rollout", "The cat sat")[8].startswith("attention rollout: how much of what predicts token 3")
     assert tiny("--by", "zeroing", "--layer", "2", "The cat sat")[8].endswith("(layer 2)")
     assert tiny("The")[-1] == "nothing comes before it that could be left out"
 
@@ -188,10 +223,18 @@ def test_a_note_where_not_all_of_attention_is_given(explain, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
-        (["--layer", "2", "a b"], 2, ["--layer has 2, which does not exist", "0 to 1"]),
-        (["--head", "-1", "a b"], 2, ["--head has -1", "0 to 3"]),
+        (["--attention", "--layer", "2", "a b"], 2, ["--layer has 2, which does not exist", "0 to 1"]),
+        (["--attention", "--head", "-1", "a b"], 2, ["--head has -1", "0 to 3"]),
+        (["--layer", "1", "a b"], 2, ["--layer changes nothing in what is shown", "--attention, or --by zeroing"]),
+        (["--tokens", "--head", "2", "a b"], 2, ["--head changes nothing in --tokens", "add --attention"]),
+        (["--tokens", "--lens", "--layer", "1", "a b"], 2, ["--layer changes nothing in --tokens, --lens"]),
+        (["--json", "--tokens", "--layer", "1", "a b"], 2, ["--layer changes nothing in --tokens"]),
+        (["--by", "zeroing", "--head", "1", "a b"], 2, ["--head changes nothing"]),
+        (["--lens", "--top", "2", "a b"], 2, ["--top changes nothing in --lens", "add --tokens"]),
+        (["--tokens", "--token", "1", "a b"], 2, ["--token changes nothing in --tokens", "--lens or --attention"]),
+        (["--json", "--by", "rollout", "a b"], 2, ["--by changes nothing: --json has all", "leave it out"]),
         (["--token", "0", "a b"], 2, ["--token is 0"]),
-        (["--token", "99", "a b"], 2, ["--token is 99", "this text has 1 to"]),
+        (["--token", "99", "a b"], 2, ["--token is 99", "tokens 1 to 3 can be explained; -1 is the last"]),
         (["--no-start", "a"], 2, ["one token", "start token"]),
         ([""], 2, ["the text is empty"]),
         (["--instead", " the cat went", "a b"], 2, ["--instead is ' the cat went', which is", "give one token"]),

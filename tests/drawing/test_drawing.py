@@ -195,11 +195,11 @@ def test_an_explanation_as_a_picture():
         titled.setdefault(group.find(f"{SVG}title").text, []).append(group)
     (first,) = titled[" cat  0.5000"]
     assert first.find(f"{SVG}rect").get("class") == "heat8"
-    assert titled[" sat  -0.2500"][0].find(f"{SVG}rect").get("class") == "cold4"
-    (sure,) = titled[" mat  81.9%, KL 0.00"]
+    assert titled[" sat  −0.2500"][0].find(f"{SVG}rect").get("class") == "cold4"
+    (sure,) = titled[" mat  81.9%, KL 0.00 nats"]
     assert (sure.find(f"{SVG}rect").get("class"), sure.find(f"{SVG}text").get("font-weight")) == ("heat7", "bold")
     words = "".join("".join(root.itertext()).split())
-    assert "'mat'leads'moon'by1.50" in words
+    assert "'mat'leads'moon'by1.50nats" in words
     assert "why'mat'at5" in words
 
 

@@ -145,9 +145,9 @@ def classes(section, selector):
 def test_what_a_prediction_rests_on_is_hot_and_what_holds_it_down_is_cold(explained_page):
     section = explained_page.section(1)
     assert classes(section, ".tokens span") == [[], [], ["heat8"], ["cold4"], ["heat2"], []]
-    assert "␣mat leads ␣moon by 1.50" in section.text
+    assert "␣mat leads ␣moon by 1.50 nats" in section.text
     rows = [one.text.split("\n") for one in section.find_elements("css selector", ".bars li")]
-    assert rows == [["2 ␣cat", "0.50"], ["3 ␣sat", "-0.25"], ["4 ␣on", "0.10"]]
+    assert rows == [["2 ␣cat", "0.50"], ["3 ␣sat", "−0.25"], ["4 ␣on", "0.10"]]
     section.find_element("css selector", "option[value='zeroing, layer 1']").click()
     assert classes(section, ".tokens span") == [["heat2"], ["heat3"], ["heat5"], ["heat6"], ["heat8"], []]
     section.find_element("css selector", "option[value=rollout]").click()

@@ -119,12 +119,31 @@ def test_a_token_is_explained_in_full(page):
     assert headings[0] == "How surprising each token was"
     assert headings[-1] == "Where each token looks"
     assert page.find("#explained .asked").text == "was"
-    assert [one.text for one in page.all("#explained .lens tbody th")] == ["<|endoftext|>", "The", "␣king", "␣was"]
+    assert [one.text for one in page.all("#explained .lens tbody th")] == ["The", "␣king", "␣was"]
     page.find("#explained .lens").send_keys(Keys.ARROW_UP)
     assert "␣king, layer" in page.find("#explained .told").text
     page.keys(Keys.ESCAPE)
     assert not page.find("#explained").is_displayed()
     assert page.run("return document.activeElement.id") == "text"
+
+
+def test_the_key_that_explains_edits_nothing_and_both_windows_tell_one_probability(page):
+    page.type(START)
+    page.caret(len("The king was"))
+    page.type(Keys.ALT, Keys.ENTER)
+    until(lambda: page.find("#why").is_displayed())
+    probability = page.find("#why .chance").text.split(",")[0]
+    page.keys(Keys.SHIFT, Keys.ENTER)  # on the likeliest other token, which Enter alone takes
+    assert page.find("#why").is_displayed()
+    page.keys(Keys.ALT, Keys.SHIFT, Keys.ENTER)
+    until(lambda: page.all("#explained .lens"))
+    assert page.text == START
+    assert page.find("#explained .details p").text.split(",")[0] == probability
+    page.keys(Keys.ESCAPE)
+    page.caret(len("The"))
+    page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
+    until(lambda: page.all("#explained [role=alert]"))
+    assert page.find("#explained [role=alert]").text == "The first token: nothing precedes it."
 
 
 def test_what_cannot_be_explained_is_said_in_its_place(page):
@@ -142,7 +161,7 @@ def test_before_the_caret_of_a_long_text_the_last_tokens_are_explained(page):
     page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)
     until(lambda: page.all("#explained .lens"))
     assert "the last 200 tokens" in page.find("#explained .note").text
-    assert len(page.all("#explained .lens tbody tr")) == 201
+    assert len(page.all("#explained .lens tbody tr")) == 200
     page.click("#explained .icon")
     page.caret(0)
     page.type(Keys.ALT, Keys.SHIFT, Keys.ENTER)

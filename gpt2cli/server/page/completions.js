@@ -80,10 +80,12 @@ export async function inspect(text, alternatives, signal) {
   return (await response.json()).choices[0].logprobs.entries;
 }
 
-// What the model made of a text, as `gpt2 explain --json` prints it; of a text of more than `most` tokens, of the last.
+// What the model made of a text, as `gpt2 explain --json` prints it; of a text of more than `most` tokens, of the last. No
+// start token precedes it, as none precedes what the model goes on from.
 export async function explain(text, most, signal) {
   const { tokens } = await (await post("/tokenize", { content: text, parse_special: false }, signal)).json();
-  const response = await post("/explain", { prompt: tokens.slice(-most) }, signal);
-  const note = tokens.length > most ? `Of the text up to this token, the last ${most} tokens.` : "";
+  if (tokens.length === 1) throw new ServerError("The first token: nothing precedes it.", { status: 400 });
+  const response = await post("/explain", { prompt: tokens.slice(-most), start: false }, signal);
+  const note = tokens.length > most ? `What the model makes of the last ${most} tokens alone, not of all before them.` : "";
   return { ...(await response.json()), note };
 }

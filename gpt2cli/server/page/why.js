@@ -84,11 +84,13 @@ export class Why {
 
   #more(end) {
     const button = make("button", { type: "button", class: "more", title: "Alt Shift Enter" }, "Explain");
-    button.addEventListener("click", () => {
-      this.close(false);
-      this.explained.open(end);
-    });
+    button.addEventListener("click", () => this.#explain(end));
     return button;
+  }
+
+  #explain(end) {
+    this.close(false);
+    this.explained.open(end);
   }
 
   #steps() {
@@ -139,7 +141,10 @@ export class Why {
     const place = buttons.indexOf(document.activeElement);
     const go = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "Escape") this.close(true);
+    if (event.key === "Enter" && (event.altKey || event.shiftKey)) {
+      // else the button would be pressed, and the text changed
+      if (event.altKey && event.shiftKey) this.#explain(this.tokens.list[this.index].end);
+    } else if (event.key === "Escape") this.close(true);
     else if (go) buttons[(place + go + buttons.length) % buttons.length]?.focus();
     else if (step) this.#step(step);
     else return;
