@@ -49,7 +49,8 @@ PROTOCOLS = {
 
 def _protocols(context: typer.Context, incomplete: str) -> choices.Choices:
     """Those of the tasks that stand on the line, or else all."""
-    named = [name for name in context.params.get("what") or () if name in PROTOCOLS] or [*PROTOCOLS]
+    words = [*(context.params.get("what") or ()), *context.args]  # these, where the line ends in the option
+    named = [name for name in words if name in PROTOCOLS] or [*PROTOCOLS]
     return choices.beginning(incomplete, {one: "" for name in named for one in PROTOCOLS[name]})
 
 

@@ -81,9 +81,10 @@ class Sheet:
 
         def line(begun: str, cells: Iterable[str]) -> str:
             shown = (column.fill(cell) for column, cell in zip(columns, cells, strict=True))
-            return "  ".join([label.fill(cut(begun, label.cells)), *shown]) + "\n"
+            return "  ".join([label.fill(begun), *shown]) + "\n"
 
-        rows = [line(title, (column.head for column in columns))]
+        # of what is too long the end says more: the file and the protocol, the model and the precision
+        rows = [line(cut(title, label.cells, end=False), (column.head for column in columns))]
         for place, metric in enumerate(result.metrics):
             if self.several:
                 rows.append(f"  {metric.name}\n")
@@ -91,7 +92,8 @@ class Sheet:
                 mine = one.result.metrics[place]
                 cells = [*_own(mine), *(_known(mine)[: 1 if self.several else 2] if known else [])]
                 cells += _gap(mine, metric if number else None) if self.several else []
-                rows.append(line(names[number if self.several else place], cells))
+                indent, name = (4, one.name) if self.several else (2, mine.name)
+                rows.append(line(" " * indent + cut(name, label.cells - indent, end=not self.several), cells))
         self.write("".join(["" if first else "\n", *rows, f"  {_counts(group)}\n"]))
 
 

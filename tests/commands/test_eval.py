@@ -131,6 +131,28 @@ def test_the_published_value_stands_beside(eval, checkpoint, tmp_path, monkeypat
     assert len(row) <= 80
 
 
+def test_the_published_values_stand_in_the_table_of_gpt2(hub, run, files, tmp_path):
+    """Small files under its name: what stands beside them is what is known of it."""
+    from gpt2cli.store import catalog
+
+    for name in ("gpt2", "gpt2-xl", "distilgpt2"):
+        entry = catalog.find(name)
+        hub.add(entry.repository, files, branches=("main", entry.revision))
+    data = write(tmp_path / "l.jsonl", [{"text": "the old man went to the sea"}] * 3)
+    argv = ("eval", "lambada", "--data", data, "--precision", "fp32", "-q")
+    one = run(*argv, "-m", "gpt2")
+    assert (one.code, one.stderr) == (0, "")
+    lines = one.stdout.splitlines()
+    assert lines[0].endswith("value         ±  published       diff")
+    assert [line[-20:].split()[0] for line in lines[1:4]] == ["46.67%", "32.56%", "40.06"]
+    assert [line.endswith(" pp") for line in lines[1:4]] == [True, True, False]
+    several = run(*argv, "-m", "gpt2", "-m", "openai-community/gpt2-xl", "-m", "distilgpt2").stdout.splitlines()
+    assert several[0].endswith("value         ±  published    to first         ±")
+    shown = {line.split()[0]: line.split()[4] for line in several[8:12] if line.startswith("    ")}
+    assert shown == {"gpt2": "40.06", "…ommunity/gpt2-xl": "10.63", "distilgpt2": "-"}
+    assert all(len(line) <= 80 for line in [*lines, *several])
+
+
 def test_the_published_values_of_gpt2_are_those_of_the_card():
     from gpt2cli.analysis.evaluation.tasks import TASKS
     from gpt2cli.store import catalog
@@ -453,7 +475,7 @@ def test_a_pipe_is_refused(eval, tmp_path):
 @pytest.mark.parametrize("form", [[], ["--json"], ["--precision", "fp32,int8"]])
 def test_a_full_disk_is_told_in_two_lines(spawn, items, form):
     with Path("/dev/full").open("wb") as full:
-        process = spawn("eval", items, "-m", "tiny", *form, stdout=full)
+        process = spawn("eval", items, "-m", "tiny", "-q", *form, stdout=full)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 7
     assert [line.split(b":")[0] for line in err.splitlines()] == [b"error", b"hint"]
