@@ -73,7 +73,7 @@ class ItemOptions(Options):
     ] = field(default_factory=list)
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Only the first N items, of WikiText articles.", show_default=False),
+        typer.Option(metavar="N", min=1, help="Only the first N items (articles, sentences).", show_default=False),
     ] = None
     stride: Annotated[
         int | None,
