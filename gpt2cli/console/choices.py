@@ -30,6 +30,12 @@ def precisions(incomplete: str) -> Choices:
     return beginning(incomplete, {"auto": "the default"} | dict.fromkeys(PRECISIONS, ""))
 
 
+def several_precisions(incomplete: str) -> Choices:
+    """Of names that commas part the last."""
+    before, comma, last = incomplete.rpartition(",")
+    return [(before + comma + name, said) for name, said in precisions(last)]
+
+
 def sources(incomplete: str) -> Choices:
     said = {"auto": "", "checkpoint": "export it", "onnx": "prefer a ready-made ONNX export"}
     return beginning(incomplete, said)
