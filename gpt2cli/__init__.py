@@ -1,12 +1,13 @@
 """gpt2: the command line for GPT-2, and a small library.
 
-from gpt2cli import Limits, Sampling, embed, generate, load, score
+from gpt2cli import Limits, Sampling, embed, evaluate, generate, load, score
 
 model = load("tiny")
 for piece in generate(model, "Once upon a time", Sampling(seed=1), Limits(max_tokens=50)):
     print(piece.text, end="", flush=True)
 print(score(model, "The cat sat on the mat.").perplexity)
 print(embed(model, "The cat sat on the mat.").shape)
+print(evaluate(model, [{"context": "Once upon a", "target": "time"}])[0].metrics)
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +15,12 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
+    from gpt2cli.analysis.evaluation.evaluate import evaluate
+    from gpt2cli.analysis.evaluation.running import Result
+    from gpt2cli.analysis.explained import Explanation
+    from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
@@ -22,15 +28,21 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Comparison",
+    "Explanation",
     "Limits",
     "Model",
     "Piece",
+    "Result",
     "Sampling",
     "Score",
     "UserError",
     "__version__",
+    "compare",
     "complete",
     "embed",
+    "evaluate",
+    "explain",
     "generate",
     "load",
     "score",
@@ -39,13 +51,19 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "analysis.comparison",
+    "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
     "Model": "model",
     "Piece": "generation.requests",
+    "Result": "analysis.evaluation.running",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
+    "compare": "analysis.comparison",
     "complete": "generation.texts",
     "embed": "analysis.embedding",
+    "evaluate": "analysis.evaluation.evaluate",
+    "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",

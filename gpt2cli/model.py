@@ -113,6 +113,16 @@ def open_model(
         )
 
 
+def same_vocabulary(first: Model, second: Model) -> bool:
+    """Whether the two mean the same by a token."""
+    same = first.engine.vocabulary == second.engine.vocabulary
+    if same and not any(isinstance(model.tokenizer, IdsAsText) for model in (first, second)):
+        # what the ids mean, not how text becomes ids: one of the two may put a space before it
+        ids = second.tokenizer.encode("The cat's 7 naïve\n\tdogs  — context: “nothing”.")
+        same = list(map(first.tokenizer.bytes_of, ids)) == list(map(second.tokenizer.bytes_of, ids))
+    return same
+
+
 def _logging(progress: Progress | None) -> Listener:
     """A listener for those who have none."""
     import logging

@@ -37,7 +37,7 @@ STARTS = {
     "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment", "editor"},
     "terminal": {"repl", "wide", "terminal", "shown"},
     "hub": {"hub", "machine"},
-    "browser": {"browser", "page"},
+    "browser": {"browser", "page", "sheet"},
 }
 NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity")
 

@@ -78,7 +78,19 @@ def forward(tensors, config, ids, product=exact):
 
 def hidden_states(tensors, config, ids, product=exact):
     """The embeddings, and the states [len(ids), width] after each block, the last of them normalised as the head reads
-    it. `tensors` have the names of a checkpoint without `transformer.`; `config` is config.json."""
+    it."""
+    states, _ = insides(tensors, config, ids, product)
+    return [*states[:-1], final_norm(tensors, config, states[-1])]
+
+
+def final_norm(tensors, config, x):
+    return layer_norm(x, tensors["ln_f.weight"], tensors["ln_f.bias"], config.get("layer_norm_epsilon", 1e-5))
+
+
+def insides(tensors, config, ids, product=exact, zeroed=None):
+    """The embeddings and the states [len(ids), width] after each block, and each block's attention [heads, len(ids),
+    len(ids)]. `zeroed`: a layer, and a token whose values count as zero in it. `tensors` have the names of a checkpoint
+    without `transformer.`; `config` is config.json."""
     t = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
     heads, width = config["n_head"], config["n_embd"]
     size, epsilon = width // heads, config.get("layer_norm_epsilon", 1e-5)
@@ -89,7 +101,7 @@ def hidden_states(tensors, config, ids, product=exact):
 
     length = len(ids)
     x = embedding[ids] + t["wpe.weight"][:length]
-    states = [x]
+    states, attention = [x], []
     future = np.triu(np.full((length, length), -np.inf), 1)
     for layer in range(config["n_layer"]):
         b = f"h.{layer}."
@@ -101,13 +113,16 @@ def hidden_states(tensors, config, ids, product=exact):
             scores = scores / np.sqrt(size)
         if config.get("scale_attn_by_inverse_layer_idx", False):
             scores = scores / (layer + 1)
-        attended = (softmax(scores + future) @ v).swapaxes(0, 1).reshape(length, width)
+        attention.append(softmax(scores + future))
+        if zeroed and zeroed[0] == layer:
+            v = np.where(np.arange(length)[:, None] == zeroed[1], 0, v)
+        attended = (attention[-1] @ v).swapaxes(0, 1).reshape(length, width)
         x = x + product(attended, t[b + "attn.c_proj.weight"]) + t[b + "attn.c_proj.bias"]
         h = layer_norm(x, t[b + "ln_2.weight"], t[b + "ln_2.bias"], epsilon)
         h = activation(product(h, t[b + "mlp.c_fc.weight"]) + t[b + "mlp.c_fc.bias"])
         x = x + product(h, t[b + "mlp.c_proj.weight"]) + t[b + "mlp.c_proj.bias"]
         states.append(x)
-    return [*states[:-1], layer_norm(x, t["ln_f.weight"], t["ln_f.bias"], epsilon)]
+    return states, attention
 
 
 def greedy(tensors, config, ids, count):

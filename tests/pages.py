@@ -1,4 +1,4 @@
-"""The page of `gpt2 serve` in a real browser: Chromium without a window, driven by selenium."""
+"""The page of `gpt2 serve`, and pages in files, in a real browser: Chromium without a window, driven by selenium."""
 
 import os
 import shutil
@@ -199,9 +199,37 @@ class Page:
         rest = "return Object.keys(localStorage).filter(key => key.startsWith('gpt2.unsaved.')).length"
         until(lambda: self.run(rest) == 0, "the end of saving")
 
+    def violations(self):
+        """What axe-core, which has been run in the page, finds."""
+        run = "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(found => done(found.violations))"
+        found = self.browser.execute_async_script(run)
+        return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
     def complaints(self):
         """What the browser's console holds against the page."""
         return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+class Sheet(Page):
+    """A page in a file, which needs no server."""
+
+    def ready(self):
+        until(lambda: self.run("return document.documentElement.dataset.ready === 'yes'"), "the page")
+
+    def hover(self, node):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).move_to_element(node).perform()
+
+    @property
+    def now(self):
+        """The current token, and what is told of it."""
+        return self.find(".now").text, self.find(".details").text
+
+    @property
+    def loaded(self):
+        """What it has asked for."""
+        return self.run("return performance.getEntriesByType('resource').map(one => one.name)")
 
 
 # Fixtures: a server process and a browser for all tests of the page; a tab of its own, and an empty browser, for each.
@@ -227,9 +255,27 @@ def browser(downloads):
     browser.quit()
 
 
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """axe-core, which looks for what people with disabilities stumble over."""
+    npm = shutil.which("npm")
+    if not npm:
+        pytest.skip("needs npm, which fetches axe-core")
+    folder = tmp_path_factory.mktemp("axe")
+    done = subprocess.run(
+        [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), "axe-core@4"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode:
+        pytest.skip(f"npm cannot fetch axe-core: {done.stderr.strip().splitlines()[-1]}")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+
+
 @pytest.fixture
-def page(browser, page_server, downloads):
-    """The page, with nothing written yet."""
+def tab(browser):
+    """The browser, with a fresh tab alone."""
     old = browser.window_handles
     browser.switch_to.new_window("tab")
     fresh = browser.current_window_handle
@@ -237,11 +283,33 @@ def page(browser, page_server, downloads):
         browser.switch_to.window(tab)
         browser.close()
     browser.switch_to.window(fresh)
-    everything = {"origin": page_server.url.rstrip("/"), "storageTypes": "all"}
-    browser.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
     browser.get_log("browser")
-    page = Page(browser, page_server.url, downloads)
+    return browser
+
+
+@pytest.fixture
+def page(tab, page_server, downloads):
+    """The page, with nothing written yet."""
+    everything = {"origin": page_server.url.rstrip("/"), "storageTypes": "all"}
+    tab.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
+    page = Page(tab, page_server.url, downloads)
     page.look()
     page.open()
     yield page
     assert page.complaints() == []
+
+
+@pytest.fixture
+def sheet(tab, tmp_path):
+    """sheet(text): a page that is a file; it has asked for nothing, and its browser holds nothing against it."""
+    opened = []
+
+    def call(text):
+        file = tmp_path / "sheet.html"
+        file.write_text(text, encoding="utf-8")
+        opened.append(Sheet(tab, file.as_uri()))
+        opened[-1].look()
+        return opened[-1].open()
+
+    yield call
+    assert [(one.loaded, one.complaints()) for one in opened] == [([], [])] * len(opened)

@@ -41,6 +41,7 @@ HEAVY = {
         ["tokens", "-h"],
         ["score", "-h"],
         ["embed", "-h"],
+        ["compare", "-h"],
         ["generate", "--topk", "1"],
         [],
     ],

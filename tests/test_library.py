@@ -32,6 +32,7 @@ def test_every_name_is_there_for_tools():
         "class Score",
         "score(model",
         "embed(model",
+        "compare(model",
         "load(name",
         "complete(model",
     ):
@@ -53,7 +54,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpt2cli import Limits, Model, Piece, Sampling, Score, UserError, complete, embed, generate, load, score
+from gpt2cli import Comparison, Limits, Model, Piece, Sampling, Score, UserError
+from gpt2cli import compare, complete, embed, generate, load, score
 
 
 def told(title: str, done: int, total: int) -> None: ...
@@ -68,6 +70,9 @@ several: list[Score] = score(model, ["a", "b"])
 bits: float | None = one.bits_per_byte
 vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = embed(model, text, layer=3)
 vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = embed(model, ["a", "b"], pooling="last")
+found: Comparison = compare(model, "the {cat|dog}", endings=["sat"], samples=2)
+both: Comparison = compare([model, model], ["the cat"])
+divergence: float = found.divergence(0, 1).js
 error: type[Exception] = UserError
 generate(model, 5)
 load(5)

@@ -27,6 +27,9 @@ def test_the_wheel_carries_models_and_completions(wheel):
     for file in ("tiny.toml", "tiny/config.json", "tiny/tokenizer.json", "tiny/model.onnx", "tiny/weights.safetensors"):
         assert f"gpt2cli/models/{file}" in names
     assert "gpt2cli/py.typed" in names
+    for path in (ROOT / "gpt2cli").rglob("*.*"):
+        if path.suffix in (".css", ".js", ".html", ".svg"):
+            assert path.relative_to(ROOT).as_posix() in names
     for file in ("gpt2.bash", "_gpt2", "gpt2.fish", "gpt2.ps1"):
         assert f"gpt2cli/completions/{file}" in names
     assert not [name for name in names if name.startswith(("models/", "completions/", "tests/"))]

@@ -10,6 +10,7 @@ from gpt2cli.console import inputs, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar
 from gpt2cli.console.groups import Options, given
+from gpt2cli.console.pictures import PictureOptions
 from gpt2cli.errors import EXIT_ABOVE, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
   gpt2 score --sort logprob --top 1 "I ate a pear." "I ate a spear."
   gpt2 score --whole -f a.txt -f b.txt          a perplexity for each file
   gpt2 score --tokens "The cat sat on the moon."
+  gpt2 score --whole -f story.txt --html page.html    coloured by surprise
   git log -1 --format=%s | gpt2 score -q --fail-above 5000
 """
 _KEYS = ("perplexity", "bits_per_byte", "logprob", "tokens")
@@ -79,7 +81,7 @@ class OutputOptions(Options):
         bool, typer.Option("--tokens", help="Each token: log-probability, rank, and what was likelier.")
     ] = False
     alternatives: Annotated[
-        int, typer.Option(metavar="N", min=0, help="With --tokens: the N most probable tokens.")
+        int, typer.Option(metavar="N", min=0, help="With --tokens, --html or --svg: the N most probable tokens.")
     ] = 3
     fail_above: Annotated[
         float | None,
@@ -115,10 +117,12 @@ def score(
     texts: o.TextOptions,
     scoring: ScoringOptions,
     shown: OutputOptions,
+    drawing: PictureOptions,
     model: o.ModelOptions,
     talk: o.TalkOptions,
 ) -> int:
-    _refuse_contradictions(texts, scoring, shown, alternatives=given(context_, "alternatives"))
+    tokens = shown.tokens or drawing.wanted
+    _refuse_contradictions(texts, scoring, alternatives=given(context_, "alternatives") and not tokens)
     note = talk.note
     # the context first: it may be what waits on stdin
     before = "" if scoring.context is None else inputs.read_context(scoring.context)
@@ -128,15 +132,16 @@ def score(
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.scoring import Scorer
-    from gpt2cli.console import scores
+    from gpt2cli.console import drawn, scores
+    from gpt2cli.drawing import scores as drawing_of_scores
 
     opened = model.open(talk)
     ids = opened.tokenizer.encode(before, special=texts.special)
-    top = shown.alternatives if shown.tokens else None
+    top = shown.alternatives if tokens else None
     scorer = Scorer(opened, context=ids, start=scoring.start, stride=scoring.stride, top=top)
     if scorer.context < len(ids):
         note(f"of the context's {len(ids)} tokens the last {scorer.context} count")
-    with outputs.Output() as output, Bar(quiet=talk.quiet) as bar:
+    with drawing.opened() as pictures, outputs.Output() as output, Bar(quiet=talk.quiet) as bar:
         reading = scores.Reading(
             scorer,
             opened.tokenizer,
@@ -146,14 +151,20 @@ def score(
             tokens=shown.tokens,
             fail_above=shown.fail_above,
             size=inputs.size_of(texts.text, texts.file),
+            keep=drawing_of_scores.PAGE_MOST if drawing.wanted else 0,
         )
         rows = reading.rows(groups)
         if shown.sort is not None or shown.top is not None:
             rows = scores.arranged(rows, shown.sort or "perplexity", reverse=shown.reverse, top=shown.top)
+        kept = drawn.Kept(reading)
+        if drawing.wanted:
+            rows = kept.watch(rows)
         several = len(texts.file) > 1 or "-" in texts.text
         common = _common(opened, scorer, start=scoring.start)
         write = bar.before(output.write)
         reason = scores.write(write, rows, reading, common, form=shown.form or scores.plain_form(), several=several)
+        if drawing.wanted:
+            pictures.draw(drawing_of_scores, kept.plain(common, reason), note)
     if reading.partial is not None:
         row = reading.partial
         note(f"interrupted: scored {scores.counted(row.score.tokens, 'token')} of {row.text.name}")
@@ -183,12 +194,10 @@ def _common(model: "Model", scorer: "Scorer", *, start: bool) -> dict[str, Any]:
     }
 
 
-def _refuse_contradictions(
-    texts: o.TextOptions, scoring: ScoringOptions, shown: OutputOptions, *, alternatives: bool
-) -> None:
-    """Between the groups; `alternatives` says whether that option was given."""
-    if alternatives and not shown.tokens:
-        raise UsageError("--alternatives has nowhere to go", "add --tokens")
+def _refuse_contradictions(texts: o.TextOptions, scoring: ScoringOptions, *, alternatives: bool) -> None:
+    """Between the groups; `alternatives` says whether that option was given for nothing."""
+    if alternatives:
+        raise UsageError("--alternatives has nowhere to go", "add --tokens, --html FILE or --svg FILE")
     named = texts.text or [str(file) for file in texts.file] or ["-"]
     if str(scoring.context) == "-" and "-" in named:
         raise UsageError("stdin cannot be both --context and text", "give one of them as a file: --context FILE")

@@ -2,7 +2,7 @@
 has stands in its file."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +46,9 @@ Source = Annotated[
 Device = Annotated[
     str,
     typer.Option(metavar="NAME", envvar="GPT2_DEVICE", help="auto, cpu or cuda.", autocompletion=choices.devices),
+]
+Threads = Annotated[
+    int, typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this machine; no network.")]
 ModelName = Annotated[
@@ -127,42 +130,73 @@ class TextOptions(Options):
 
 
 @dataclass(frozen=True)
-class ModelOptions(Options):
+class RunOptions(Options):
+    """How a model runs, whichever it is."""
+
     heading = "Model"
 
-    model: ModelName = None
     precision: Precision = "auto"
     device: Device = "auto"
-    threads: Annotated[
-        int,
-        typer.Option(metavar="N", envvar="GPT2_THREADS", min=0, max=1024, help="CPU threads; 0: as many as cores."),
-    ] = 0
+    threads: Threads = 0
     source: Source = "auto"
     offline: Offline = False
 
-    def open(
-        self, talk: QuietOptions, *, name: str | None = None, alternating: bool = False, text: bool = True
+    def opened(
+        self, name: str | None, talk: QuietOptions, *, alternating: bool = False, text: bool = True, told: bool = True
     ) -> "Model":
-        """The model, or another `name` in the same way; what slow work does meanwhile is shown. The flags are those of
-        model.load. Raises UserError."""
+        """The model of this name; what slow work does meanwhile is shown. `told`: with --verbose, which it is. The
+        other flags are those of model.load. Raises UserError."""
         # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
         from gpt2cli.model import open_model
         from gpt2cli.store.choice import Choice, Listener
 
         with bars.progress(quiet=talk.quiet) as update:
             opened = open_model(
-                self.model if name is None else name,
+                name,
                 Choice(self.precision, self.source, self.device, self.offline),
                 Listener(update, talk.note, terminal.note),
                 threads=self.threads,
                 text=text,
                 alternating=alternating,
             )
-        if talk.verbose and name is None:
+        if talk.verbose and told:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
             if opened.why_cpu and self.device == "auto":
                 terminal.note(f"on the CPU: {opened.why_cpu}")
         return opened
+
+
+@dataclass(frozen=True)
+class ModelOptions(RunOptions):
+    model: ModelName = None
+
+    def open(
+        self, talk: QuietOptions, *, name: str | None = None, alternating: bool = False, text: bool = True
+    ) -> "Model":
+        """The model, or another `name` in the same way. Otherwise as `opened`."""
+        chosen = self.model if name is None else name
+        return self.opened(chosen, talk, alternating=alternating, text=text, told=name is None)
+
+
+@dataclass(frozen=True)
+class ModelsOptions(RunOptions):
+    """Several models, side by side."""
+
+    model: Annotated[
+        list[str],
+        typer.Option(
+            *("-m", "--model"),
+            metavar="NAME",
+            help="As in other commands; several, side by side: -m A -m B.",
+            autocompletion=choices.models,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+
+    def each(self, talk: QuietOptions, default: str | None) -> "Iterator[Model]":
+        """The models, or the `default`. Raises UserError."""
+        names: Sequence[str | None] = self.model or [default]
+        return (self.opened(name, talk) for name in names)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Row:
     tokens: Iterable[Scored] = ()
     score: Score = field(default_factory=Score)
     stopped: BaseException | None = None
+    kept: list[Scored] = field(default_factory=list)  # the first tokens, as many as the reading keeps
 
     @contextlib.contextmanager
     def stopping(self) -> Iterator[None]:
@@ -78,7 +79,7 @@ class Row:
 @dataclass
 class Reading:
     """Texts -> rows, with what they sum up to. `size` is that of all texts in bytes, where it is known; `tokens` says
-    whether the rows' tokens are wanted."""
+    whether the rows' tokens are wanted, `keep` how many of each row are kept in any case."""
 
     scorer: Scorer
     tokenizer: Tokenizer
@@ -88,6 +89,7 @@ class Reading:
     tokens: bool
     fail_above: float | None
     size: int | None
+    keep: int = 0
     total: Score = field(default_factory=Score)
     count: int = 0
     above: int = 0
@@ -129,6 +131,8 @@ class Reading:
             self.bar.update(title, self._bytes, self.size, self._told)
             self.total.add(one.logprob, nbytes)
             row.score.add(one.logprob, nbytes)
+            if len(row.kept) < self.keep:
+                row.kept.append(one)
             yield one
 
     def _told(self) -> str:
@@ -298,11 +302,13 @@ def _plain(row: Row, reading: Reading) -> dict[str, Any] | None:
     logprobs: list[dict[str, Any]] = []
     # before the sums: consuming the tokens completes them
     row.hand(lambda one: one.plain(reading.tokenizer), logprobs.append)
-    if row.empty:
-        return None
+    return None if row.empty else plain_row(row, logprobs if reading.tokens else None)
+
+
+def plain_row(row: Row, logprobs: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """A row for JSON, with what there is of its tokens."""
     where = {"file": row.text.file, "line": row.text.line, "text": row.text.shown}
-    rest = {"logprobs": logprobs if reading.tokens else None, "interrupted": row.stopped is not None}
-    return where | row.score.plain() | rest
+    return where | row.score.plain() | {"logprobs": logprobs, "interrupted": row.stopped is not None}
 
 
 def _line(value: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpt2cli.console.wrapping import width
+from gpt2cli.drawing.cells import width
 
 _GAP = "  "
 

@@ -7,22 +7,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from gpt2cli.drawing.cells import width
+
 Run = tuple[bool, str]  # whether it stands out (it is yours, or the prompt), and its text
 
 _PARTS = re.compile(r"[\n\r\v]|[ \t]|[^\n\r\v \t]+")
 _TAB = 8
 _JOINER = "\u200d"
 _UNSURE = re.compile(f"[{_JOINER}\ufe0f]")  # of what holds these, each terminal has a width of its own
-
-
-def width(text: str) -> int:
-    """In terminal cells."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(one) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )
 
 
 class Rows:

@@ -111,7 +111,9 @@ class Engine:
         pieces = []
         for number, (row, new) in enumerate(zip(rows, ids, strict=True)):
             for chunk in self.chunks(new):
-                last = self._run(slice(row, row + 1), np.array([chunk], np.int64), last_only=not every)
+                last = self._run(
+                    slice(row, row + 1), np.array([chunk], np.int64), np.arange(len(chunk)) if every else None
+                )
                 self._note(row, chunk)
                 if every:
                     pieces.append(last)
@@ -133,14 +135,14 @@ class Engine:
         """One token for each of `rows`, in one call where no row that is full lies between them."""
         first, count = rows[0], len(rows)
         if list(rows) == list(range(first, first + count)):
-            logits = self._run(slice(first, first + count), np.array(tokens, np.int64)[:, None], last_only=True)
+            logits = self._run(slice(first, first + count), np.array(tokens, np.int64)[:, None])
         else:
             fed = dict(zip(rows, tokens, strict=True))
             found: dict[int, Logits] = {}
             for span in self._spans(fed):
                 # a row between them that gets none computes one that nobody will see: cheaper than another call
                 new = np.array([[fed.get(row, 0)] for row in range(span.start, span.stop)], np.int64)
-                found |= zip(range(span.start, span.stop), self._run(span, new, last_only=True), strict=True)
+                found |= zip(range(span.start, span.stop), self._run(span, new), strict=True)
             logits = np.stack([found[row] for row in rows])
         for row, token in zip(rows, tokens, strict=True):
             self._note(row, [token])
@@ -158,20 +160,23 @@ class Engine:
         if start is not None:
             yield slice(start, stop)
 
-    def each(self, ids: Sequence[Ids]) -> list[Logits]:
+    def each(self, ids: Sequence[Ids], last: Sequence[int] | None = None) -> list[Logits]:
         """The logits after each token of several short texts (at least one token each), as one batch: for each text
-        [tokens, vocabulary]. The rows that there are stay as they are. Raises as `feed`."""
-        before, count = range(len(self.said)), len(ids)
-        self.select([*before, *[None] * count])
+        [tokens, vocabulary]; with `last`, after the last so many tokens of each. The rows that there are stay as they
+        are. Raises as `feed`."""
+        before, counts = range(len(self.said)), list(map(len, ids)) if last is None else last
+        self.select([*before, *[None] * len(ids)])
         try:
-            self._check(ids, range(len(before), len(before) + count), False)
+            self._check(ids, range(len(before), len(before) + len(ids)), False)
             longest = max(map(len, ids))
             padded = np.array([[*row, *[0] * (longest - len(row))] for row in ids], np.int64)
+            ends = [longest * number + len(row) for number, row in enumerate(ids)]
+            wanted = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
             # padding on the right of an empty cache is seen by no token before it
-            logits = self._run(slice(len(before), len(before) + count), padded, last_only=False)
+            logits = self._run(slice(len(before), len(before) + len(ids)), padded, wanted)
         finally:
             self.select(before)
-        return [logits[number * longest :][: len(row)] for number, row in enumerate(ids)]
+        return np.split(logits, np.cumsum(counts)[:-1])
 
     def _check(self, ids: Sequence[Ids], rows: Sequence[int], every: bool) -> None:
         if len(ids) != len(rows):
@@ -213,12 +218,13 @@ class Engine:
                 "lower `samples` or `max_tokens`",
             )
 
-    def _run(self, rows: slice, ids: Any, *, last_only: bool) -> Logits:
-        """One call of the graph: ids [B, T] after what `rows` hold. Whose they are is for the caller to note."""
+    def _run(self, rows: slice, ids: Any, wanted: Any = None) -> Logits:
+        """One call of the graph: ids [B, T] after what `rows` hold; the logits at the places `wanted` of B * T, or else
+        after the last token of each row. Whose they are is for the caller to note."""
         batch, new = ids.shape
         lengths = np.array(self.lengths[rows], np.int32)
         binding = self._bound(rows)
-        logit_rows = np.arange(batch) * new + new - 1 if last_only else np.arange(batch * new)
+        logit_rows = np.arange(batch) * new + new - 1 if wanted is None else wanted
         logits = np.empty((len(logit_rows), self.vocabulary), np.float32)
         inputs = {
             "input_ids": ids,

@@ -1,54 +1,78 @@
-"""What lies inside a model: the hidden states after one of its layers. Knows no text.
+"""What lies inside a model: the hidden states after one of its layers, or all of them with the attention of each block.
+Knows no text.
 
-The graph is a part of the export's own (export/inspection.py), made when somebody asks: it reads the same weights, and
-computes nothing that comes after the layer."""
+The graphs are parts of the export's own (export/inspection.py), made when somebody asks: they read the same weights,
+and compute nothing that was not asked for."""
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine.engine import Engine, Ids, checked
+from gpt2cli.engine.engine import Engine, Ids, Logits, checked
 from gpt2cli.engine.runtime import open_session, out_of_memory
 from gpt2cli.errors import CannotMeet, UsageError
 
-Hidden = np.ndarray[Any, np.dtype[np.float32]]
+Array = np.ndarray[Any, np.dtype[np.float32]]
+Hidden = Array
 
 _opening = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the first chunks of a text have left for the next one."""
+    """What the first chunks of a text have left for the next one: keys and values, a pair a layer."""
 
     length: int
     caches: list[Any]
 
+    def values(self, layer: int) -> Array:
+        """The value vectors [heads, tokens, head size] of the first row."""
+        found: Array = self.caches[2 * layer + 1][0].astype(np.float32)
+        return found
 
-class Inspection:
-    """Hidden states of a layer. Remembers nothing from one call to the next: safe to share between threads."""
+
+class _Part:
+    """A part of the model that takes a text, or more of one. Remembers nothing from one call to the next: safe to share
+    between threads."""
+
+    def __init__(self, engine: Engine, graph: bytes, layers: int, device: str) -> None:
+        facts = engine.facts
+        self._session = _opened(engine, graph, device)
+        names = [f"_{kind}_{number}" for number in range(layers) for kind in ("key", "value")]
+        self._pasts, self._presents = [f"past{name}" for name in names], [f"present{name}" for name in names]
+        self._shape = (facts.heads, 0, facts.head_size)
+        self._dtype = np.float16 if facts.precision == "fp16" else np.float32
+
+    def _nothing(self, rows: int) -> list[Any]:
+        return [np.empty((rows, *self._shape), self._dtype)] * len(self._pasts)
+
+    def _run(self, names: list[str], ids: Any, held: Held) -> list[Any]:
+        rows, new = ids.shape
+        total = held.length + new
+        inputs = {
+            "input_ids": ids,
+            "position_ids": np.tile(np.arange(held.length, total), (rows, 1)),
+            "seqlens_k": np.full(rows, total - 1, np.int32),
+            "total_sequence_length": np.array(total, np.int32),
+        }
+        return _called(self._session, names, inputs | dict(zip(self._pasts, held.caches, strict=True)))
+
+
+class Inspection(_Part):
+    """Hidden states of a layer."""
 
     def __init__(self, engine: Engine, layer: int) -> None:
         """Raises as `inspection`."""
         from gpt2cli.export.inspection import hidden_states  # imports onnx: 150 ms that only this pays
 
-        assert engine.graph is not None
-        graph, layers = hidden_states(engine.graph, layer)
-        facts = engine.facts
+        graph, layers = hidden_states(_path(engine), layer)
+        super().__init__(engine, graph, layers, engine.device)
         self.layer = layer
-        self._session = open_session(
-            graph,
-            engine.threads,
-            saturates=facts.weight_bits == 8,
-            device=engine.device,
-            weights=engine.graph.parent,
-        )
-        names = [f"_{kind}_{number}" for number in range(layers) for kind in ("key", "value")]
-        self._pasts, self._presents = [f"past{name}" for name in names], [f"present{name}" for name in names]
-        self._shape = (facts.heads, 0, facts.head_size)
-        self._dtype = np.float16 if facts.precision == "fp16" else np.float32
 
     @property
     def width(self) -> int:
@@ -70,30 +94,64 @@ class Inspection:
         hidden, *caches = self._run(["hidden", *self._presents], np.array([ids], np.int64), held)
         return checked(hidden[0], "hidden states"), Held(held.length + len(ids), caches)
 
-    def _nothing(self, rows: int) -> list[Any]:
-        return [np.empty((rows, *self._shape), self._dtype)] * len(self._pasts)
 
-    def _run(self, names: list[str], ids: Any, held: Held) -> list[Any]:
-        rows, new = ids.shape
-        total = held.length + new
-        inputs = {
-            "input_ids": ids,
-            "position_ids": np.tile(np.arange(held.length, total), (rows, 1)),
-            "seqlens_k": np.full(rows, total - 1, np.int32),
-            "total_sequence_length": np.array(total, np.int32),
-        }
-        try:
-            found: list[Any] = self._session.run(names, inputs | dict(zip(self._pasts, held.caches, strict=True)))
-        except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
-            if problem := out_of_memory(error):
-                raise problem from None
-            raise
-        return found
+@dataclass(frozen=True)
+class Seen:
+    """What was inside while some tokens were read."""
+
+    states: Array  # [layers + 1, tokens, width]: the embeddings, and what came out of each block, before ln_f
+    attention: list[Array]  # of each block [heads, tokens, tokens so far]
+
+
+class Insides(_Part):
+    """All layers. Always on the CPU: on CUDA attention does not show its weights."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Raises as `insides`."""
+        from gpt2cli.export import inspection as graphs  # imports onnx: 150 ms that only this pays
+
+        self._graphs, self._engine, self._layers = graphs, engine, engine.facts.layers
+        super().__init__(engine, graphs.insides(_path(engine)), self._layers, "cpu")
+
+    def chunk(self, ids: Ids, held: Held | None) -> tuple[Seen, Held]:
+        """What is inside while the next tokens of a text are read, and what the tokens after them need. The ids must
+        lie in the vocabulary. Raises CorruptFile and CannotMeet."""
+        held = held or Held(0, self._nothing(1))
+        layers = self._layers
+        names = [f"state_{number}" for number in range(layers + 1)]
+        names += [f"attention_{number}" for number in range(layers)]
+        found = self._run([*names, *self._presents], np.array([ids], np.int64), held)
+        states = checked(np.concatenate(found[: layers + 1]), "hidden states")
+        attention = [weights[0] for weights in found[layers + 1 : 2 * layers + 1]]
+        return Seen(states, attention), Held(held.length + len(ids), found[2 * layers + 1 :])
+
+    def says(self, states: Hidden) -> Logits:
+        """The logits [rows, vocabulary] of states [rows, width] of whichever layer, as if the model ended there: ln_f
+        and the head. Raises as `chunk`."""
+        rows = np.arange(len(states), dtype=np.int64)
+        (logits,) = _called(self._ending, ["logits"], {"states": states, "logit_rows": rows})
+        return checked(logits)
+
+    def after_attention(self, attended: Array, residual: Array) -> Array:
+        """What comes out of each block [layers, rows, width] where its heads have attended to [layers, rows, heads *
+        head size] and its input was [layers, rows, width]: each block by itself. Raises as `chunk`."""
+        inputs = {f"heads_{number}": attended[number, None] for number in range(self._layers)}
+        inputs |= {f"residual_{number}": residual[number, None] for number in range(self._layers)}
+        found = _called(self._block_ends, [f"state_{number}" for number in range(self._layers)], inputs)
+        return checked(np.concatenate(found), "hidden states")
+
+    @cached_property
+    def _ending(self) -> Any:
+        return _opened(self._engine, self._graphs.ending(_path(self._engine)), "cpu")
+
+    @cached_property
+    def _block_ends(self) -> Any:
+        return _opened(self._engine, self._graphs.block_ends(_path(self._engine)), "cpu")
 
 
 def inspection(engine: Engine, layer: int) -> Inspection:
     """Of a layer, numbered as transformers does: 0 are the embeddings, the last comes after ln_f, and negative numbers
-    count from it. The engine keeps the one that was asked for last. Raises UsageError for a layer that does not exist,
+    count from it. The engine keeps what was asked for last. Raises UsageError for a layer that does not exist,
     CannotMeet for a ready-made graph, CorruptFile."""
     layers = engine.facts.layers
     if not -layers - 1 <= layer <= layers:
@@ -107,8 +165,44 @@ def inspection(engine: Engine, layer: int) -> Inspection:
         )
     layer %= layers + 1
     with _opening:
-        if engine.inspected is None or engine.inspected.layer != layer:
+        if not isinstance(engine.inspected, Inspection) or engine.inspected.layer != layer:
             engine.inspected = None  # one is in memory at a time
             engine.inspected = Inspection(engine, layer)
         found: Inspection = engine.inspected
+    return found
+
+
+def insides(engine: Engine) -> Insides:
+    """Of all layers. The engine keeps what was asked for last. Raises CannotMeet for a ready-made graph, and
+    CorruptFile."""
+    if engine.graph is None:
+        raise CannotMeet(
+            "a ready-made ONNX graph does not show what lies inside it",
+            "use the model's checkpoint: leave out `source` onnx",
+        )
+    with _opening:
+        if not isinstance(engine.inspected, Insides):
+            engine.inspected = None  # one is in memory at a time
+            engine.inspected = Insides(engine)
+        found: Insides = engine.inspected
+    return found
+
+
+def _path(engine: Engine) -> Path:
+    assert engine.graph is not None
+    return engine.graph
+
+
+def _opened(engine: Engine, graph: bytes, device: str) -> Any:
+    saturates = engine.facts.weight_bits == 8
+    return open_session(graph, engine.threads, saturates=saturates, device=device, weights=_path(engine).parent)
+
+
+def _called(session: Any, names: list[str], inputs: dict[str, Any]) -> list[Any]:
+    try:
+        found: list[Any] = session.run(names, inputs)
+    except Exception as error:  # ONNX Runtime has one exception class for each kind of failure
+        if problem := out_of_memory(error):
+            raise problem from None
+        raise
     return found

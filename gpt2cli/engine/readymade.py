@@ -107,13 +107,13 @@ class ReadyEngine(Engine):
             found |= zip(places, logits, strict=True)
         return np.stack([found[place] for place in range(len(ids))])
 
-    def each(self, ids: Sequence[Ids]) -> list[Logits]:
+    def each(self, ids: Sequence[Ids], last: Sequence[int] | None = None) -> list[Logits]:
         before, place = range(len(self.said)), len(self.said)
         found = []
         try:
-            for row in ids:
+            for row, count in zip(ids, last or map(len, ids), strict=True):
                 self.select([*before, None])
-                found.append(self.feed([row], rows=[place], every=True))
+                found.append(self.feed([row], rows=[place], every=True)[len(row) - count :])
         finally:
             self.select(before)
         return found

@@ -16,8 +16,7 @@ from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.generation.sampling import Draft, draw, survivors, uniform
-from gpt2cli.model import Model
-from gpt2cli.tokenizer.tokenizer import IdsAsText
+from gpt2cli.model import Model, same_vocabulary
 
 MOST = 8  # drafts at a time: beyond that a call costs noticeably more than a step
 
@@ -87,13 +86,7 @@ class DraftModel:
 
     def __init__(self, small: Model, large: Model) -> None:
         """Raises UsageError where the two do not mean the same by a token."""
-        text = "The cat's 7 naïve\n\tdogs  — context: “nothing”."
-        same = small.engine.vocabulary == large.engine.vocabulary
-        if same and not any(isinstance(model.tokenizer, IdsAsText) for model in (small, large)):
-            # what the ids mean, not how text becomes ids: one of the two may put a space before it
-            ids = large.tokenizer.encode(text)
-            same = list(map(small.tokenizer.bytes_of, ids)) == list(map(large.tokenizer.bytes_of, ids))
-        if not same:
+        if not same_vocabulary(small, large):
             raise UsageError(
                 f"'{small.name}' and '{large.name}' have different vocabularies",
                 "a draft model must have been trained with the same tokenizer",

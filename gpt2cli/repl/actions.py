@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpt2cli import paths
 from gpt2cli.console import editor, inputs
-from gpt2cli.console.wrapping import width
+from gpt2cli.drawing.cells import width
 from gpt2cli.errors import StorageError, UsageError, UserError
 from gpt2cli.repl import files, layout
 from gpt2cli.repl.desk import Desk

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt2cli.console.signals import once
-from gpt2cli.console.wrapping import width
+from gpt2cli.drawing.cells import width
 from gpt2cli.model import Model
 from gpt2cli.repl import files, layout
 from gpt2cli.repl.screen import Screen

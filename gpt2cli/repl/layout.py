@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from gpt2cli.console.wrapping import Run, folded, width
+from gpt2cli.console.wrapping import Run, folded
+from gpt2cli.drawing.cells import width
 from gpt2cli.generation.requests import Logprob
 from gpt2cli.tokenizer.tokenizer import Tokenizer
 

@@ -130,9 +130,9 @@ class Server:
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         kind = _TYPES.get(name.rpartition(".")[2])
-        folder = resources.files("gpt2cli.server") / "page"
+        folders = resources.files("gpt2cli.server") / "page", resources.files("gpt2cli.drawing")
         # a name is looked up, never joined to a path: it may be none, or lead elsewhere
-        file = next((one for one in folder.iterdir() if one.name == name), None)
+        file = next((one for folder in folders for one in folder.iterdir() if one.name == name), None)
         if kind is None or file is None:
             raise HTTPException(404)
         return Response(file.read_bytes(), media_type=kind, headers=_PAGE_HEADERS)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from conftest import assert_error
@@ -391,6 +392,60 @@ def test_an_error_in_the_middle_keeps_what_there_is(score, options):
     assert value.get("texts", [value])[0]["text"] == "the cat"
 
 
+def data_of(page):
+    """What a page shows, as it holds it."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--jsonl", "--sort", "logprob"], ["--tsv", "--tokens"]])
+def test_a_page_and_a_picture_stand_beside_what_is_printed(score, story, tmp_path, form):
+    files = tmp_path / "a.html", tmp_path / "a.svg"
+    drawn = score(*form, "-f", story, "--html", files[0], "--svg", files[1])
+    assert (drawn.code, drawn.stderr) == (0, "")
+    assert drawn.stdout == score(*form, "-f", story).stdout
+    order = ["--sort", "logprob"] if "--sort" in form else []
+    expected = json.loads(score("--json", "--tokens", *order, "-f", story).stdout)
+    found = data_of(files[0].read_text(encoding="utf-8"))
+    assert [one["name"] for one in found["texts"]] == [f"{story}:{one['line']}" for one in expected["texts"]]
+    for text, one in zip(found["texts"], expected["texts"], strict=True):
+        assert text["tokens"] == one["logprobs"]
+    assert found["note"] == ""
+    words = [node.text for node in ElementTree.parse(files[1]).getroot().iter("{http://www.w3.org/2000/svg}text")]
+    assert "thecatsatdown" in "".join(words)
+
+
+def test_a_page_of_no_text_and_one_of_a_token_without_a_probability(score, tmp_path):
+    file = tmp_path / "a.html"
+    assert score("-f", os.devnull, "--html", file).code == 0
+    assert data_of(file.read_text(encoding="utf-8"))["texts"] == []
+    assert score("--no-start", "a", "--html", file, "--svg", tmp_path / "a.svg").code == 0
+    (text,) = data_of(file.read_text(encoding="utf-8"))["texts"]
+    assert [(one["token"], one["logprob"], one["rank"]) for one in text["tokens"]] == [("a", None, None)]
+
+
+def test_how_many_tokens_are_drawn_is_said(score, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2cli.console.drawn.PAGE_MOST", 5)
+    result = score("the cat sat down", "the old man", "--html", tmp_path / "a.html")
+    tokens = sum(one["tokens"] for one in objects(score("--jsonl", "the cat sat down", "the old man")))
+    assert result.stderr == f"note: --html: the first 5 of {tokens} tokens are drawn\n"
+    assert sum(len(one["tokens"]) for one in data_of((tmp_path / "a.html").read_text())["texts"]) == 5
+    assert score("-q", "the cat sat down", "--html", tmp_path / "a.html").stderr == ""
+
+
+def test_what_was_read_before_an_error_is_drawn(score, tmp_path):
+    file = tmp_path / "a.html"
+    assert score("--html", file, stdin=b"the cat\n" + b"\n" * 70_000 + b"\xff").code == 6
+    found = data_of(file.read_text(encoding="utf-8"))
+    assert ["".join(one["token"] for one in text["tokens"]) for text in found["texts"]] == ["the cat"]
+    assert "interrupted" in found["note"]
+
+
+def test_nothing_is_written_where_the_texts_cannot_be_read(score, tmp_path):
+    assert_error(score("-f", tmp_path / "none", "--html", tmp_path / "a.html"), 2, "none")
+    assert_error(score("--html", tmp_path / "a.html", stdin=b"\xff"), 6, "0xff")
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith((".gpt2", "a."))] == []
+
+
 def test_errors(score, run, tmp_path, story):
     assert_error(score(), 2, "no text", "gpt2 score")
     assert_error(score("-f", tmp_path / "none"), 2, "none")
@@ -401,7 +456,9 @@ def test_errors(score, run, tmp_path, story):
     assert_error(score("--sort", "size", "x"), 2, "size", "perplexity")
     assert_error(score("--reverse", "x"), 2, "--reverse", "--sort")
     assert_error(score("--stride", 64, "x"), 2, "64", "63")
-    assert_error(score("--alternatives", 2, "x"), 2, "--tokens")
+    assert_error(score("--alternatives", 2, "x"), 2, "--tokens", "--html")
+    assert_error(score("--html", tmp_path / "none/a.html", "x"), 7, "none")
+    assert_error(score("--svg", "a.xml", "--html", "a.xml", "x"), 2, "--html", "--svg")
     assert_error(score("--json", "--tsv", "x"), 2, "--json", "--tsv")
     assert_error(score("--fail-above", -1, "x"), 2, "--fail-above")
     assert_error(score("--fail-above", "nan", "x"), 2, "--fail-above")

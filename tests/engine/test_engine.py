@@ -66,11 +66,14 @@ def test_every_logit_of_several_texts_as_of_each_alone(kind, engine):
     engine.feed([IDS[:9]])
     rows = [IDS[:5], IDS[10:30], IDS[3:4], IDS]
     together = engine.each(rows)
+    ends = engine.each(rows, [2, 20, 1, 7])
     assert engine.said == [IDS[:9]]
-    for row, logits in zip(rows, together, strict=True):
+    for row, logits, end in zip(rows, together, ends, strict=True):
         engine.reset()
         alone = engine.feed([row], every=True)
         assert_same(logits, alone, kind)
+        assert_same(end, alone[-len(end) :], kind)
+    assert list(map(len, ends)) == [2, 20, 1, 7]
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 32, 63])

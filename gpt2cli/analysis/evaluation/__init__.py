@@ -1,2 +1,3 @@
-"""How well a model does what texts ask of it: items, their likelihoods, and the figures of the usual tasks. Knows no
-terminal."""
+"""How well a model does what a test asks: items, their likelihoods, and the figures of the usual tasks.
+
+Reads files, and writes one of what it has computed; knows no terminal, and no options."""

@@ -18,9 +18,10 @@ import { local, session, Store } from "./store.js";
 import { Suggestions } from "./suggestions.js";
 import { Tabs } from "./tabs.js";
 import { TextList } from "./textlist.js";
-import { ordinal, percent, shown, Tokens } from "./tokens.js";
+import { Tokens } from "./tokens.js";
 import { VersionList } from "./versionlist.js";
 import { Why } from "./why.js";
+import { ordinal, percent, shown } from "./words.js";
 import { Writer } from "./writer.js";
 
 const BACK = 4000; // milliseconds after the last key until the controls step forward again

@@ -2,8 +2,7 @@
 // stretch, as all that follows would have other probabilities.
 
 import { extend } from "./marks.js";
-
-export const CLASSES = ["top10", "top100", "top1000", "beyond"];
+import { CLASSES, classOf } from "./words.js";
 
 export class Tokens {
   constructor() {
@@ -87,11 +86,6 @@ export class Tokens {
   }
 }
 
-function classOf({ rank }) {
-  if (!rank) return null;
-  return rank <= 10 ? 0 : rank <= 100 ? 1 : rank <= 1000 ? 2 : 3;
-}
-
 // Bytes in UTF-8, and places in the text, of the character there.
 function size(text, place) {
   const code = text.charCodeAt(place);
@@ -111,25 +105,4 @@ function placeBefore(text, end, bytes) {
     bytes -= size(text, place);
   }
   return place;
-}
-
-export const percent = (logprob) => {
-  const value = Math.exp(logprob) * 100;
-  if (value >= 99.95) return "100 %";
-  const places = value >= 10 ? 1 : value >= 0.1 ? 2 : 3;
-  return value < 0.0005 ? "< 0.001 %" : `${value.toFixed(places)} %`;
-};
-
-export function ordinal(rank) {
-  const tens = rank % 100;
-  const ending = tens > 10 && tens < 14 ? "th" : (["th", "st", "nd", "rd"][rank % 10] ?? "th");
-  return `${rank.toLocaleString("en")}${ending}`;
-}
-
-// White space and control characters are made to be seen.
-const SIGNS = { " ": "\u2423", "\n": "\u21b5", "\t": "\u21e5" };
-
-export function shown({ token }) {
-  const hex = (sign) => `\\x${sign.charCodeAt(0).toString(16).padStart(2, "0")}`;
-  return token.replace(/[ \p{Cc}]/gu, (sign) => SIGNS[sign] ?? hex(sign)) || "(nothing)";
 }

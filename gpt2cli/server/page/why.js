@@ -2,7 +2,7 @@
 
 import { make } from "./elements.js";
 import { placeBeside } from "./floating.js";
-import { CLASSES, ordinal, percent, shown } from "./tokens.js";
+import { CLASSES, classOf, ordinal, percent, shown } from "./words.js";
 
 const REST = 400; // milliseconds a mouse rests before the window opens
 const GRACE = 250; // and it may be away before it closes
@@ -76,7 +76,7 @@ export class Why {
 
   #chance({ logprob, rank }) {
     if (logprob === null || !rank) return ["The first token: nothing precedes it."];
-    const kind = rank <= 10 ? 0 : rank <= 100 ? 1 : rank <= 1000 ? 2 : 3;
+    const kind = classOf({ rank });
     const of = this.server.model?.meta?.n_vocab;
     const place = of ? `${ordinal(rank)} of ${of.toLocaleString("en")}` : ordinal(rank);
     return [`${percent(logprob)}, ${place}`, make("span", { class: `class ${CLASSES[kind]}` }, WORDS[kind])];
