@@ -22,7 +22,7 @@ from gpt2cli.errors import (
 )
 
 COMMANDS = (
-    *("generate", "repl", "serve", "tokens", "score", "eval", "embed", "explain", "compare"),
+    *("generate", "repl", "serve", "tokens", "score", "eval", "embed", "explain", "compare", "finetune"),
     *("pull", "list", "show", "verify", "rm", "prune", "export", "bench", "config", "completion"),
 )
 _DELETING = ("rm", "prune")

@@ -109,6 +109,7 @@ def isolated(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
     monkeypatch.setenv("GPT2_STATE", str(base / "state"))
+    monkeypatch.setenv("GPT2_MODELS", str(base / "models"))
     monkeypatch.setenv("GPT2_MODEL", "tiny")
     monkeypatch.setenv("GPT2_THREADS", "1")
     monkeypatch.setenv("HF_HOME", str(base / "hf"))

@@ -60,7 +60,7 @@ def list(
 
 def _rows(chosen: str | None) -> Rows:
     """All models; the one that answers where a command names none is `chosen`, or else the program's own default."""
-    from gpt2cli.store import builds, catalog, hubcache, sources, store
+    from gpt2cli.store import builds, catalog, hubcache, own, sources, store
 
     rows: dict[str, dict[str, Any]] = {}
     entries = [catalog.find(name) for name in catalog.names()]
@@ -90,6 +90,10 @@ def _rows(chosen: str | None) -> Rows:
         repository = None if builds.is_folder(model) else model
         return rows.setdefault(model, {"name": model, "repository": repository} | empty)
 
+    for name in own.names():
+        key = str((paths.models() / name).resolve())
+        row(key)["name"] = name
+        rows[key] |= own.facts(name)
     for one in hubcache.downloaded():
         row(one.name)["downloads"].append(
             {

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.names import SETTINGS
-from gpt2cli.store import catalog, hubcache, readymade
+from gpt2cli.store import catalog, hubcache, own, readymade
 from gpt2cli.store.hub import Listing
 from gpt2cli.store.hubcache import Repository
 
@@ -44,8 +44,8 @@ class Source:
 
 
 def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Source:
-    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, or
-    owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
+    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, the
+    name of a model that was trained here, or owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
     if not name:
         raise UnknownModel("the model's name is empty", "give one, as tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
@@ -67,7 +67,11 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
         match = _ON_HUB.fullmatch(name)
         if match and hubcache.appears(other := Repository(match[1], match[2] or "main")):
             note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
+        elif own.find(name):
+            note(f"{name} is the folder, not the model of this name that was trained here")
         return Source(name, folder)
+    if trained := own.find(name):
+        return Source(name, trained)
     if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: '{folder.parent}'")
     match = _ON_HUB.fullmatch(name)

@@ -76,17 +76,28 @@ def gather(
     Raises UsageError and CorruptFile for what cannot be read: a file that is gone, that is no UTF-8 text, that changes
     meanwhile, a line that is no JSON object with `text` or with `prompt` and `completion`, a character that the
     tokenizer cannot write."""
-    files, digest = _files(sources), hashlib.sha256()
+    found, digest = files(sources), hashlib.sha256()
     with _Writer(target, tokenizer, end, vocabulary) as writer:
-        for path in files:
+        for path in found:
             reader = _Reader(path, digest, progress)
             if path.suffix == ".jsonl":
                 writer.records(reader.name, _records(reader))
             else:
                 writer.text(reader.name, _parts(reader.text(), split_on))
             reader.close()
-        writer.done(digest.hexdigest(), tuple(map(str, files)))
+        writer.done(digest.hexdigest(), tuple(map(str, found)))
     return opened(target)
+
+
+def texts(sources: Sequence[Path], split_on: str = END) -> Iterator[str]:
+    """All texts in pieces, to learn a vocabulary from. Raises as `gather`."""
+    for path in files(sources):
+        reader = _Reader(path, hashlib.sha256(), lambda nbytes: None)
+        if path.suffix == ".jsonl":
+            yield from itertools.chain.from_iterable(_records(reader))
+        else:
+            yield from filter(None, _parts(reader.text(), split_on))
+        reader.close()
 
 
 def opened(target: Path) -> Corpus:
@@ -114,7 +125,8 @@ def split(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
     return corpus.part(0, place + 1), corpus.part(place, total)
 
 
-def _files(sources: Sequence[Path]) -> list[Path]:
+def files(sources: Sequence[Path]) -> list[Path]:
+    """The files that the sources are, or that are in them. Raises UsageError."""
     found: list[Path] = []
     for source in sources:
         if source != STDIN and source.is_dir():
@@ -122,6 +134,8 @@ def _files(sources: Sequence[Path]) -> list[Path]:
             if not inside:
                 raise UsageError(f"the folder '{source}' has no {', '.join(_SUFFIXES)} file", "name the files")
             found += inside
+        elif source != STDIN and not source.exists():
+            raise UsageError(f"there is no '{source}'", "name a file or a folder that exists")
         else:
             found.append(source)
     return found
@@ -299,8 +313,8 @@ class _Writer:
 
     def _add(self, text: str, ids: Sequence[int]) -> None:
         self._nbytes += len(text.encode())
-        self._written += int(self._sizes[ids].sum()) if ids else 0
         self._write(ids)
+        self._written += int(self._sizes[ids].sum()) if ids else 0
 
     def _check(self, name: str) -> None:
         """Some tokenizers have no tokens for some bytes, which they leave out in silence."""
@@ -311,5 +325,10 @@ class _Writer:
             )
 
     def _write(self, ids: Sequence[int]) -> None:
+        if ids and max(ids) >= len(self._sizes):
+            raise CorruptFile(
+                f"the tokenizer gives the token {max(ids)}, the model has {len(self._sizes)}",
+                "config.json and the tokenizer do not belong together: copy both from one checkpoint",
+            )
         self._file.write(np.array(ids, self._dtype).tobytes())
         self._tokens += len(ids)

@@ -1,4 +1,4 @@
-"""GPT-2 in PyTorch, as it is trained: the checkpoint's own names and layouts, so that weights go in and out as they are.
+"""GPT-2 in PyTorch, as it is trained: the checkpoint's own names and layouts, so that weights go in and out.
 
 Every kind of checkpoint that can be exported can be trained: the network follows its `Config`."""
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from gpt2cli.export.checkpoint import Checkpoint, Config
 from gpt2cli.export.graph import size_scale
@@ -44,6 +45,10 @@ class Matrix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         flat = torch.addmm(self.bias, x.reshape(-1, x.size(-1)), self.weight)
         return flat.view(*x.shape[:-1], -1)
+
+    def merged(self) -> Tensor:
+        """The weight that a checkpoint stores."""
+        return self.weight
 
 
 class Attention(nn.Module):
@@ -117,10 +122,8 @@ class Network(nn.Module):
         x = self.wte(ids) + self.wpe.weight[: ids.size(1)]
         x = functional.dropout(x, self.dropout if self.training else 0.0)
         for block in self.h:
-            if self.checkpointed and self.training:
-                x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            again = self.checkpointed and self.training
+            x = recomputed(block, x, use_reentrant=False) if again else block(x)
         out: Tensor = self.ln_f(x)
         return out
 
@@ -137,7 +140,7 @@ def loss_sum(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     kept = targets != IGNORED
     if not kept.all():
         hidden, targets = hidden[kept], targets[kept]
-    found: Tensor = _LossSum.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    found: Tensor = _LossSum.apply(hidden, head, targets)
     return found
 
 
@@ -195,6 +198,12 @@ def fresh_weights(network: Network, seed: int) -> None:
 
 
 def tensors_of(network: Network) -> Iterator[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]:
-    """The weights as a checkpoint stores them: names and float32."""
-    for name, parameter in network.named_parameters():
-        yield name, parameter.detach().float().cpu().numpy()
+    """The weights as a checkpoint stores them: names and float32; what LoRA adds is added to them."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            module, _, last = name.rpartition(".")
+            if last.startswith("lora_"):
+                continue
+            matrix = network.get_submodule(module)
+            value = matrix.merged() if isinstance(matrix, Matrix) and last == "weight" else parameter
+            yield name, value.detach().float().cpu().numpy()

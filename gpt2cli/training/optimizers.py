@@ -1,4 +1,4 @@
-"""How a gradient becomes a step: AdamW for everything, or Muon for the matrices of the blocks; and how the rate runs."""
+"""How a gradient becomes a step: AdamW for everything, or Muon for the matrices of the blocks; how the rate runs."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gpt2cli.errors import CannotMeet
 from gpt2cli.training.documents import Corpus
+from gpt2cli.training.lora import LoRA
 from gpt2cli.training.network import IGNORED, Network
 from gpt2cli.training.optimizers import Optimizers, Rates, scale_at
 from gpt2cli.training.windows import Place, Windows, in_order
@@ -34,9 +35,19 @@ class Plan:
     dropout: float = 0.0
     clip: float = 1.0  # the norm of a gradient, 0 for any
     seed: int = 0
+    evaluations: int = 20  # how often the loss on texts that are not learnt from is measured, at even distances
+    patience: int = 5  # of them without a better one, and the run ends; 0: it does not
+    freeze: int = 0  # so many of the first blocks stay as they are, and with them the embeddings
+    lora: LoRA | None = None
     device: str = "cpu"
     checkpointed: bool = False
     compiled: bool = False
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> "Plan":
+        """Of what `dataclasses.asdict` made. Raises TypeError, KeyError."""
+        lora = raw["lora"] and LoRA(**raw["lora"] | {"targets": tuple(raw["lora"]["targets"])})
+        return cls(**raw | {"rates": Rates(**raw["rates"]), "lora": lora})
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Step:
     norm: float
     scale: float
     tokens: int  # learnt from, since the beginning
-    seconds: float  # spent, since the beginning
+    seconds: float  # spent in steps, since the beginning
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,10 @@ class Training:
         self._optimizers = Optimizers(network, plan.optimizer, plan.rates)
         self._forward: Any = torch.compile(network, dynamic=False) if plan.compiled else network
         self._place = Place()
-        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.step, self.tokens = 0, 0
+        self.seconds = self.elapsed = 0.0  # in steps alone; with what was measured between them
         rows = max(1, round(plan.tokens / self._windows.length))
-        self._rows = min(rows, math.ceil(self._windows.per_epoch))
+        self._rows = min(rows, math.ceil(self._windows.per_epoch))  # of a step
         torch.manual_seed(plan.seed)
 
     @property
@@ -95,7 +107,7 @@ class Training:
         """How many there will be; None where time decides."""
         plan = self.plan
         if plan.epochs is not None:
-            return max(1, round(plan.epochs * self._windows.per_epoch / self._rows))
+            return max(1, math.ceil(plan.epochs * self._windows.per_epoch / self._rows))
         return plan.steps
 
     @property
@@ -104,11 +116,11 @@ class Training:
         if self.steps is not None:
             return min(1.0, self.step / max(1, self.steps))
         assert self.plan.minutes is not None
-        return min(1.0, self.seconds / (60 * self.plan.minutes))
+        return min(1.0, self.elapsed / (60 * self.plan.minutes))
 
-    @property
-    def epoch(self) -> int:
-        return self._place.epoch
+    def epochs(self, step: int | None = None) -> float:
+        """How often the text has been read, or will have been after a step."""
+        return (self.step if step is None else step) * self._rows / self._windows.per_epoch
 
     def advance(self) -> Step:
         """One step. Raises CannotMeet where the loss is no number: nothing was learnt from it, and what was before is
@@ -131,7 +143,8 @@ class Training:
             )
         self._optimizers.step(scale)
         self._place, self.step, self.tokens = place, self.step + 1, self.tokens + counted
-        self.seconds += time.monotonic() - started
+        spent = time.monotonic() - started
+        self.seconds, self.elapsed = self.seconds + spent, self.elapsed + spent
         return Step(self.step, nats / max(1, counted), norm, scale, self.tokens, self.seconds)
 
     def _parts(self, ids: Any, targets: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -144,17 +157,20 @@ class Training:
     def _precision(self) -> AbstractContextManager[Any]:
         if self.plan.device == "cpu":
             return nullcontext()
-        return torch.autocast(self.plan.device, torch.bfloat16)
+        precision: AbstractContextManager[Any] = torch.autocast(self.plan.device, torch.bfloat16)
+        return precision
 
     def _norm(self) -> float:
         limit = self.plan.clip or math.inf
         return float(nn.utils.clip_grad_norm_(self._optimizers.parameters, limit))
 
     @torch.no_grad()
-    def loss(self, corpus: Corpus, sizes: Any) -> Loss:
-        """Of a corpus, in windows one after another. `sizes` [vocabulary] are the bytes of each token."""
+    def loss(self, corpus: Corpus, sizes: Any, told: Callable[[int, int], None] = lambda done, total: None) -> Loss:
+        """Of a corpus, in windows one after another. `sizes` [vocabulary] are the bytes of each token. `told` hears
+        (tokens done, in all); what it raises ends the work."""
+        started, total = time.monotonic(), len(corpus.ids)
         self.network.eval()
-        nats, tokens, nbytes = 0.0, 0, 0
+        nats, tokens, nbytes, done = 0.0, 0, 0, 0
         length = min(self.plan.length, len(corpus.ids) - 1)
         for ids, targets in in_order(corpus, length, self.plan.rows):
             kept = targets[targets != IGNORED]
@@ -162,6 +178,9 @@ class Training:
             for part in self._parts(ids, targets):
                 with self._precision():
                     nats += float(self.network(*part))
+            done += targets.size
+            told(min(done, total), total)
+        self.elapsed += time.monotonic() - started
         return Loss(nats, tokens, nbytes)
 
     def state(self) -> dict[str, Any]:
@@ -171,7 +190,7 @@ class Training:
             "optimizers": self._optimizers.state(),
             "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self.plan.device != "cpu" else [])],
             "place": (self._place.epoch, self._place.window),
-            "counts": (self.step, self.tokens, self.seconds),
+            "counts": (self.step, self.tokens, self.seconds, self.elapsed),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -182,4 +201,4 @@ class Training:
         if self.plan.device != "cpu":
             torch.cuda.set_rng_state_all([one.cpu() for one in state["random"][1:]])
         self._place = Place(*state["place"])
-        self.step, self.tokens, self.seconds = state["counts"]
+        self.step, self.tokens, self.seconds, self.elapsed = state["counts"]

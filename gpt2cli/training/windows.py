@@ -38,12 +38,13 @@ class Windows:
         return (len(self._corpus.ids) - 1) / self.length
 
     def take(self, place: Place, rows: int) -> tuple[Batch, Place]:
-        """The next windows, and the place after them. The last ones of an epoch may be fewer."""
-        cuts = self._cuts(place.epoch)
-        chosen = cuts[place.window : place.window + rows]
-        last = place.window + rows >= len(cuts)
-        after = Place(place.epoch + 1) if last else Place(place.epoch, place.window + rows)
-        return batch(self._corpus, chosen, self.length), after
+        """The next windows, and the place after them. Where an epoch ends in between, the next one goes on."""
+        chosen = self._cuts(place.epoch)[place.window : place.window + rows]
+        place = Place(place.epoch, place.window + len(chosen))
+        while len(chosen) < rows:
+            more = self._cuts(place.epoch + 1)[: rows - len(chosen)]
+            chosen, place = np.concatenate([chosen, more]), Place(place.epoch + 1, len(more))
+        return batch(self._corpus, chosen, self.length), place
 
     def _cuts(self, epoch: int) -> Any:
         """[windows, 2]: the places of the first target of each and behind the last, shuffled."""
