@@ -73,6 +73,7 @@ def _rows(chosen: str | None) -> Rows:
             "parameters": entry.parameters,
             "bytes": entry.download,
             "built_in": entry.repository is None,
+            "trained": False,
             "downloads": [],
             "exports": [],
         }
@@ -84,6 +85,7 @@ def _rows(chosen: str | None) -> Rows:
             "parameters": None,
             "bytes": None,
             "built_in": False,
+            "trained": False,
             "downloads": [],
             "exports": [],
         }
@@ -129,7 +131,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         exported += f": {terminal.size_text(sum(one['bytes'] for one in row['exports']))}"
     size = terminal.size_text(row["bytes"]) if row["bytes"] else ""
     if not downloaded and size:
-        downloaded = f"built in, {size}" if row["built_in"] else f"no ({size})"
+        here = "built in" if row["built_in"] else "made here" if row["trained"] else ""
+        downloaded = f"{here}, {size}" if here else f"no ({size})"
     name = f"{_short(row['name'])}{' (default)' if row['default'] else ''}"
     return name, millions, downloaded, exported, row["description"]
 

@@ -58,11 +58,8 @@ def facts(name: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         told, parameters = "trained here", None
     weights = folder / "model.safetensors"
-    return {
-        "description": told,
-        "parameters": parameters,
-        "bytes": weights.stat().st_size if weights.exists() else None,
-    }
+    nbytes = weights.stat().st_size if weights.exists() else None
+    return {"description": told, "parameters": parameters, "bytes": nbytes, "trained": True}
 
 
 def remove(folder: Path) -> int:

@@ -45,7 +45,8 @@ class Source:
 
 def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Source:
     """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, the
-    name of a model that was trained here, or owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
+    name of a model that was trained here, or owner/name[@revision] on the hub. `note` hears which it is where it could
+    be two. Raises UnknownModel."""
     if not name:
         raise UnknownModel("the model's name is empty", "give one, as tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")

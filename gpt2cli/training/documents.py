@@ -56,7 +56,7 @@ class Corpus:
 
     def part(self, start: int, stop: int) -> "Corpus":
         """The tokens from `start` to `stop`, which share the memory of the whole."""
-        starts = self.starts[(self.starts >= start) & (self.starts < stop)] - start
+        starts = self.starts[(self.starts >= start) & (self.starts < stop - 1)] - start
         inside = (self.prompts[:, 1] > start) & (self.prompts[:, 0] < stop)
         return Corpus(self.ids[start:stop], starts, self.prompts[inside] - start, self.facts)
 
@@ -79,12 +79,11 @@ def gather(
     found, digest = files(sources), hashlib.sha256()
     with _Writer(target, tokenizer, end, vocabulary) as writer:
         for path in found:
-            reader = _Reader(path, digest, progress)
-            if path.suffix == ".jsonl":
-                writer.records(reader.name, _records(reader))
-            else:
-                writer.text(reader.name, _parts(reader.text(), split_on))
-            reader.close()
+            with _Reader(path, digest, progress) as reader:
+                if path.suffix == ".jsonl":
+                    writer.records(reader.name, _records(reader))
+                else:
+                    writer.text(reader.name, _parts(reader.text(), split_on))
         writer.done(digest.hexdigest(), tuple(map(str, found)))
     return opened(target)
 
@@ -92,12 +91,11 @@ def gather(
 def texts(sources: Sequence[Path], split_on: str = END) -> Iterator[str]:
     """All texts in pieces, to learn a vocabulary from. Raises as `gather`."""
     for path in files(sources):
-        reader = _Reader(path, hashlib.sha256(), lambda nbytes: None)
-        if path.suffix == ".jsonl":
-            yield from itertools.chain.from_iterable(_records(reader))
-        else:
-            yield from filter(None, _parts(reader.text(), split_on))
-        reader.close()
+        with _Reader(path, hashlib.sha256(), lambda nbytes: None) as reader:
+            if path.suffix == ".jsonl":
+                yield from itertools.chain.from_iterable(_records(reader))
+            else:
+                yield from filter(None, _parts(reader.text(), split_on))
 
 
 def opened(target: Path) -> Corpus:
@@ -105,7 +103,8 @@ def opened(target: Path) -> Corpus:
     try:
         facts = json.loads((target / "data.json").read_text(encoding="utf-8"))
         facts = Facts(**facts | {"sources": tuple(facts["sources"])})
-        ids = np.memmap(target / "ids.bin", facts.dtype, "r", shape=(facts.tokens,))
+        path = target / "ids.bin"
+        ids = np.memmap(path, facts.dtype, "r", shape=(facts.tokens,)) if facts.tokens else np.zeros(0, facts.dtype)
         return Corpus(ids, np.load(target / "starts.npy"), np.load(target / "prompts.npy"), facts)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptFile(f"the data of the run in '{target}' cannot be read: {error}", "begin a new run") from None
@@ -197,12 +196,15 @@ class _Reader:
             raise CorruptFile(f"{self.name} is no text: byte {where} is NUL", hint)
         return text.removeprefix("\ufeff") if place == 0 else text
 
-    def close(self) -> None:
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Raises CorruptFile where the file is no longer what was read."""
         if self.path == STDIN:
             return
         self._file.close()
-        if self._status() != self._before:
+        if kind is None and self._status() != self._before:
             raise CorruptFile(f"{self.name} has changed while it was read", "try again when nothing writes to it")
 
 

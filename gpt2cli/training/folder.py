@@ -83,10 +83,10 @@ class Folder:
         try:
             self.run.mkdir(parents=True, exist_ok=True)
             return FileLock(self.run / "lock").acquire(timeout=0)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
         except Timeout:
             raise UsageError(f"another run is at work in '{self.path}'", "wait for it, or choose another -o") from None
+        except OSError as error:
+            raise unwritable(self.path, error) from None
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         self._write_text(self.run / "plan.json", json.dumps(plan, indent=2) + "\n")
@@ -113,11 +113,9 @@ class Folder:
             part.unlink(missing_ok=True)
             raise unwritable(self.path, error) from None
 
-    def state(self, device: str) -> dict[str, Any] | None:
+    def state(self, device: str) -> dict[str, Any]:
         """The last state that was saved. Raises CorruptFile."""
         path = self.run / "state.pt"
-        if not path.exists():
-            return None
         try:
             found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:  # pickle, zip and torch each have their own

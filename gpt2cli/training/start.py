@@ -106,6 +106,8 @@ def opened(
 ) -> tuple[Run, dict[str, Any]]:
     """The run in a folder, at its last state, and the facts about it. Raises CorruptFile, UsageError."""
     facts = folder.plan()
+    if folder.ended:
+        raise UsageError(f"the run in '{folder.path}' has ended", f"learn on from it: -m {folder.path}, another -o")
     try:
         plan, name = Plan.read(facts["plan"]), facts["base"]
         if plan.device != "cpu":
@@ -129,9 +131,10 @@ def opened(
     texts = Texts(held, _sizes(tokenizer, config, end), end, tokenizer.decode)
     run = Run(folder, training, texts, keep, samples=samples, told=told)
     state = folder.state(plan.device)
-    if state is None:
-        raise UsageError(f"the run in '{folder.path}' has ended", f"learn on from it: -m {folder.path}, another -o")
-    run.restore(state)
+    try:
+        run.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptFile(f"the state of the run in '{folder.path}' is broken: {error}", "begin a new run") from None
     return run, facts
 
 
