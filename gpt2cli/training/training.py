@@ -123,8 +123,18 @@ class Training:
         return (self.step if step is None else step) * self._rows / self._windows.per_epoch
 
     def advance(self) -> Step:
-        """One step. Raises CannotMeet where the loss is no number: nothing was learnt from it, and what was before is
-        still there."""
+        """One step. Raises CannotMeet where the loss is no number, or memory is used up: nothing was learnt from it."""
+        try:
+            return self._advanced()
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise CannotMeet(
+                f"the memory of {self.plan.device} was used up in step {self.step + 1}",
+                "free some and go on with --resume; or begin again with a smaller --length, or --lora 8",
+            ) from None
+
+    def _advanced(self) -> Step:
         started = time.monotonic()
         scale = scale_at(self.step, self.progress, warmup=self.plan.warmup, flat=self.plan.flat)
         (ids, targets), place = self._windows.take(self._place, self._rows)

@@ -1,6 +1,7 @@
 """Texts as ids on disk: every kind of file, and every mistake in one."""
 
 import io
+import itertools
 import json
 import os
 import sys
@@ -38,7 +39,7 @@ def texts(corpus, tokenizer):
     assert ids[-1] == END
     assert [ids[start] for start in corpus.starts] == [END] * len(corpus.starts)
     bounds = [*corpus.starts.tolist(), len(ids) - 1]
-    return [tokenizer.decode(ids[a + 1 : b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [tokenizer.decode(ids[a + 1 : b]) for a, b in itertools.pairwise(bounds)]
 
 
 def test_a_file_is_a_document_and_so_is_what_stands_between_marks(gather, tokenizer, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from safetensors.numpy import load_file
 from runs import finished
+from safetensors.numpy import load_file
 
 from gpt2cli.errors import CannotMeet, CorruptFile, StorageError, UsageError
 from gpt2cli.training import start
