@@ -296,14 +296,15 @@ def _asked(
 
 def _located(base: BaseOptions, talk: TalkOptions) -> tuple[str, Path]:
     from gpt2cli.console import bars
-    from gpt2cli.store import store
+    from gpt2cli.store import own, store
     from gpt2cli.store.choice import Choice, Listener
 
     choice = Choice(prefer="checkpoint", offline=base.offline)
     with bars.progress(quiet=talk.quiet) as update:
         listener = Listener(update, talk.note, terminal.note)
         source = store.find(base.model, choice, listener)
-        return source.name, store.located(source, choice, listener)
+        folder = source.folder if source.entry is None and own.find(source.name) != source.folder else None
+        return str(folder.resolve()) if folder else source.name, store.located(source, choice, listener)
 
 
 def _begin(folder: "Folder", asked: "Asked", values: dict[str, Any], show: Any) -> None:

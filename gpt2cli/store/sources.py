@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export.formats import ADAPTER
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.store import catalog, hubcache, own, readymade
 from gpt2cli.store.hub import Listing
@@ -129,13 +130,16 @@ def _has_every_shard(folder: Path, names: set[str]) -> bool:
 
 
 def key(source: Source, folder: Path | None) -> str:
-    """Changes when the files of the checkpoint do: a commit of the hub, or their names, sizes and times."""
-    assert folder is not None
+    """Changes when the files of the checkpoint do: a commit of the hub, or their names, sizes and times. Where the
+    checkpoint was merged from an adapter, those of the adapter."""
     if source.repository:
+        assert folder is not None
         return folder.name
+    folder = source.folder
+    assert folder is not None
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in SETTINGS:
+        if path.suffix in (".safetensors", ".bin") or path.name in (*SETTINGS, ADAPTER):
             try:
                 status = path.stat()
             except OSError as error:

@@ -36,8 +36,8 @@ pipeline_tag: text-generation
 def card(facts: dict[str, Any], figures: dict[str, Any], before: dict[str, Any] | None) -> str:
     """The model card. `figures` are those of an evaluation, or only a step; `before` those of the model as it was."""
     data, plan = facts["data"], facts["plan"]
-    base = facts["base"]
-    origin = f"Trained from [{base}]" if base and "/" in base and not base.startswith((".", "/")) else ""
+    base = Path(facts["base"]).name if Path(facts["base"]).is_absolute() else facts["base"]
+    origin = f"Trained from [{base}]" if base and "/" in base else ""
     if origin:
         origin += f"(https://huggingface.co/{base})"
     else:
@@ -45,7 +45,7 @@ def card(facts: dict[str, Any], figures: dict[str, Any], before: dict[str, Any] 
     rows = {name: _plain(value) for name, value in plan.items() if value not in (None, False)}
     return _CARD.format(
         name=facts["name"],
-        base_line=f"base_model: {base}\n" if base and "/" in base and not base.startswith((".", "/")) else "",
+        base_line=f"base_model: {base}\n" if base and "/" in base else "",
         origin=origin,
         documents=data["documents"],
         nbytes=data["nbytes"],
