@@ -196,6 +196,7 @@ def test_transformers_reads_what_was_trained(begun):
 
 
 @pytest.mark.parity
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # between these two
 def test_peft_reads_what_lora_has_learnt(begun, checkpoint):
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     folder = begun(steps=3, lora=LoRA(2, 4.0, ("c_attn", "c_proj")))
