@@ -218,8 +218,12 @@ def finetune(
         else:
             folder.prepare()
             stack.enter_context(folder.held())
-            asked = _asked(sources, text, base, length, learning, machine, talk)
-            _begin(folder, asked, values, show)
+            try:
+                asked = _asked(sources, text, base, length, learning, machine, talk)
+                _begin(folder, asked, values, show)
+            except BaseException:
+                folder.discard()
+                raise
         return _run(folder, base.output, show, talk)
 
 

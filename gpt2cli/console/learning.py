@@ -39,8 +39,9 @@ class Show:
             long = (
                 f"{training.steps:,} steps of {plan['tokens']:,} tokens, {training.epochs(training.steps):.3g} epochs"
             )
-        self._say(
-            f"{facts['base'] or 'a new model'} ({facts['trainable'] / 1e6:.3g} million parameters) learns {many}:"
+        base = Path(facts["base"]).name if facts["base"] else "a new model"
+        self._told(
+            f"{base} ({facts['trainable'] / 1e6:.3g} million parameters) learns {many}:"
             f" {data['tokens']:,} tokens in {documents:,} document{'' if documents == 1 else 's'},"
             f" {facts['held']:,} held out; {long}, on {plan['device']}"
         )
@@ -63,7 +64,7 @@ class Show:
             self._say("\n".join(line.join(self._dim) if self._dim else line for line in lines))
 
     def _step(self, step: Step, training: Training) -> None:
-        self._loss = step.loss if not self._loss else 0.9 * self._loss + 0.1 * step.loss
+        self._loss = step.loss if not self._loss else 0.8 * self._loss + 0.2 * step.loss
         tokens, seconds, progress = self._began or (0, 0.0, 0.0)
 
         def told() -> str:
@@ -85,10 +86,11 @@ class Show:
             f"  {loss.bits_per_byte:>9.4f}{'  *' if found.best else ''}"
         )
         if found.overfits:
-            self._say("note: it begins to learn the text by heart (what is learnt gets better, the rest worse)")
+            self._told("note: it begins to learn the text by heart (what is learnt gets better, the rest worse)")
 
     def curve(self, metrics: list[dict[str, Any]]) -> None:
-        """The losses over the steps, where there are enough to see something."""
+        """The losses over the steps, where there are enough to see something. The bar is gone then."""
+        self._bar.hide()
         if len(metrics) < 3:
             return
         columns = display.columns(sys.stderr) or 80
@@ -97,10 +99,15 @@ class Show:
         self._say("    · train   * validation")
 
     def _say(self, text: str) -> None:
-        if self._quiet:
-            return
-        self._bar.hide()
-        terminal.say(text)
+        if not self._quiet:
+            self._bar.hide()
+            terminal.say(text)
+
+    def _told(self, text: str) -> None:
+        """A sentence, broken where the line ends."""
+        if not self._quiet:
+            self._bar.hide()
+            terminal.tell(text)
 
 
 def draw(title: str, metrics: list[dict[str, Any]], path: Path) -> None:

@@ -25,8 +25,7 @@ def place(name: str) -> Path:
 def find(name: str) -> Path | None:
     """The folder of the model of this name, which can be run; None where there is none."""
     try:
-        folder = paths.models() / name
-        return folder if _NAME.fullmatch(name) and (folder / "config.json").is_file() else None
+        return folder if (folder := begun(name)) and (folder / "config.json").is_file() else None
     except (OSError, ValueError, Homeless):
         return None
 
@@ -34,8 +33,7 @@ def find(name: str) -> Path | None:
 def begun(name: str) -> Path | None:
     """The folder of this name, also where a run in it has made no model yet."""
     try:
-        folder = paths.models() / name
-        return folder if _NAME.fullmatch(name) and folder.is_dir() else None
+        return folder if _NAME.fullmatch(name) and (folder := paths.models() / name).is_dir() else None
     except (OSError, ValueError, Homeless):
         return None
 

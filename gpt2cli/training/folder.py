@@ -9,6 +9,7 @@ run/metrics.jsonl    a line for each loss that was measured
 adapter/             what LoRA has learnt of the best, in PEFT's format
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -57,6 +58,12 @@ class Folder:
             (self.run / "last").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.path, error) from None
+
+    def discard(self) -> None:
+        """Leave nothing of a run that could not begin."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def settings(self, base: Path, *, tied: bool) -> None:
         """Take over the settings and the tokenizer of the model that is trained. Raises StorageError."""

@@ -60,11 +60,11 @@ def begin(
     options: dict[str, Any] | None = None,
     progress: Progress = lambda title, done, total: None,
 ) -> None:
-    """Prepare everything; the folder's lock is the caller's. `options` are kept for whoever resumes.
+    """Put all that a run needs into a folder that is prepared, and whose lock the caller holds. `options` are kept for
+    whoever resumes.
 
     Raises UsageError, UnknownModel, CorruptFile, CannotMeet, StorageError, and nothing was begun."""
     device = device_of(asked.device)
-    folder.prepare()
     checkpoint = None if asked.base is None else Checkpoint(asked.base)
     if checkpoint is None:
         _make_anew(folder, asked, progress)
