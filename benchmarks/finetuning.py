@@ -128,7 +128,7 @@ def trainer(asked, times, losses):
     model.load_state_dict(weights, strict=False)
     # the model shifts labels itself: one token more than a window
     rows = [
-        {"input_ids": torch.tensor([*one, max(0, two[-1])]), "labels": torch.tensor([one[0], *two])}
+        {"input_ids": torch.tensor([*one, max(0, two[-1])]), "labels": torch.tensor([-100, *two])}
         for ids, targets in batches(asked)
         for one, two in zip(ids, targets, strict=True)
     ]
@@ -141,10 +141,6 @@ def trainer(asked, times, losses):
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
 
-    class InOrder(transformers.Trainer):
-        def _get_train_sampler(self, *_):
-            return torch.utils.data.SequentialSampler(rows)
-
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
             folder,
@@ -155,11 +151,13 @@ def trainer(asked, times, losses):
             logging_steps=1,
             save_strategy="no",
             report_to=[],
+            train_sampling_strategy="sequential",
             use_cpu=True,
             disable_tqdm=True,
         )
         collate = transformers.default_data_collator
-        InOrder(model, settings, train_dataset=rows, data_collator=collate, callbacks=[Watch()]).train()
+        made = transformers.Trainer(model, settings, train_dataset=rows, data_collator=collate, callbacks=[Watch()])
+        made.train()
 
 
 def loop(asked, times, losses):
