@@ -188,7 +188,7 @@ class Work:
                 )
                 if result.cut:
                     self.bar.hide()
-                    held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
+                    held = terminal.counted(f"{result.cut:,}", "context")
                     self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
 

@@ -9,7 +9,6 @@ from typing import Any
 from gpt2cli.analysis.evaluation.metrics import Metric
 from gpt2cli.analysis.evaluation.running import Evaluation
 from gpt2cli.console import terminal
-from gpt2cli.console.scores import counted
 from gpt2cli.console.tables import Column, cut
 
 Write = Callable[[str], None]
@@ -136,5 +135,7 @@ def _counts(group: list[Found]) -> str:
     scored = list(dict.fromkeys(one.result.tokens for one in group))
     tokens = " / ".join(f"{count:,}" for count in scored)
     most = max(one.result.cut for one in group)
-    cut_off = f", {counted(f'{most:,}', 'context')} cut" if most else ""
-    return f"{counted(f'{result.items:,}', 'item')}, {tokens} token{'' if scored == [1] else 's'} scored{cut_off}"
+    cut_off = f", {terminal.counted(f'{most:,}', 'context')} cut" if most else ""
+    return (
+        f"{terminal.counted(f'{result.items:,}', 'item')}, {tokens} token{'' if scored == [1] else 's'} scored{cut_off}"
+    )

@@ -39,10 +39,11 @@ class Show:
             long = (
                 f"{training.steps:,} steps of {plan['tokens']:,} tokens, {training.epochs(training.steps):.3g} epochs"
             )
+        many_documents = terminal.counted(f"{documents:,}", "document")
         base = Path(facts["base"]).name if facts["base"] else "a new model"
         self._told(
             f"{base} ({facts['trainable'] / 1e6:.3g} million parameters) learns {many}:"
-            f" {data['tokens']:,} tokens in {documents:,} document{'' if documents == 1 else 's'},"
+            f" {data['tokens']:,} tokens in {many_documents},"
             f" {facts['held']:,} held out; {long}, on {plan['device']}"
         )
 
