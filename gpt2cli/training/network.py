@@ -166,14 +166,13 @@ class _LossSum(torch.autograd.Function):
             to_hidden[start : start + rows] = slope @ head.to(part.dtype)
             if to_head is not None:
                 to_head.addmm_(slope.T.to(head.dtype), part.to(head.dtype))
-        ctx.save_for_backward(to_hidden, to_head)
+        ctx.slopes = to_hidden, to_head
         return total.float()
 
     @staticmethod
     def backward(ctx, slope):  # type: ignore[no-untyped-def]
-        to_hidden, to_head = ctx.saved_tensors
-        scaled = [None if one is None else one * slope.to(one.dtype) for one in (to_hidden, to_head)]
-        return *scaled, None
+        slopes, ctx.slopes = ctx.slopes, None  # asked for once: they are scaled where they are
+        return *(None if one is None else one.mul_(slope.to(one.dtype)) for one in slopes), None
 
 
 def weights_from(network: Network, checkpoint: Checkpoint) -> None:
