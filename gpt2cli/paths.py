@@ -37,8 +37,8 @@ def home() -> Path:
 
 
 def cache() -> Path:
-    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises Homeless, as the next two, and
-    StorageError where its path is not UTF-8."""
+    """Our own cache folder, $GPT2_CACHE or the platform's. It may not exist yet. Raises Homeless, as the next three,
+    and StorageError where its path is not UTF-8."""
     return textual(_own("GPT2_CACHE", "cache", "FOLDER"), "GPT2_CACHE")
 
 
@@ -51,6 +51,13 @@ def config() -> Path:
 def state() -> Path:
     """Our own folder for what is remembered between runs, $GPT2_STATE or the platform's. It may not exist yet."""
     return _own("GPT2_STATE", "state", "FOLDER")
+
+
+def models() -> Path:
+    """Where the models lie that `gpt2 finetune` made and gave a name, $GPT2_MODELS or in the platform's data folder. It
+    may not exist yet."""
+    place = _own("GPT2_MODELS", "data", "FOLDER")
+    return textual(place if os.environ.get("GPT2_MODELS") else place / "models", "GPT2_MODELS")
 
 
 def _own(variable: str, kind: str, what: str) -> Path:

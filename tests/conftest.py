@@ -18,7 +18,7 @@ from texts import LINES
 from gpt2cli import cli, paths
 from gpt2cli.model import load
 
-pytest_plugins = ["pages"]
+pytest_plugins = ["pages", "runs"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, which children would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +39,7 @@ STARTS = {
     "hub": {"hub", "machine"},
     "browser": {"browser", "page", "sheet"},
 }
-NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity")
+NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity", "train")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -109,6 +109,7 @@ def isolated(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("GPT2_CACHE", str(base / "cache"))
     monkeypatch.setenv("GPT2_CONFIG", str(base / "no-config.toml"))
     monkeypatch.setenv("GPT2_STATE", str(base / "state"))
+    monkeypatch.setenv("GPT2_MODELS", str(base / "models"))
     monkeypatch.setenv("GPT2_MODEL", "tiny")
     monkeypatch.setenv("GPT2_THREADS", "1")
     monkeypatch.setenv("HF_HOME", str(base / "hf"))

@@ -97,11 +97,12 @@ class Terminal:
         return bool(data)
 
     def exit_code(self):
-        """When it has left; what it still wrote is on the screen."""
+        """When it has left, as a shell says it; what it still wrote is on the screen."""
         self.wait(lambda terminal: terminal.process.poll() is not None, "the end")
         while self._read():
             pass
-        return self.process.returncode
+        code = self.process.returncode
+        return code if code >= 0 else 128 - code
 
     def close(self):
         with contextlib.suppress(ProcessLookupError):

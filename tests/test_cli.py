@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,6 +273,23 @@ def test_the_manifest_is_true():
 # Processes
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGXCPU": 128 + getattr(signal, "SIGXCPU", 0)}
+
+
+@pytest.mark.terminal
+@pytest.mark.skipif(not shutil.which("bash") or os.name != "posix", reason="bash")
+def test_ctrl_c_ends_a_loop_of_the_shell():
+    """It goes on where a command ends by itself, whatever its exit code."""
+    from terminals import Terminal
+
+    loop = 'for n in 1 2 3; do echo "round $n"; "$@"; echo "after $?"; done'
+    shown = Terminal("generate", "-n", "-1", "Once", shell=f"exec bash -c '{loop}' bash \"$@\"")
+    try:
+        shown.wait(lambda terminal: len(" ".join(terminal.lines).split()) > 12, "a text")
+        shown.type("\x03")
+        assert shown.exit_code() == 130
+        assert "round 2" not in " ".join(shown.lines)
+    finally:
+        shown.close()
 
 
 def first_bytes(process, count=20):

@@ -135,6 +135,10 @@ def test_models_of_the_catalogue_of_the_hub_and_exported_folders(answers, hub, r
 
 def test_precisions_sources_shells_and_settings(answers):
     assert set(answers("generate", "--precision", "")) == {"auto", "fp32", "int8", "int4", "fp16"}
+    assert set(answers("eval", "lambada", "--precision", "fp32,int")) == {"fp32,int8", "fp32,int4"}
+    assert set(answers("eval", "lambada", "--protocol", "")) == {"lm-eval", "openai"}
+    assert set(answers("eval", "ptb", "cbt-cn", "--protocol", "s")) == {"stride-512", "sum"}
+    assert {"lm-eval", "hf-512", "sentences"} <= set(answers("eval", "--protocol", ""))
     assert set(answers("generate", "--source", "")) == {"auto", "checkpoint", "onnx"}
     assert set(answers("completion", "")) == set(FILES)
     keys = {"model", "precision", "top_k", "seed"}

@@ -139,9 +139,11 @@ def test_every_setting_stands_in_the_table(run, monkeypatch):
 def test_every_folder_that_is_to_be_removed_is_named(monkeypatch):
     from gpt2cli import paths
 
-    for name in ("GPT2_CACHE", "GPT2_CONFIG", "GPT2_STATE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+    for name in ("GPT2_CACHE", "GPT2_CONFIG", "GPT2_STATE", "GPT2_MODELS"):
         monkeypatch.delenv(name, raising=False)
-    for folder in (paths.cache(), paths.config().parent, paths.state()):
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for folder in (paths.cache(), paths.config().parent, paths.state(), paths.models()):
         assert f"`~/{folder.relative_to(Path.home())}`" in PAGES["docs/install.md"]
 
 

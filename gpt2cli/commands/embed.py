@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpt2cli.analysis.poolings import POOLINGS
-from gpt2cli.console import choices, display, inputs, lines, outputs
+from gpt2cli.console import choices, display, inputs, lines, outputs, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar, time_left
 from gpt2cli.console.groups import Options
@@ -122,7 +122,7 @@ def embed(
             raise reason or UsageError("there is no text: what was read is empty", hint)
         written.finish()
     if reason is not None:
-        talk.note(f"interrupted: {count} text{'' if count == 1 else 's'} done")
+        talk.note(f"interrupted: {terminal.counted(count, 'text')} done")
         raise reason
     return 0
 

@@ -1,33 +1,31 @@
 """gpt2 eval: how well a model does what a test asks."""
 
 import contextlib
-import difflib
-import hashlib
-import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpt2cli.console import bars, choices, outputs, settings, terminal
+from gpt2cli.console import choices, outputs, settings, terminal
 from gpt2cli.console import options as o
 from gpt2cli.console.bars import Bar, time_left
+from gpt2cli.console.evalitems import SAID, Asked, ItemOptions, asked
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
     from gpt2cli.analysis.evaluation.running import Run
     from gpt2cli.analysis.evaluation.samples import Samples
-    from gpt2cli.analysis.evaluation.tasks import Task
     from gpt2cli.console.evaluation import Sheet
     from gpt2cli.model import Model
 
 HELP = """Measure a model: on the usual tasks, or on items of your own.
 
-Lines of FILE.jsonl: {"context", "target"}, {"context", "choices", "answer"}, {"good", "bad"} or {"text"}; any other
-file is one text. Each figure is named with its protocol; docs/eval.md has the tasks."""
+Lines of FILE.jsonl, .ndjson or .json: {"context", "target"}, {"context", "choices", "answer"}, {"good", "bad"} or
+{"text"}; any other file is one text. Each figure is named with its protocol; docs/eval.md has the tasks."""
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -37,62 +35,14 @@ Examples:
   gpt2 eval questions.jsonl --samples done.jsonl  go on where it was ended
   gpt2 eval wikitext2 --data wiki.test.raw --protocol lm-eval --json
 """
-_TASKS = {
-    "lambada": "the last word of a passage",
-    "wikitext2": "articles of Wikipedia",
-    "wikitext103": "the same text, with other published figures",
-    "ptb": "the Penn Treebank",
-    "enwik8": "bytes of Wikipedia",
-    "text8": "letters of Wikipedia",
-    "cbt-cn": "children's books: a common noun is missing",
-    "cbt-ne": "children's books: a name is missing",
-    "1bw": "sentences of news",
-    "blimp": "grammatical or not",
-}
-
-
 What = Annotated[
     list[str],
     typer.Argument(
         metavar="TASK|FILE...",
-        help=f"{', '.join(_TASKS)}; or files.",
-        autocompletion=lambda incomplete: choices.beginning(incomplete, _TASKS),
+        help=f"{', '.join(SAID)}; or files.",
+        autocompletion=lambda incomplete: choices.beginning(incomplete, SAID),
     ),
 ]
-
-
-@dataclass(frozen=True)
-class ItemOptions(Options):
-    heading = "Items"
-
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The task's data, where it is on this machine.", show_default=False),
-    ] = None
-    protocol: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="Only by this protocol of a task; may be repeated.", show_default=False),
-    ] = field(default_factory=list)
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the first N items.", show_default=False)
-    ] = None
-    stride: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Tokens by which the window moves on in a text.", show_default=False),
-    ] = None
-    delimiter: Annotated[
-        str,
-        typer.Option(
-            metavar="TEXT",
-            help="Between a context and what follows, where neither has white space there. Default: a space.",
-            show_default=False,
-        ),
-    ] = " "
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap, for standard errors.")] = 0
-    samples: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep each item's result there, and compute none twice.", show_default=False),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +67,7 @@ class ModelsOptions(Options):
             metavar="NAME",
             envvar="GPT2_PRECISION",
             help="auto, fp32, int8, int4; fp16; several with commas.",
-            autocompletion=choices.precisions,
+            autocompletion=choices.several_precisions,
         ),
     ] = "auto"
     device: o.Device = "auto"
@@ -125,15 +75,29 @@ class ModelsOptions(Options):
     source: o.Source = "auto"
     offline: o.Offline = False
 
-    def each(self, default: str | None) -> list[o.ModelOptions]:
-        """The options of each model. `default` is that of the settings."""
+    def each(self, default: str | None, note: Callable[[str], None]) -> list[o.ModelOptions]:
+        """The options of each model, of which none stands twice. `default` is that of the settings. Raises UserError
+        for what has no meaning; whether it can be had is seen when it is opened."""
+        from gpt2cli.store import sources
+        from gpt2cli.store.choice import Choice
+
         precisions = [name.strip() for name in self.precision.split(",")]
         if not all(precisions):
             raise UsageError(f"--precision '{self.precision}' has an empty name", "for example: --precision fp32,int8")
-        names: list[str | None] = [*self.model] or [default]
+        for precision in precisions:
+            Choice(precision, self.source, self.device, self.offline)
+        names = dict[object, str | None]()
+        for name in self.model:
+            source = sources.resolve(name)
+            if (key := (source.model, source.repository)) in names:
+                note(f"'{name}' is named twice, and measured once")
+            names.setdefault(key, name)
+        if len(set(precisions)) < len(precisions):
+            note(f"--precision '{self.precision}' has a name twice: it is measured once")
         return [
             o.ModelOptions(precision, self.device, self.threads, self.source, self.offline, name)
-            for name, precision in itertools.product(names, precisions)
+            for name in names.values() or [default]
+            for precision in dict.fromkeys(precisions)
         ]
 
 
@@ -144,17 +108,6 @@ class OutputOptions(Options):
     as_json: o.Json = False
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A task or a file, where its data lies, and how large it is by each protocol, with all items read once: what is
-    wrong with one is told before anything is computed."""
-
-    task: "Task"
-    paths: list[Path]
-    sizes: dict[str, int]
-    digests: list[str]
-
-
 def eval(
     context_: typer.Context,
     what: What,
@@ -163,15 +116,13 @@ def eval(
     shown: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
-    if items.data is not None and (len(what) > 1 or what[0] not in _TASKS):
-        raise UsageError("--data is for one task", "for example: gpt2 eval lambada --data lambada_test.jsonl")
-    each = models.each(settings.model(context_))
+    each = models.each(settings.model(context_), talk.note)
 
     # NumPy: 60 ms that --help and usage errors do not pay
     from gpt2cli.analysis.evaluation.samples import Samples
     from gpt2cli.console.evaluation import Sheet
 
-    asked = [_asked(name, items, models, talk) for name in what]
+    found = asked(what, items, talk, offline=models.offline)
     reason: BaseException | None = None
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(outputs.Output())
@@ -182,7 +133,7 @@ def eval(
         work = Work(items, samples, bar, talk)
         try:
             for options in each:
-                work.measure(options.open(talk), asked, sheet)
+                work.measure(options.open(talk), found, sheet)
         except (KeyboardInterrupt, Terminated, UserError) as error:
             reason = error
             if isinstance(error, UserError) and not sheet.found:
@@ -193,37 +144,6 @@ def eval(
             work.tell_end()
         raise reason
     return 0
-
-
-def _asked(name: str, items: ItemOptions, models: ModelsOptions, talk: o.TalkOptions) -> Asked:
-    """Raises UserError."""
-    from gpt2cli.analysis.evaluation import tasks
-    from gpt2cli.store import datasets
-    from gpt2cli.store.choice import Listener
-
-    if name in tasks.TASKS:
-        task = tasks.TASKS[name]
-        with bars.progress(quiet=talk.quiet) as update:
-            listener = Listener(update, talk.note, terminal.note)
-            paths = tasks.files(
-                task, items.data, lambda data: datasets.fetch(data, offline=models.offline, listener=listener)
-            )
-    else:
-        paths = [Path(name)]
-        if not paths[0].exists():
-            near = difflib.get_close_matches(name, tasks.TASKS, n=1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"'{name}' is no task, and no file", f"{meant}tasks: {', '.join(tasks.TASKS)}")
-        task = tasks.of_file(paths[0], stride=items.stride, delimiter=items.delimiter)
-    # what no model could do is told before one is opened
-    runs = task.runs(paths, items.stride or 1, stride=items.stride, only=items.protocol)
-    sizes = {run.protocol: sum(itertools.islice(run.sizes(), items.limit)) for run in runs}
-    return Asked(task, paths, sizes, list(map(_digest, paths)))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass
@@ -253,7 +173,9 @@ class Work:
         window = model.engine.window
         for one in asked:
             data = [{"file": str(path), "sha256": digest} for path, digest in zip(one.paths, one.digests, strict=True)]
-            for started in one.task.runs(one.paths, window, stride=self.items.stride, only=self.items.protocol):
+            for started in one.task.runs(
+                one.paths, window, stride=self.items.stride, limit=self.items.limit, only=self.items.protocol
+            ):
                 self._run, self._begun = started, time.monotonic()
                 self._done, self._total = [0, 0], one.sizes[started.protocol]
                 result = run(
@@ -266,7 +188,7 @@ class Work:
                 )
                 if result.cut:
                     self.bar.hide()
-                    held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
+                    held = terminal.counted(f"{result.cut:,}", "context")
                     self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
 

@@ -60,7 +60,7 @@ def list(
 
 def _rows(chosen: str | None) -> Rows:
     """All models; the one that answers where a command names none is `chosen`, or else the program's own default."""
-    from gpt2cli.store import builds, catalog, hubcache, sources, store
+    from gpt2cli.store import builds, catalog, hubcache, own, sources, store
 
     rows: dict[str, dict[str, Any]] = {}
     entries = [catalog.find(name) for name in catalog.names()]
@@ -73,6 +73,7 @@ def _rows(chosen: str | None) -> Rows:
             "parameters": entry.parameters,
             "bytes": entry.download,
             "built_in": entry.repository is None,
+            "trained": False,
             "downloads": [],
             "exports": [],
         }
@@ -84,12 +85,17 @@ def _rows(chosen: str | None) -> Rows:
             "parameters": None,
             "bytes": None,
             "built_in": False,
+            "trained": False,
             "downloads": [],
             "exports": [],
         }
         repository = None if builds.is_folder(model) else model
         return rows.setdefault(model, {"name": model, "repository": repository} | empty)
 
+    for name in own.names():
+        key = str((paths.models() / name).resolve())
+        row(key)["name"] = name
+        rows[key] |= own.facts(name)
     for one in hubcache.downloaded():
         row(one.name)["downloads"].append(
             {
@@ -125,7 +131,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         exported += f": {terminal.size_text(sum(one['bytes'] for one in row['exports']))}"
     size = terminal.size_text(row["bytes"]) if row["bytes"] else ""
     if not downloaded and size:
-        downloaded = f"built in, {size}" if row["built_in"] else f"no ({size})"
+        here = "built in" if row["built_in"] else "made here" if row["trained"] else ""
+        downloaded = f"{here}, {size}" if here else f"no ({size})"
     name = f"{_short(row['name'])}{' (default)' if row['default'] else ''}"
     return name, millions, downloaded, exported, row["description"]
 

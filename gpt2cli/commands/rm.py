@@ -1,5 +1,6 @@
 """gpt2 rm: remove models from this machine."""
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
-HELP = "Remove exports of models, and with --downloads the rest."
+HELP = "Remove exports of models, with --downloads the rest, and models that were trained here."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:
@@ -22,6 +23,7 @@ Examples:
 def rm(
     names: o.Names,
     downloads: Annotated[bool, typer.Option("--downloads", help="Remove the downloaded files too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove models that were trained here unasked.")] = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -29,7 +31,7 @@ def rm(
     rows, code = [], 0
     for name in names:
         try:
-            row = _removed(name, note, downloads=downloads)
+            row = _removed(name, note, downloads=downloads, yes=yes)
         except UserError as error:  # the others can still go
             terminal.error(error.named(name), error.hint)
             code = code or error.exit_code
@@ -42,11 +44,14 @@ def rm(
     return code
 
 
-def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict[str, Any]:
+def _removed(name: str, note: Callable[[str], None], *, downloads: bool, yes: bool) -> dict[str, Any]:
     from gpt2cli import paths
-    from gpt2cli.store import builds, hubcache, locks, sources
+    from gpt2cli.store import builds, hubcache, locks, own, sources
 
-    source = sources.resolve(name, note)
+    trained = own.begun(name)
+    source = sources.Source(name, trained) if trained else sources.resolve(name, note)
+    if trained and not yes:
+        _ask(name)
     known = sources.repositories(source)
     with ExitStack() as stack:
         stack.enter_context(locks.held(source.model, note))
@@ -61,7 +66,7 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             here = [one for one in here if one.folder in snapshots]
         if not mine and source.revision is not None:
             raise UsageError(f"'{name}' is built in", "it goes with the program: pip uninstall gpt2cli")
-        if not mine and not (downloads and here):
+        if not mine and not (downloads and here) and not trained:
             hint = f"its download is: gpt2 rm --downloads {name}" if here else "gpt2 list shows what is"
             raise UnknownModel(f"no export of '{name}' is on this machine", hint)
         here = here if downloads else []
@@ -69,8 +74,18 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool) -> dict
             stack.enter_context(locks.held(source.model, note, hubcache.lock_path(repository)))
         for one in mine:  # all or nothing
             paths.check_removable(one.folder)
-        freed = hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0
+        freed = own.remove(trained) if trained else 0
+        freed += hubcache.remove(hubcache.Repository(one.name, one.commit) for one in here) if here else 0
         for one in mine:
             builds.remove(one.folder)
             freed += one.nbytes
     return {"name": name, "exports": len(mine), "downloads": len(here), "freed": freed}
+
+
+def _ask(name: str) -> None:
+    """What was trained here cannot be had again. Raises UsageError where nobody says yes."""
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        terminal.tell(f"{name} was trained here, and cannot be had again. Remove it? [y/N]")
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return
+    raise UsageError(f"'{name}' was trained here, and cannot be had again", f"to remove it: gpt2 rm --yes {name}")

@@ -259,18 +259,17 @@ def _reading(
 
 def _told(reading: "Reading", shown: OutputOptions, note: Callable[[str], None], reason: BaseException | None) -> int:
     """What is said at the end; the exit code. Raises the reason why it ended early."""
-    from gpt2cli.console.scores import counted
 
     if reading.partial is not None:
         row = reading.partial
-        note(f"interrupted: scored {counted(row.score.tokens, 'token')} of {row.text.name}")
+        note(f"interrupted: scored {terminal.counted(row.score.tokens, 'token')} of {row.text.name}")
     if shown.stats:
         terminal.tell(reading.summary())
     if reason is not None:
         raise reason
     if reading.above:
         have = "has" if reading.above == 1 else "have"
-        of = counted(reading.count, "text")
+        of = terminal.counted(reading.count, "text")
         note(f"{reading.above} of {of} {have} a perplexity above {shown.fail_above:g}")
         return EXIT_ABOVE
     return 0

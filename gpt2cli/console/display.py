@@ -18,14 +18,15 @@ def columns(stream: Any) -> int:
         return 0
 
 
-def codes(**style: Any) -> tuple[str, str] | None:
-    """What to write before and after a text of this style on this terminal; None where escapes are unwelcome."""
+def codes(stream: Any = None, **style: Any) -> tuple[str, str] | None:
+    """What to write before and after a text of this style on the terminal behind a stream, or else stdout; None where
+    escapes are unwelcome."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return None
     from rich.console import Console
     from rich.style import Style
 
-    console = Console(file=sys.stdout)
+    console = Console(file=stream or sys.stdout)
     if not console.is_terminal or console.legacy_windows:
         return None
     before, after = Style(**style).render("\0").split("\0")

@@ -80,9 +80,10 @@ class Sheet:
 
         def line(begun: str, cells: Iterable[str]) -> str:
             shown = (column.fill(cell) for column, cell in zip(columns, cells, strict=True))
-            return "  ".join([label.fill(cut(begun, label.cells)), *shown]) + "\n"
+            return "  ".join([label.fill(begun), *shown]) + "\n"
 
-        rows = [line(title, (column.head for column in columns))]
+        # of what is too long the end says more: the file and the protocol, the model and the precision
+        rows = [line(cut(title, label.cells, end=False), (column.head for column in columns))]
         for place, metric in enumerate(result.metrics):
             if self.several:
                 rows.append(f"  {metric.name}\n")
@@ -90,13 +91,14 @@ class Sheet:
                 mine = one.result.metrics[place]
                 cells = [*_own(mine), *(_known(mine)[: 1 if self.several else 2] if known else [])]
                 cells += _gap(mine, metric if number else None) if self.several else []
-                rows.append(line(names[number if self.several else place], cells))
+                indent, name = (4, one.name) if self.several else (2, mine.name)
+                rows.append(line(" " * indent + cut(name, label.cells - indent, end=not self.several), cells))
         self.write("".join(["" if first else "\n", *rows, f"  {_counts(group)}\n"]))
 
 
 _OWN = [Column("value", 9), Column("±", 8)]
 _KNOWN = [Column("published", 9), Column("diff", 9)]
-_GAP = [Column("to first", 9), Column("±", 8)]
+_GAP = [Column("to first", 10), Column("±", 8)]
 
 
 def _own(metric: Metric) -> list[str]:
@@ -105,29 +107,35 @@ def _own(metric: Metric) -> list[str]:
 
 def _known(metric: Metric) -> list[str]:
     published = None if metric.published is None else metric.published.value
-    return [_shown(published, metric.form), _shown(metric.difference, metric.form, sign=True)]
+    return [_shown(published, metric.form), _shown(metric.difference, metric.form, gap=True)]
 
 
 def _gap(metric: Metric, first: Metric | None) -> list[str]:
     gap, stderr = (None, None) if first is None else metric.gap(first)
-    return [_shown(gap, metric.form, sign=True), _shown(stderr, metric.form)]
+    return [_shown(gap, metric.form, gap=True), _shown(stderr, metric.form, gap=True).lstrip("+")]
 
 
-def _shown(value: float | None, form: str, *, sign: bool = False) -> str:
+def _shown(value: float | None, form: str, *, gap: bool = False) -> str:
+    """A value, or the `gap` between two: that of shares is in points, for a percentage of a percentage is another."""
     if value is None:
         return "-"
-    plus = "+" if sign else ""
+    plus = "+" if gap else ""
     if form == "share":
-        return f"{100 * value:{plus}.2f}%"
+        return f"{100 * value:{plus}.2f}{' pp' if gap else '%'}"
     if form == "bits":
         return f"{value:{plus}.4f}"
-    return f"{value:{plus}.2f}" if abs(value) < 1e5 else f"{value:{plus}.3g}"
+    if abs(value) >= 1e7:
+        return f"{value:{plus}.2e}"
+    return f"{value:{plus},.2f}" if abs(value) < 1e5 else f"{value:{plus},.0f}"
 
 
 def _counts(group: list[Found]) -> str:
     """What was counted, in a line; tokens of each tokenizer."""
     result = group[0].result
-    tokens = " / ".join(dict.fromkeys(f"{one.result.tokens:,}" for one in group))
+    scored = list(dict.fromkeys(one.result.tokens for one in group))
+    tokens = " / ".join(f"{count:,}" for count in scored)
     most = max(one.result.cut for one in group)
-    cut_off = f", {most:,} context{'' if most == 1 else 's'} cut" if most else ""
-    return f"{result.items:,} item{'' if result.items == 1 else 's'}, {tokens} tokens scored{cut_off}"
+    cut_off = f", {terminal.counted(f'{most:,}', 'context')} cut" if most else ""
+    return (
+        f"{terminal.counted(f'{result.items:,}', 'item')}, {tokens} token{'' if scored == [1] else 's'} scored{cut_off}"
+    )

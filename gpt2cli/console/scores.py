@@ -147,7 +147,8 @@ class Reading:
         """One line for people."""
         perplexity, tokens, logprob, _ = cells(self.total)
         return (
-            f"{counted(self.count, 'text')} · {counted(tokens, 'token')} · perplexity {perplexity} · logprob {logprob}"
+            f"{terminal.counted(self.count, 'text')} · {terminal.counted(tokens, 'token')} · perplexity {perplexity}"
+            f" · logprob {logprob}"
             f" · {self.speed:.0f} tokens/s"
         )
 
@@ -161,11 +162,6 @@ def cells(score: Score) -> list[str]:
         f"{score.logprob:.4f}",
         "-" if bits is None else f"{bits:.4f}",
     ]
-
-
-def counted(number: int | str, noun: str) -> str:
-    """1 text, 2 texts."""
-    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
 def arranged(rows: Iterable[Row], key: str, *, reverse: bool, top: int | None) -> Iterator[Row]:

@@ -129,3 +129,8 @@ def silence_stdout() -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
+
+
+def counted(number: int | str, noun: str) -> str:
+    """1 text, 2 texts."""
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2cli.errors import UnknownModel
 
+ADAPTER = "adapter_config.json"
 MERGE = "merge it into its base model in Python: model.merge_and_unload().save_pretrained(FOLDER)"
 _CONVERT = 'convert it with transformers 4: AutoModelForCausalLM.from_pretrained(FOLDER, {}).save_pretrained("NEW")'
 # patterns of whole names, what they are, and what helps

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export.formats import ADAPTER
 from gpt2cli.export.names import SETTINGS
-from gpt2cli.store import catalog, hubcache, readymade
+from gpt2cli.store import catalog, hubcache, own, readymade
 from gpt2cli.store.hub import Listing
 from gpt2cli.store.hubcache import Repository
 
@@ -44,8 +45,9 @@ class Source:
 
 
 def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Source:
-    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, or
-    owner/name[@revision] on the hub. `note` hears which it is where it could be two. Raises UnknownModel."""
+    """A name of the catalogue (which a folder does not change the meaning of: `./gpt2` is the folder), a folder, the
+    name of a model that was trained here, or owner/name[@revision] on the hub. `note` hears which it is where it could
+    be two. Raises UnknownModel."""
     if not name:
         raise UnknownModel("the model's name is empty", "give one, as tiny; gpt2 list shows those that are known")
     word, _, revision = name.partition("@")
@@ -67,7 +69,11 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
         match = _ON_HUB.fullmatch(name)
         if match and hubcache.appears(other := Repository(match[1], match[2] or "main")):
             note(f"{name} is the folder; the model of this name from the hub is {other.name}@{other.revision}")
+        elif own.find(name):
+            note(f"{name} is the folder, not the model of this name that was trained here")
         return Source(name, folder)
+    if trained := own.find(name):
+        return Source(name, trained)
     if _is(folder, stat.S_ISREG):
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: '{folder.parent}'")
     match = _ON_HUB.fullmatch(name)
@@ -124,13 +130,16 @@ def _has_every_shard(folder: Path, names: set[str]) -> bool:
 
 
 def key(source: Source, folder: Path | None) -> str:
-    """Changes when the files of the checkpoint do: a commit of the hub, or their names, sizes and times."""
-    assert folder is not None
+    """Changes when the files of the checkpoint do: a commit of the hub, or their names, sizes and times. Where the
+    checkpoint was merged from an adapter, those of the adapter."""
     if source.repository:
+        assert folder is not None
         return folder.name
+    folder = source.folder
+    assert folder is not None
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in SETTINGS:
+        if path.suffix in (".safetensors", ".bin") or path.name in (*SETTINGS, ADAPTER):
             try:
                 status = path.stat()
             except OSError as error:

@@ -10,7 +10,7 @@ from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UserError
 from gpt2cli.export import formats
 from gpt2cli.export.export import notes
 from gpt2cli.export.names import SETTINGS
-from gpt2cli.store import builds, hub, hubcache, locks, readymade, sources
+from gpt2cli.store import adapters, builds, hub, hubcache, locks, readymade, sources
 from gpt2cli.store.catalog import BUILT_IN
 from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener
 from gpt2cli.store.hub import Listing
@@ -108,6 +108,7 @@ def ensure(source: Source, choice: Choice = AUTO, listener: Listener = SILENT) -
     made = _make(source, folder, "int8" if precision == "auto" else precision, listener)
     if precision == "auto" and not _passed(made):
         made = _make(source, folder, "fp32", listener, told=True)
+    adapters.discard(folder)
     return Runnable(made.folder, revision=revision)
 
 
@@ -153,7 +154,12 @@ def _passed(export: builds.Export) -> bool:
 def located(source: Source, choice: Choice, listener: Listener) -> Path:
     """The folder of the model's own files, downloaded where they are not on this machine. Raises as `ensure`."""
     folder = source.folder or sources.complete(source, choice.prefer, choice.precision)
-    return _download(source, choice, listener) if folder is None else folder
+    if folder is None:
+        return _download(source, choice, listener)
+    if source.folder and (base := adapters.base(source.folder)):
+        checkpoint = located(base, Choice(prefer="checkpoint", offline=choice.offline), listener)
+        return adapters.merged(source, checkpoint, listener.note)
+    return folder
 
 
 def refresh(source: Source, choice: Choice, listener: Listener) -> None:

@@ -352,7 +352,7 @@ def test_lines_are_items(tmp_path):
     assert list(from_file(tmp_path / "l.json")) == found
     assert list(from_file(write(tmp_path / "one.json", rows[0]))) == found[:1]
     assert list(from_file(write(tmp_path / "t.jsonl", {"text": "naïve b"}))) == [Passage("naïve b", 2, 8)]
-    assert list(from_file(write(tmp_path / "t.txt", "one two", "three"))) == [Passage("one two\nthree\n", 3, 14)]
+    assert list(from_file(write(tmp_path / "t.txt", "one two", "three"))) == [Passage("one two\nthree", 3, 13)]
 
 
 @pytest.mark.parametrize(
@@ -366,10 +366,12 @@ def test_lines_are_items(tmp_path):
         ('{"context": 1, "target": "b"}', "no text in 'context'"),
         ('{"context": "a", "target": null}', "no text in 'target'"),
         ('{"context": "a", "target": "\\ud83d"}', "half a character in 'target'"),
-        ('{"choices": ["a"], "answer": 0}', "'choices'"),
+        ('{"choices": ["a"], "answer": 0}', "a single text in 'choices'"),
+        ('{"choices": ["a"], "answer": 5}', "a single text in 'choices'"),
+        ('{"choices": [], "answer": 0}', "nothing in 'choices'"),
         ('{"choices": ["a", ""], "answer": 0}', "'choices'"),
         ('{"choices": "ab", "answer": 0}', "'choices'"),
-        ('{"choices": ["a", "b"], "answer": 2}', "'answer' 2"),
+        ('{"choices": ["a", "b"], "answer": 2}', "'answer' 2, and 2 choices"),
         ('{"choices": ["a", "b"], "answer": true}', "'answer' true"),
         ('{"choices": ["a", "b"], "answer": "c"}', "'answer' \"c\""),
         ('{"choices": ["a", "b"]}', "'answer' null"),
@@ -393,7 +395,7 @@ def test_empty_files_and_others(tmp_path):
         with pytest.raises(UsageError, match="is empty"):
             list(from_file(write(tmp_path / name)))
     (tmp_path / "l.txt").write_bytes("naïve".encode("latin-1"))
-    with pytest.raises(UsageError, match="is no UTF-8"):
+    with pytest.raises(UsageError, match=r"is no UTF-8 text$"):
         list(from_file(tmp_path / "l.txt"))
     with pytest.raises(UsageError, match="cannot read"):
         list(from_file(tmp_path / "none.txt"))
@@ -500,6 +502,7 @@ def test_strides_of_a_task_are_parts_of_the_window():
         (lambda model: evaluate(model, [{"text": "a"}], data="x"), "`data` is for a task"),
         (lambda model: evaluate(model, [{"text": "a"}], stride=0), "`stride` is 0"),
         (lambda model: evaluate(model, [{"text": "a"}], stride=65), "`stride` 65 does not fit"),
+        (lambda model: evaluate(model, [{"text": "a"}], stride=64), "`stride` 64 does not fit"),
         (lambda model: evaluate(model, [{"good": "a", "bad": "b"}], stride=5), "`stride` 5: no window moves"),
         (lambda model: evaluate(model, [{"text": "a"}], limit=0), "`limit` is 0"),
         (lambda model: evaluate(model, [{"text": "a"}], seed=-1), "`seed` is -1"),

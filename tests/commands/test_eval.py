@@ -1,11 +1,13 @@
 """gpt2 eval as people and scripts use it: ways in, tables, samples, exit codes."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import assert_error
@@ -124,8 +126,31 @@ def test_the_published_value_stands_beside(eval, checkpoint, tmp_path, monkeypat
     assert metric["difference"] == pytest.approx(metric["value"] - 0.4667)
     head, row, _ = eval(*argv).stdout.splitlines()
     assert head.endswith("value         ±  published       diff")
-    assert row.split()[-2] == "46.67%"
+    assert row.split()[-3] == "46.67%"
+    assert row.endswith("-46.67 pp")
     assert len(row) <= 80
+
+
+def test_the_published_values_stand_in_the_table_of_gpt2(hub, run, files, tmp_path):
+    """Small files under its name: what stands beside them is what is known of it."""
+    from gpt2cli.store import catalog
+
+    for name in ("gpt2", "gpt2-xl", "distilgpt2"):
+        entry = catalog.find(name)
+        hub.add(entry.repository, files, branches=("main", entry.revision))
+    data = write(tmp_path / "l.jsonl", [{"text": "the old man went to the sea"}] * 3)
+    argv = ("eval", "lambada", "--data", data, "--precision", "fp32", "-q")
+    one = run(*argv, "-m", "gpt2")
+    assert (one.code, one.stderr) == (0, "")
+    lines = one.stdout.splitlines()
+    assert lines[0].endswith("value         ±  published       diff")
+    assert [line[-20:].split()[0] for line in lines[1:4]] == ["46.67%", "32.56%", "40.06"]
+    assert [line.endswith(" pp") for line in lines[1:4]] == [True, True, False]
+    several = run(*argv, "-m", "gpt2", "-m", "openai-community/gpt2-xl", "-m", "distilgpt2").stdout.splitlines()
+    assert several[0].endswith("value         ±  published    to first         ±")
+    shown = {line.split()[0]: line.split()[4] for line in several[8:12] if line.startswith("    ")}
+    assert shown == {"gpt2": "40.06", "…ommunity/gpt2-xl": "10.63", "distilgpt2": "-"}
+    assert all(len(line) <= 80 for line in [*lines, *several])
 
 
 def test_the_published_values_of_gpt2_are_those_of_the_card():
@@ -156,8 +181,8 @@ def test_several_models_and_precisions(run, checkpoint, items):
     )
     assert firsts[1]["stderr"] < results[1]["metrics"][2]["stderr"]
     lines = run(*argv).stdout.splitlines()
-    assert lines[0].endswith("value         ±   to first         ±")
-    assert [line.split()[-2:] for line in lines if line.startswith("    ")][:2] == [["-", "-"], ["+0.00%", "0.00%"]]
+    assert lines[0].endswith("value         ±    to first         ±")
+    assert [line.split()[-2:] for line in lines if line.startswith("    ")][:2] == [["-", "-"], ["0.00", "pp"]]
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -248,6 +273,80 @@ def test_another_file_is_no_file_of_samples(eval, items, tmp_path):
     assert_error(eval(items, "--samples", tmp_path / "none/s.jsonl"), 7, "cannot write")
 
 
+def changed(line, **answer):
+    """A line of samples, with something else in its first answer."""
+    value = json.loads(line)
+    value["answers"][0] |= answer
+    return json.dumps(value) + "\n"
+
+
+def test_samples_that_no_eval_has_written(eval, items, tmp_path):
+    file = tmp_path / "samples.jsonl"
+    eval(items, "--samples", file)
+    first, second, *rest = file.read_text().splitlines(keepends=True)
+    answers = json.loads(second)["answers"]
+    for wrong in (
+        changed(second, logprob=None),
+        changed(second, logprob="x"),
+        changed(second, logprob=float("nan")),
+        changed(second, logprob=10**400),
+        changed(second, last="no"),
+        changed(second, tokens=True),
+        changed(second, tokens=answers[0]["tokens"] + 1),
+        json.dumps(json.loads(second) | {"answers": []}) + "\n",
+        json.dumps(json.loads(second) | {"answers": answers * 2}) + "\n",
+    ):
+        file.write_text("".join([first, wrong, *rest]))
+        assert_error(eval(items, "--samples", file), 2, f"line 2 of '{file}' is no sample of an eval")
+        assert file.read_text() == "".join([first, wrong, *rest])
+
+
+def test_zeros_after_a_power_cut_are_removed(eval, items, tmp_path):
+    file = tmp_path / "samples.jsonl"
+    eval(items, "--samples", file)
+    whole = file.read_bytes()
+    for torn in (whole + bytes(4000), whole[:-30] + bytes(30)):
+        file.write_bytes(torn)
+        assert eval(items, "--samples", file).code == 0
+        assert sorted(file.read_bytes().splitlines()) == sorted(whole.splitlines())
+    file.write_bytes(bytes(100))
+    assert_error(eval(items, "--samples", file), 2, "line 1 of")
+    assert file.read_bytes() == bytes(100)
+
+
+def test_samples_of_items_that_have_moved(eval, items, tmp_path):
+    """To another line, and to another file."""
+    file, moved = tmp_path / "samples.jsonl", write(tmp_path / "moved.jsonl", [*ITEMS[2:], *ITEMS[:2]])
+    eval(items, "--samples", file)
+    kept = file.read_bytes()
+    assert eval(moved, "--samples", file).code == 0
+    assert file.read_bytes() == kept
+    write(moved, [{"context": "a man", "target": "was"}, *ITEMS])
+    assert eval(moved, "--samples", file).code == 0
+    assert len(file.read_bytes().splitlines()) == 6
+
+
+def test_one_eval_at_a_time_writes_samples(eval, items, tmp_path):
+    from gpt2cli.analysis.evaluation.samples import Samples
+
+    file = tmp_path / "samples.jsonl"
+    eval(items, "--samples", file)
+    torn = file.read_bytes()[:-20]
+    file.write_bytes(torn)
+    with contextlib.closing(Samples(file)):
+        kept = file.read_bytes()
+        assert_error(eval(items, "--samples", file), 7, f"another eval is writing '{file}'", "a file of its own")
+        assert file.read_bytes() == kept
+    assert eval(items, "--samples", file).code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX devices")
+def test_samples_go_to_plain_files(eval, items, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("/dev/zero", "/dev/full", tmp_path / "pipe", tmp_path):
+        assert_error(eval(items, "--samples", name), 7, f"cannot write samples to '{name}': it is no plain file")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_run_that_was_killed_goes_on(spawn, run, tmp_path):
     rows = [
@@ -285,7 +384,7 @@ def test_an_interruption_writes_what_is_complete(spawn, tmp_path, form):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.decode() == f"note: interrupted in {long} own: the same command goes on\n"
+    assert err.decode() == f"note: interrupted in {long} targets: the same command goes on\n"
     if form == "json":
         shown = json.loads(out)
         assert shown["interrupted"]
@@ -306,10 +405,10 @@ def test_an_interruption_writes_what_is_complete(spawn, tmp_path, form):
         (["enwik8"], 2, ["enwik8.zip", "--data FILE"]),
         (["lambada", "--data", "none.jsonl"], 2, ["cannot read 'none.jsonl'"]),
         (["items.jsonl", "--data", "items.jsonl"], 2, ["--data is for one task"]),
-        (["items.jsonl", "--protocol", "hf"], 2, ["no protocol 'hf'", "own"]),
+        (["items.jsonl", "--protocol", "hf"], 2, ["no protocol 'hf'", "leave it out: it is for tasks"]),
         (["lambada", "--data", "items.jsonl"], 2, ["line 1 of 'items.jsonl' has no 'text'"]),
         (["items.jsonl", "--stride", "5"], 2, ["--stride 5", "no window moves"]),
-        (["text.txt", "--stride", "65"], 2, ["--stride 65", "1 to 64"]),
+        (["text.txt", "--stride", "65"], 2, ["--stride 65", "1 to 63"]),
         (["text.txt", "--precision", "fp32,"], 2, ["'fp32,'"]),
         (["empty.jsonl"], 2, ["'empty.jsonl' is empty"]),
         (["empty.txt"], 2, ["'empty.txt' is empty"]),
@@ -318,6 +417,15 @@ def test_an_interruption_writes_what_is_complete(spawn, tmp_path, form):
         (["."], 2, ["'.' is a folder"]),
         (["lambada", "--data", os.devnull], 2, ["is a pipe or a device", "name a file"]),
         (["blimp", "--data", "empty"], 2, ["the folder 'empty' has no .jsonl"]),
+        (["lambada", "--data", "empty"], 2, ["'empty' is a folder", "name a file"]),
+        (["-"], 2, ["stdin can be read only once", "into a file"]),
+        (["lambada", "--protocol", "hf"], 2, ["lambada has no protocol 'hf'", "lm-eval, openai"]),
+        (["lambada", "nonesuch"], 2, ["'nonesuch' is no task"]),
+        (["lambada", "enwik8", "--limit", "2"], 2, ["--limit 2", "enwik8 is one text"]),
+        (["text.txt", "--limit", "2"], 2, ["--limit 2", "text.txt is one text"]),
+        (["items.jsonl", "-m", "nosuch"], 3, ["no model named 'nosuch'"]),
+        (["items.jsonl", "-m", "./none"], 3, ["no folder './none'"]),
+        (["items.jsonl", "--precision", "int8,foo"], 2, ["no precision 'foo'"]),
     ],
 )
 def test_what_is_refused(eval, tmp_path, monkeypatch, argv, code, words):
@@ -334,9 +442,69 @@ def test_what_is_refused(eval, tmp_path, monkeypatch, argv, code, words):
 
 def test_the_names_in_the_help_are_the_tasks():
     from gpt2cli.analysis.evaluation.tasks import TASKS
-    from gpt2cli.commands.eval import _TASKS
+    from gpt2cli.console.evalitems import PROTOCOLS, SAID
 
-    assert list(_TASKS) == list(TASKS)
+    assert list(SAID) == list(TASKS)
+    assert {name: tuple(one.name for one in task.protocols) for name, task in TASKS.items()} == PROTOCOLS
+
+
+def test_a_name_without_meaning_is_told_before_anything_is_downloaded(hub, run, checkpoint):
+    for argv in (["lambada", "--protocol", "hf"], ["lambada", "none"], ["lambada", "-m", "none"]):
+        assert run("eval", "-m", checkpoint, *argv).code in (2, 3)
+    assert not hub.requests
+
+
+def test_a_model_that_is_named_twice_is_measured_once(eval, run, checkpoint, items):
+    result = run("eval", items, "-m", "tiny", "-m", "tiny", "--precision", "int8,int8", "--json")
+    assert [one["model"] for one in json.loads(result.stdout)["results"]] == ["tiny"]
+    assert result.stderr.splitlines() == [
+        "note: 'tiny' is named twice, and measured once",
+        "note: --precision 'int8,int8' has a name twice: it is measured once",
+    ]
+    assert run("eval", items, "-m", "tiny", "-m", "tiny", "-q").stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_pipe_is_refused(eval, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in (tmp_path / "pipe.jsonl", "/dev/zero"):
+        assert_error(eval(name), 2, f"'{name}' is a pipe or a device", "name a file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", [[], ["--json"], ["--precision", "fp32,int8"]])
+def test_a_full_disk_is_told_in_two_lines(spawn, items, form):
+    with Path("/dev/full").open("wb") as full:
+        process = spawn("eval", items, "-m", "tiny", "-q", *form, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert [line.split(b":")[0] for line in err.splitlines()] == [b"error", b"hint"]
+
+
+def test_a_limit(eval, items, tmp_path):
+    """Of items, of articles that are joined, of sentences; one that is larger than any file is none."""
+    assert found(eval(items, "--limit", 10**30, "--json"))["results"][0]["items"] == 5
+    wiki = tmp_path / "w.raw"
+    counts = []
+    for articles in (5, 2):
+        wiki.write_text(" \n" + " = A = \n \n The cat and the dog . \n \n" * articles)
+        results = found(eval("wikitext2", "--data", wiki, "--json", "--limit", 2))["results"]
+        assert [one["items"] for one in results] == [1, 1, 2]
+        counts.append([one["tokens"] for one in results[:2]])
+    assert counts[0] == counts[1]
+    ptb = tmp_path / "p.txt"
+    ptb.write_text("the cat sat\n" * 5)
+    assert found(eval("ptb", "--data", ptb, "--json", "--limit", 2))["results"][0]["words"] == 8
+
+
+def test_a_text_is_that_of_gpt2_score(eval, run, checkpoint, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("the cat and the dog sat there\n" * 30)
+    mine = found(eval(text, "--stride", 32, "--json"))["results"][0]
+    argv = ("score", "--whole", "-f", text, "-m", checkpoint, "--precision", "fp32", "--json")
+    (theirs,) = json.loads(run(*argv).stdout)["texts"]
+    assert (mine["tokens"], mine["bytes"]) == (theirs["tokens"], theirs["bytes"])
+    assert mine["logprob"] == pytest.approx(theirs["logprob"], rel=1e-5)
 
 
 def test_a_bad_line_is_told_before_anything_is_computed(eval, tmp_path):
@@ -390,7 +558,7 @@ def test_a_bar_says_how_far_it_has_come(tmp_path, columns):
     file = write(tmp_path / "items.jsonl", [{"context": "Once upon a time " * 30, "target": "the"}] * 20_000)
     shown = Terminal("eval", file, "-m", "tiny", columns=columns)
     try:
-        shown.wait(lambda t: any("items.jsonl own" in line and "left" in line for line in t.lines), "a bar")
+        shown.wait(lambda t: any("items.jsonl targets" in line and "left" in line for line in t.lines), "a bar")
         shown.type("\x03")
         assert shown.exit_code() == 130
         assert "with --samples FILE it would go on" in " ".join(" ".join(shown.lines).split())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2cli.analysis.evaluation import tasks
+from gpt2cli.analysis.evaluation import protocols, tasks
 from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage, from_objects
 from gpt2cli.analysis.evaluation.running import Evaluation, run
 from gpt2cli.analysis.evaluation.samples import Samples
@@ -45,15 +45,15 @@ def evaluate(
     paths: Sequence[Path] = ()
     if isinstance(what, str) and what in tasks.TASKS:
         task = tasks.TASKS[what]
-        paths = tasks.files(task, None if data is None else Path(data), datasets.fetch)
+        paths = protocols.files(task, None if data is None else Path(data), datasets.fetch)
     elif isinstance(what, str | Path):
         paths = [Path(what)]
-        task = tasks.of_file(paths[0], stride=stride, delimiter=delimiter)
+        task = protocols.of_file(paths[0], stride=stride, delimiter=delimiter)
     else:
         paths = [Path()]
         items = list(_items(what, delimiter))
-        task = tasks.own("the items", lambda _: items, paths[0], stride)
-    asked = task.runs(paths, model.engine.window, stride=stride)
+        task = protocols.own("the items", lambda _: items, paths[0], stride)
+    asked = task.runs(paths, model.engine.window, stride=stride, limit=limit)
     with contextlib.nullcontext() if samples is None else contextlib.closing(Samples(Path(samples))) as opened:
         return [run(model, one, samples=opened, limit=limit, seed=seed) for one in asked]
 

@@ -1,13 +1,17 @@
 """What is asked of a model, and how a file says it: lines of JSON, or a text."""
 
+import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt2cli.errors import UsageError
 
+_T = TypeVar("_T")
+LINES = (".jsonl", ".ndjson", ".json")  # how the name of a file of items ends
 SHAPES = (
     '{"context": "...", "target": "..."}, {"context": "...", "choices": ["...", "..."], "answer": 0},'
     ' {"good": "...", "bad": "..."} or {"text": "..."}'
@@ -58,11 +62,17 @@ class Passage:
 Item = Continuation | Choice | Passage
 
 
+def first(found: Iterable[_T], limit: int | None) -> Iterator[_T]:
+    """The first `limit` of them, or all."""
+    return itertools.islice(found, None if limit is None else min(limit, sys.maxsize))
+
+
 def from_file(path: Path, delimiter: str = " ") -> Iterator[Item]:
-    """The items of a file of lines of JSON, which its name ends in (.jsonl, .json, .ndjson), or else the file as one
-    text. Raises UsageError."""
-    if path.suffix.lower() not in (".jsonl", ".json", ".ndjson"):
+    """The items of a file of lines of JSON, or else the file as one text, without one newline at its end. Raises
+    UsageError."""
+    if path.suffix.lower() not in LINES:
         text = "".join(text_lines(path))
+        text = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
         if not text:
             raise UsageError(f"'{path}' is empty", f"a file of items has lines such as {SHAPES}")
         yield Passage.of(text, f"'{path}'")
@@ -89,8 +99,11 @@ def _item(value: Any, name: str, delimiter: str) -> Item:
     if "choices" in value:
         context = _text(value, "context", name) if "context" in value else ""
         choices = value["choices"]
-        if not isinstance(choices, list | tuple) or len(choices) < 2 or not all(map(_encodes, choices)):
-            raise UsageError(f"{name} has 'choices' that are no list of texts, at least two", f"a line is {SHAPES}")
+        if not isinstance(choices, list | tuple) or not all(map(_encodes, choices)):
+            raise UsageError(f"{name} has 'choices' that are no list of texts", f"a line is {SHAPES}")
+        if len(choices) < 2:
+            count = "a single text" if choices else "nothing"
+            raise UsageError(f"{name} has {count} in 'choices'", "give two or more, of which one is the answer")
         endings = tuple(_followed(context, one, delimiter) for one in choices)
         return Choice(context, tuple(choices), _answer(value.get("answer"), choices, name), endings, name)
     if "target" in value:
@@ -127,7 +140,7 @@ def _answer(answer: Any, choices: Any, name: str) -> int:
     if isinstance(answer, str) and list(choices).count(answer) == 1:
         return int(list(choices).index(answer))
     raise UsageError(
-        f"{name} has the 'answer' {json.dumps(answer)}",
+        f"{name} has the 'answer' {json.dumps(answer)}, and {len(choices)} choices",
         f"an answer is the number of a choice, from 0 to {len(choices) - 1}, or its text",
     )
 
@@ -175,6 +188,5 @@ def text_lines(path: Path) -> Iterator[str]:
     except OSError as reason:
         raise UsageError(f"cannot read '{path}': {reason.strerror or reason}", "check the path of the file") from None
     except UnicodeDecodeError:
-        raise UsageError(
-            f"'{path}' is no UTF-8 text after line {number}", "convert it: iconv -f ENCODING -t UTF-8 FILE"
-        ) from None
+        where = f" after line {number}" if number else ""
+        raise UsageError(f"'{path}' is no UTF-8 text{where}", "convert it: iconv -f ENCODING -t UTF-8 FILE") from None

@@ -201,7 +201,13 @@ def _of_passages(how: str) -> tuple[Measure, ...]:
     )
 
 
-# What is measured on items of one's own, of each kind; on passages without and with a stride.
+# What is measured on items of one's own, of each kind, and what that is called; on passages without and with a stride.
+NAMES: dict[type[Item], str] = {
+    Continuation: "targets",
+    Choice: "choices",
+    Pair: "pairs",
+    Passage: "rolling",
+}
 MEASURES: dict[type[Item], tuple[Measure, ...]] = {
     Continuation: (
         Measure("acc (whole target)", whole_target),

@@ -1,5 +1,6 @@
 """Files of data sets -> items, as each task's protocols read them: Parquet, JSONL, or the text itself."""
 
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -7,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from gpt2cli.analysis.evaluation import detokenizers
-from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Pair, Passage, json_lines, text_lines
+from gpt2cli.analysis.evaluation.items import (
+    LINES,
+    Choice,
+    Continuation,
+    Item,
+    Pair,
+    Passage,
+    first,
+    json_lines,
+    text_lines,
+)
 from gpt2cli.errors import UsageError
 from gpt2cli.store import datasets
 
@@ -31,7 +42,7 @@ def rows(path: Path, *names: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 def texts(path: Path, column: str) -> Iterator[tuple[str, str]]:
     """The texts of a column, or the lines of a text, with their ends."""
-    if path.suffix.lower() in (".parquet", ".jsonl", ".json"):
+    if path.suffix.lower() in (".parquet", *LINES):
         for name, (text,) in rows(path, column):
             if not isinstance(text, str):
                 raise UsageError(f"{name} has no text in '{column}'", "is it the right file?")
@@ -50,10 +61,11 @@ def last_words(path: Path, made: Callable[[str], str] = str) -> Iterator[Item]:
         yield Continuation(context, space + word, name)
 
 
-def joined(path: Path) -> Iterator[Item]:
-    """WikiText as Hugging Face's guide joins its rows, of which the blank ones are empty."""
-    text = "\n\n".join(line if line.strip() else "" for _, line in texts(path, "text"))
-    yield Passage.of(text, f"'{path}'")
+def joined(path: Path, limit: int | None = None) -> Iterator[Item]:
+    """WikiText, or its first `limit` articles, as Hugging Face's guide joins its rows, of which the blank ones are
+    empty."""
+    rows = itertools.chain.from_iterable(first(_articles(path), limit))
+    yield Passage.of("\n\n".join(line if line.strip() else "" for line in rows), f"'{path}'")
 
 
 def pages(path: Path) -> Iterator[Item]:
@@ -66,13 +78,22 @@ def pages(path: Path) -> Iterator[Item]:
         return Passage(detokenizers.wikitext(original), len(re.split(r"\s+", original)), len(original.encode()), name)
 
     held: list[str] = []
-    for _, line in texts(path, "text"):
-        line = line.rstrip("\n") or " "  # a blank row is a line of one space in the original
-        if _is_heading(line) and any(map(str.strip, held)):
+    for article in _articles(path):
+        if held:
             yield page(held)
+        held = [line.rstrip("\n") or " " for line in article]  # a blank row is a line of one space in the original
+    yield page([*held, ""])
+
+
+def _articles(path: Path) -> Iterator[list[str]]:
+    """The rows of each of WikiText's articles."""
+    held: list[str] = []
+    for _, line in texts(path, "text"):
+        if _is_heading(line) and any(map(str.strip, held)):
+            yield held
             held = []
         held.append(line)
-    yield page([*held, ""])
+    yield held
 
 
 def _is_heading(line: str) -> bool:
@@ -81,9 +102,10 @@ def _is_heading(line: str) -> bool:
     return bare.startswith("= ") and bare.endswith(" =") and not (bare.startswith("= = ") or bare.endswith(" = ="))
 
 
-def sentences(path: Path) -> Iterator[Item]:
-    """The Penn Treebank as one text, of a line each. The end of a line counts as a word, as is usual for it."""
-    lines = [text.strip() for _, text in texts(path, "sentence")]
+def sentences(path: Path, limit: int | None = None) -> Iterator[Item]:
+    """The Penn Treebank, or its first `limit` sentences, as one text, of a line each. The end of a line counts as a
+    word, as is usual for it."""
+    lines = [text.strip() for _, text in first(texts(path, "sentence"), limit)]
     original = " \n ".join(lines)
     words = sum(len(line.split()) + 1 for line in lines)
     yield Passage(detokenizers.ptb(original), words, len(original.encode()), f"'{path}'")

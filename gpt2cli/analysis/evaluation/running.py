@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpt2cli import paths
-from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage
+from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passage, first
 from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, fitted, windows
 from gpt2cli.analysis.evaluation.metrics import Measure, Metric, Tally
 from gpt2cli.analysis.evaluation.samples import Samples
@@ -22,6 +22,7 @@ from gpt2cli.model import Model
 from gpt2cli.store import catalog
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
+_MODEL = ("model", "revision", "precision", "device")  # whose answer a sample is
 _BLOCK = 256  # cases that are put in order of their length
 
 
@@ -139,17 +140,17 @@ class _Kept:
     identity: dict[str, Any]
 
     def get(self, part: _Part) -> list[Likelihood] | None:
-        return self.samples.get(self._key(part)) if self.samples else None
+        return self.samples.get(self._key(part), part.case.endings) if self.samples else None
 
     def add(self, found: Iterable[tuple[_Part, list[Likelihood]]]) -> None:
         if self.samples:
             self.samples.add([(self._key(part), self.identity | _facts(part), told) for part, told in found])
 
     def _key(self, part: _Part) -> str:
-        digest = hashlib.sha256(json.dumps(self.identity).encode())
+        """Of what is answered by which model. Where it stands, and what is made of the answer, changes no answer."""
+        digest = hashlib.sha256(json.dumps([self.identity[name] for name in _MODEL]).encode())
         for ids in (part.case.context, *part.case.endings):
             digest.update(array("q", [len(ids), *ids]).tobytes())
-        digest.update(repr((part.number, part.place)).encode())
         return digest.hexdigest()[:24]
 
 
@@ -207,7 +208,7 @@ def _size(item: Item) -> int:
 
 
 def _parts(model: Model, asked: Run, limit: int | None, result: Evaluation) -> Iterator[_Part]:
-    for number, item in enumerate(itertools.islice(asked.items(), limit)):
+    for number, item in enumerate(first(asked.items(), limit)):
         if isinstance(item, Passage):
             for place, (context, targets) in enumerate(_cut(model, item, asked.moves)):
                 nbytes = sum(len(model.tokenizer.bytes_of(token)) for token in targets)

@@ -2,108 +2,14 @@
 others have published."""
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 from gpt2cli.analysis.evaluation import detokenizers, metrics, reading
-from gpt2cli.analysis.evaluation.items import SHAPES, Item, Passage, from_file
 from gpt2cli.analysis.evaluation.metrics import Measure, Published
-from gpt2cli.analysis.evaluation.running import ROLLING, Moves, Run
-from gpt2cli.errors import UsageError
+from gpt2cli.analysis.evaluation.protocols import Protocol, Task
 from gpt2cli.store.datasets import DataFile
 
 _SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """`read` makes items of a file of the task. The window moves on by its size divided by `parts`, after a start token
-    or without; where there are none, as `windows` has it without a stride."""
-
-    name: str
-    read: Callable[[Path], Iterable[Item]]
-    measures: Sequence[Measure]
-    parts: int | None = None
-    start: bool = False
-
-    def moves(self, window: int, stride: int | None) -> Moves:
-        """In a model's window; a `stride` takes the place of the protocol's own."""
-        return ROLLING if self.parts is None else Moves(stride or max(1, window // self.parts), self.start)
-
-
-@dataclass(frozen=True)
-class Task:
-    """`files` are on the hub; how to come by others, `where` says."""
-
-    name: str
-    protocols: Sequence[Protocol]
-    files: Sequence[DataFile] = ()
-    where: str = ""
-
-    def runs(
-        self, paths: Sequence[Path], window: int, *, stride: int | None = None, only: Sequence[str] = ()
-    ) -> list[Run]:
-        """What is to be measured in the files of the task on a model of this `window`, by `only` these protocols where
-        some are named. Raises UsageError."""
-        known = [one.name for one in self.protocols]
-        if unknown := [name for name in only if name not in known]:
-            raise UsageError(f"{self.name} has no protocol '{unknown[0]}'", f"it has {', '.join(known)}")
-        asked = [one for one in self.protocols if not only or one.name in only]
-        if stride is not None and all(one.parts is None for one in asked):
-            raise UsageError(f"`stride` {stride}: no window moves in {self.name}", "leave it out")
-        if stride is not None and stride > window:
-            raise UsageError(f"`stride` {stride} does not fit the window of {window} tokens", f"choose 1 to {window}")
-        found = dict[str, Run]()
-        for one in asked:
-            items = functools.partial(_chained, one.read, paths)
-            run = Run(self.name, one.name, items, one.measures, one.moves(window, stride))
-            # two strides of a task are one where a stride is given
-            found.setdefault(one.name if one.parts is None or stride is None else "", run)
-        return list(found.values())
-
-
-def _chained(read: Callable[[Path], Iterable[Item]], paths: Sequence[Path]) -> Iterable[Item]:
-    return itertools.chain.from_iterable(map(read, paths))
-
-
-def files(task: Task, data: Path | None, fetch: Callable[[DataFile], Path]) -> list[Path]:
-    """Where the data of a task lies: at `data`, a file or a folder of files, or where `fetch` brings it from the hub.
-    Raises UserError."""
-    if data is not None and data.is_dir():
-        found = sorted(path for path in data.iterdir() if path.suffix.lower() in (".jsonl", ".parquet"))
-        if not found:
-            raise UsageError(f"the folder '{data}' has no .jsonl and no .parquet", "name the file itself: `data` FILE")
-        return found
-    if data is not None:
-        return [plain(data)]
-    if not task.files:
-        raise UsageError(f"the data of {task.name} is not here", f"{task.where}, and name it: `data` FILE")
-    return list(map(fetch, task.files))
-
-
-def plain(path: Path) -> Path:
-    """The path of a file, which is read several times. Raises UsageError."""
-    if path.exists() and not path.is_file():
-        kind = "folder" if path.is_dir() else "pipe or a device"
-        raise UsageError(f"'{path}' is a {kind}, and no file", "what is in it is read more than once: name a file")
-    return path
-
-
-def of_file(path: Path, *, stride: int | None, delimiter: str) -> Task:
-    """A file of one's own. Raises UsageError."""
-    return own(str(path), functools.partial(from_file, delimiter=delimiter), plain(path), stride)
-
-
-def own(name: str, read: Callable[[Path], Iterable[Item]], path: Path, stride: int | None) -> Task:
-    """What `read` makes of the path, of which the first item says what is measured. Raises UsageError."""
-    first = next(iter(read(path)), None)
-    if first is None:
-        raise UsageError(f"'{name}' is empty", f"a line is {SHAPES}")
-    if isinstance(first, Passage) and stride is not None:
-        return Task(name, (Protocol("stride", read, metrics.STRIDING, parts=1, start=True),))
-    return Task(name, (Protocol("own", read, metrics.MEASURES[type(first)]),))
 
 
 def _published(source: str, *values: float | None) -> Mapping[str, Published]:
@@ -129,7 +35,7 @@ _LAMBADA = (
                 published=_published(_HARNESS, 0.3256, None, None, 0.5121),
             ),
             Measure(
-                "perplexity (word, lm-eval)",
+                "perplexity (last word, lm-eval)",
                 metrics.per_target,
                 "perplexity",
                 _published(_HARNESS, 40.06, None, None, 10.63),
@@ -156,15 +62,15 @@ def _wikitext(words: Mapping[str, Published]) -> tuple[Protocol, ...]:
         return (Measure("perplexity (token, hf, stride {stride})", metrics.per_token, "perplexity", published),)
 
     return (
-        Protocol("hf-512", reading.joined, guide(None, 16.44), parts=2),
-        Protocol("hf-1024", reading.joined, guide(29.94, 19.44), parts=1),
+        Protocol("hf-512", reading.joined, guide(None, 16.44), parts=2, joins=True),
+        Protocol("hf-1024", reading.joined, guide(29.94, 19.44), parts=1, joins=True),
         Protocol(
             "lm-eval",
             reading.pages,
             (
-                Measure("word_perplexity (lm-eval)", metrics.per_word, "perplexity", words),
-                Measure("byte_perplexity (lm-eval)", metrics.per_byte, "perplexity"),
-                Measure("bits_per_byte (lm-eval)", metrics.per_byte, "bits"),
+                Measure("perplexity (word, lm-eval)", metrics.per_word, "perplexity", words),
+                Measure("perplexity (byte, lm-eval)", metrics.per_byte, "perplexity"),
+                Measure("bits per byte (lm-eval)", metrics.per_byte, "bits"),
             ),
         ),
     )
@@ -178,6 +84,7 @@ _PTB = Protocol(
         Measure("perplexity (word, stride {stride})", metrics.per_word, "perplexity"),
     ),
     parts=2,
+    joins=True,
 )
 _NEWS = Protocol(
     "sentences",
@@ -191,7 +98,7 @@ _NEWS = Protocol(
 
 def _bytes(name: str, *card: float) -> Protocol:
     measure = Measure(name + " (stride {stride})", metrics.per_byte, "bits", _CARD(*card))
-    return Protocol("stride-512", reading.last_bytes, (measure,), parts=2)
+    return Protocol("stride-512", reading.last_bytes, (measure,), parts=2, single=True)
 
 
 def _cbt(*card: float) -> tuple[Protocol, ...]:

@@ -1,0 +1,126 @@
+"""An adapter in PEFT's format, LoRA for a GPT-2: merged into its base, in NumPy."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from gpt2cli.errors import CorruptFile, UnknownModel
+from gpt2cli.export.checkpoint import Checkpoint, Config
+from gpt2cli.export.files import corrupt
+from gpt2cli.export.formats import ADAPTER, MERGE
+from gpt2cli.export.names import SETTINGS
+from gpt2cli.paths import contained, json_object
+
+_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+# What else PEFT can do, which is more than adding a product to a matrix.
+_OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """adapter_config.json. Raises UnknownModel where it is another kind of adapter, CorruptFile."""
+    path = folder / ADAPTER
+    found = json_object(path) or {}
+    if not isinstance(found.get("base_model_name_or_path"), str):
+        raise CorruptFile(f"{path} names no base model", "write it in: base_model_name_or_path")
+    odd = [name for name in _OTHERS if found.get(name)]
+    if found.get("peft_type") != "LORA" or odd or found.get("bias", "none") != "none":
+        what = odd[0] if odd else found.get("peft_type") if found.get("peft_type") != "LORA" else "bias"
+        raise UnknownModel(f"'{folder}' holds an adapter with {what}, which is more than LoRA", MERGE)
+    return found
+
+
+def merge(folder: Path, base: Path, target: Path) -> None:
+    """Write the checkpoint of `base` with the adapter in `folder` to `target`, an empty folder. Raises UnknownModel,
+    CorruptFile, OSError."""
+    checkpoint, added = Checkpoint(base), _Added(folder)
+    tensors = {}
+    for name, shape in shapes(checkpoint.config, tied=checkpoint.tied).items():
+        tensors[name] = checkpoint.tensor(name, shape)
+        if (more := added.to(name, shape)) is not None:
+            tensors[name] = tensors[name] + more
+    added.check_used()
+    for name in SETTINGS:
+        if (base / name).exists():
+            shutil.copyfile(contained(base / name, base), target / name)
+    part = target / "model.safetensors.part"
+    save_file(tensors, part, {"format": "pt"})
+    part.replace(target / "model.safetensors")
+
+
+def shapes(config: Config, *, tied: bool) -> dict[str, tuple[int, ...]]:
+    """The tensors of a checkpoint."""
+    width, inner = config.n_embd, config.n_inner
+    found: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config.vocab_size, width),
+        "wpe.weight": (config.n_positions, width),
+        "ln_f.weight": (width,),
+        "ln_f.bias": (width,),
+    }
+    if not tied:
+        found["lm_head.weight"] = config.vocab_size, width
+    for layer in range(config.n_layer):
+        for name in ("ln_1", "ln_2"):
+            found |= {f"h.{layer}.{name}.weight": (width,), f"h.{layer}.{name}.bias": (width,)}
+        for name, inputs, outputs in (
+            ("attn.c_attn", width, 3 * width),
+            ("attn.c_proj", width, width),
+            ("mlp.c_fc", width, inner),
+            ("mlp.c_proj", inner, width),
+        ):
+            found |= {f"h.{layer}.{name}.weight": (inputs, outputs), f"h.{layer}.{name}.bias": (outputs,)}
+    return found
+
+
+class _Added:
+    """What an adapter adds to the matrices of its base."""
+
+    def __init__(self, folder: Path) -> None:
+        self._config, self._path = settings(folder), contained(folder / _WEIGHTS, folder)
+        try:
+            with safe_open(self._path, framework="numpy") as file:
+                self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
+            raise corrupt(self._path, error) from None
+        self._used: set[str] = set()
+
+    def to(self, name: str, shape: tuple[int, ...]) -> Any:
+        """What is added to a tensor of this name, [in, out]; None for nothing."""
+        module = name.removesuffix(".weight")
+        first, second = (next(self._named(module, letter), None) for letter in "AB")
+        if first is None or second is None:
+            return None
+        narrow, wide = self._tensors[first], self._tensors[second]
+        self._used |= {first, second}
+        if (narrow.shape[1:], wide.shape) != (shape[:1], (shape[1], len(narrow))):
+            raise CorruptFile(
+                f"{self._path}: {first} has shape {list(narrow.shape)}, the base's {name} {list(shape)}",
+                "the adapter belongs to another base",
+            )
+        return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
+
+    def _named(self, module: str, letter: str) -> Iterator[str]:
+        for prefix in (f"{_PREFIX}transformer.", _PREFIX):
+            if (name := f"{prefix}{module}.lora_{letter}.weight") in self._tensors:
+                yield name
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = self._config.get("lora_alpha", 8)
+        for pattern, value in (self._config.get("alpha_pattern") or {}).items():
+            if module == pattern or module.endswith(f".{pattern}"):
+                alpha = value
+        if not isinstance(alpha, int | float):
+            raise CorruptFile(f"{self._path.parent / ADAPTER}: 'lora_alpha' is {alpha!r}", "mend it")
+        return float(alpha) / (rank**0.5 if self._config.get("use_rslora") else rank)
+
+    def check_used(self) -> None:
+        """Raises CorruptFile where the base has no place for some of it."""
+        if left := sorted(self._tensors.keys() - self._used):
+            raise CorruptFile(
+                f"{self._path}: the base has no place for {left[0]}", "the adapter belongs to another base"
+            )

@@ -1,0 +1,243 @@
+"""The folder of a run: a checkpoint that any tool reads, the best so far, and in `run/` all that a cut run needs.
+
+model.safetensors  config.json  tokenizer.json ...  README.md    the best so far; not there before it is whole
+run/plan.json        what was asked for; whoever resumes goes on with it
+run/ids.bin ...      the data (documents.py)
+run/state.pt         the last state that was saved; gone when the run has ended
+run/last/            settings and tokenizer; when the run has ended, the last weights too: a checkpoint
+run/metrics.jsonl    a line for each loss that was measured
+adapter/             what LoRA has learnt of the best, in PEFT's format
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from gpt2cli.errors import CorruptFile, StorageError, UsageError
+from gpt2cli.export.names import SETTINGS
+from gpt2cli.training.lora import LoRA, save_adapter
+from gpt2cli.training.network import Network, tensors_of
+
+WEIGHTS = "model.safetensors"
+_PART = ".part"
+
+
+class Folder:
+    """The folder `path`. One run at a time is in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.run = path, path / "run"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run is here."""
+        return (self.run / "plan.json").exists()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run that was here has come to its end."""
+        return self.begun and not (self.run / "state.pt").exists()
+
+    def prepare(self) -> None:
+        """Make the folder, without what a run that did not begin has left. Raises UsageError where something else is in
+        it, StorageError."""
+        try:
+            if self.path.exists() and (not self.path.is_dir() or {path.name for path in self.path.iterdir()} - {"run"}):
+                raise UsageError(
+                    f"'{self.path}' is there already, and no run of gpt2 finetune", "choose another -o, or remove it"
+                )
+            (self.run / "last").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def discard(self) -> None:
+        """Leave nothing of a run that could not begin."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def settings(self, base: Path, *, tied: bool) -> None:
+        """Take over the settings and the tokenizer of the model that is trained. Raises StorageError."""
+        try:
+            for name in SETTINGS:
+                if (base / name).exists():
+                    shutil.copyfile(base / name, self.run / "last" / name)
+            path = self.run / "last" / "config.json"
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        if config.get("architectures") in (None, [], ["GPT2Model"]):
+            config["architectures"] = ["GPT2LMHeadModel"]
+        for name in ("torch_dtype", "dtype"):
+            config.pop(name, None)
+        if tied != (config.get("tie_word_embeddings") is not False):
+            config["tie_word_embeddings"] = tied
+        self._write_text(path, json.dumps(config, indent=2) + "\n")
+
+    def held(self) -> AbstractContextManager[Any]:
+        """While it is held, no other run gets in. Raises UsageError where one is in it."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.run / "lock").acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another run is at work in '{self.path}'", "wait for it, or choose another -o") from None
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        self._write_text(self.run / "plan.json", json.dumps(plan, indent=2) + "\n")
+
+    def plan(self) -> dict[str, Any]:
+        """What the run was begun with. Raises CorruptFile."""
+        try:
+            found: dict[str, Any] = json.loads((self.run / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CorruptFile(f"the plan of the run in '{self.path}' cannot be read: {error}", "begin anew") from None
+        return found
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """All or nothing. Raises StorageError, with the state before still there."""
+        target = self.run / "state.pt"
+        part = target.with_name(target.name + _PART)
+        try:
+            with part.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except (OSError, RuntimeError) as error:  # of a full disk torch says no more than that
+            part.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from None
+
+    def state(self, device: str) -> dict[str, Any]:
+        """The last state that was saved. Raises CorruptFile."""
+        path = self.run / "state.pt"
+        try:
+            found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # pickle, zip and torch each have their own
+            raise CorruptFile(
+                f"{path} cannot be read: {type(error).__name__}", "begin anew, without --resume"
+            ) from None
+        return found
+
+    def save_best(self, network: Network, card: str, adapter: tuple[LoRA, str] | None = None) -> None:
+        """The checkpoint that everybody reads: as long as it is not whole, config.json is not there. `adapter`: with
+        what LoRA has learnt, and the name of its base. Raises StorageError."""
+        self._save_weights(network, self.path / WEIGHTS)
+        self._write_text(self.path / "README.md", card)
+        if adapter:
+            self._save_adapter(network, *adapter)
+        if not (self.path / "config.json").exists():
+            names = [name for name in SETTINGS if (self.run / "last" / name).exists()]
+            for name in sorted(names, key=lambda name: name == "config.json"):
+                self._copy(self.run / "last" / name, self.path / name)
+
+    def tell(self, metrics: dict[str, Any]) -> None:
+        """Another line of metrics.jsonl. Raises StorageError."""
+        try:
+            with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def told(self, count: int | None = None) -> list[dict[str, Any]]:
+        """The first lines of metrics.jsonl, which is cut behind them: what came after the last state is told again."""
+        path = self.run / "metrics.jsonl"
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines()[:count]:
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # torn
+                break
+        if count is not None:
+            self._write_text(path, "".join(json.dumps(value) + "\n" for value in found))
+        return found
+
+    def finish(self, network: Network) -> None:
+        """The run has ended: the last weights stay, and what nobody needs any more goes. Raises StorageError."""
+        self._save_weights(network, self.run / "last" / WEIGHTS)
+        try:
+            (self.run / "state.pt").unlink(missing_ok=True)
+            for name in ("ids.bin", "starts.npy", "prompts.npy"):
+                for folder in (self.run, self.run / "held"):
+                    (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def _save_adapter(self, network: Network, lora: LoRA, base: str) -> None:
+        target = self.path / "adapter"
+        part = self.run / "adapter.part"
+        try:
+            part.mkdir(exist_ok=True)
+            target.mkdir(exist_ok=True)
+            save_adapter(network, lora, base, part)
+            for path in sorted(part.iterdir(), reverse=True):  # the weights first
+                path.replace(target / path.name)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        except Exception as error:  # SafetensorError, of a full disk
+            raise unwritable(self.path, OSError(errno.EIO, str(error))) from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _save_weights(self, network: Network, path: Path) -> None:
+        part = path.with_name(path.name + _PART)
+        try:
+            save_file(
+                {name: np.ascontiguousarray(value) for name, value in tensors_of(network)}, part, {"format": "pt"}
+            )
+            _settled(part)
+            mask = os.umask(0)
+            os.umask(mask)
+            part.chmod(0o666 & ~mask)  # the library lets only the owner read it
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from None
+        except Exception as error:  # SafetensorError, of a full disk
+            part.unlink(missing_ok=True)
+            raise unwritable(self.path, OSError(errno.EIO, str(error))) from None
+
+    def _write_text(self, path: Path, text: str) -> None:
+        part = path.with_name(path.name + _PART)
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from None
+
+    def _copy(self, source: Path, target: Path) -> None:
+        part = target.with_name(target.name + _PART)
+        try:
+            shutil.copyfile(source, part)
+            part.replace(target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from None
+
+
+def _settled(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def unwritable(folder: Path, error: Exception) -> StorageError:
+    """What to raise where a run cannot be saved: what was saved before is still there."""
+    reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
+    return StorageError(
+        f"cannot write to '{folder}': {reason}", "make room; then go on with --resume from what was saved last"
+    )

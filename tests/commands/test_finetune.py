@@ -1,0 +1,246 @@
+"""gpt2 finetune as people use it: from a text to a model that speaks, and whatever comes between."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+from conftest import assert_error
+from runs import STORY
+from safetensors.numpy import load_file
+
+from gpt2cli import paths
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.train
+
+QUICK = ("--batch", "128", "--length", "32", "--rate", "0.003")
+
+
+@pytest.fixture
+def finetune(run, checkpoint):
+    def call(*argv, **options):
+        return run("finetune", "-m", checkpoint, *argv, **options)
+
+    return call
+
+
+@pytest.fixture
+def models(monkeypatch, tmp_path):
+    """The folder of the models that have names."""
+    monkeypatch.setenv("GPT2_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def weights(folder):
+    return {name: value.tobytes() for name, value in load_file(folder / "model.safetensors").items()}
+
+
+def test_a_text_is_learnt_by_heart_and_comes_out_again(finetune, run, text, models):
+    result = finetune(
+        text,
+        "-o",
+        "story",
+        "--validation",
+        text,
+        "--steps",
+        "150",
+        "--patience",
+        "0",
+        "--rate",
+        "0.01",
+        *QUICK[:4],
+        "--json",
+    )
+    assert result.code == 0
+    told = json.loads(result.stdout)
+    assert told["best"]["perplexity"] < 1.2 < told["before"]["perplexity"]
+    assert (told["name"], told["ended"], told["folder"]) == ("story", "done", str(models / "story"))
+    said = run("generate", "-m", "story", "--greedy", "-n", "40", "The cat and")
+    assert said.stdout.startswith(" the dog went to the sea. The sea was old, and the dog was wet.")
+
+
+def test_what_is_shown(finetune, text, models):
+    result = finetune(text, "-o", "story", "--steps", "4", *QUICK)
+    assert result.code == 0
+    assert result.stdout.startswith("story: step 4 is the best: loss ")
+    first, header, *rows = result.stderr.splitlines()
+    assert "learns story.txt: " in first
+    assert header.split() == ["step", "epoch", "train", "validation", "perplexity", "bits/byte"]
+    assert rows[0].split()[0] == "0"
+    assert (models / "story/loss.svg").read_text().startswith("<svg")
+    metrics = [json.loads(line) for line in (models / "story/run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [0, 1, 2, 3, 4]
+    card = (models / "story/README.md").read_text()
+    assert "sha256" in card
+    assert str(text.parent) not in card.partition("| command |")[0]
+
+
+def test_quiet_says_nothing(finetune, text, models):
+    result = finetune(text, "-q", "-o", "story", "--steps", "2", *QUICK)
+    assert (result.code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_name_is_listed_runs_is_completed_and_goes(finetune, run, text, models, monkeypatch):
+    assert finetune(text, "-q", "-o", "story", "--steps", "2", *QUICK).code == 0
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert rows["story"]["trained"]
+    assert rows["story"]["parameters"] == 37_120
+    assert "story" in run("list").stdout
+    assert run("generate", "-m", "story", "-n", "3", "The").code == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("_GPT2_COMPLETE", "1")
+        patch.setenv("_GPT2_WORD", "st")
+        assert run("generate", "-m").stdout.split("\t")[0] == "story"
+    assert_error(run("rm", "story"), 2, "was trained here", "gpt2 rm --yes story")
+    assert (models / "story/config.json").exists()
+    assert run("rm", "--yes", "story").code == 0
+    assert list(models.iterdir()) == []
+    assert run("generate", "-m", "story", "The").code == 3
+
+
+def test_a_trained_model_can_be_trained_again(finetune, run, text, models):
+    assert finetune(text, "-q", "-o", "one", "--steps", "2", *QUICK).code == 0
+    assert run("finetune", "-m", "one", text, "-q", "-o", "two", "--steps", "2", *QUICK).code == 0
+    assert weights(models / "one") != weights(models / "two")
+
+
+def test_the_built_in_model_can_be_trained(run, text, models):
+    assert run("finetune", text, "-q", "-o", "mine", "--steps", "1", *QUICK).code == 0
+    assert json.loads((models / "mine/config.json").read_text())["n_layer"] == 6
+    assert run("generate", "-m", "mine", "-n", "3", "The").code == 0
+
+
+def test_a_model_can_be_made_from_nothing(run, text, models):
+    shape = (
+        "--from-scratch",
+        "--layers",
+        "1",
+        "--width",
+        "16",
+        "--heads",
+        "2",
+        "--positions",
+        "64",
+        "--vocabulary",
+        "270",
+    )
+    assert run("finetune", text, "-q", "-o", "new", *shape, "--steps", "3", *QUICK).code == 0
+    config = json.loads((models / "new/config.json").read_text())
+    assert [config[key] for key in ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")] == [1, 16, 2, 64, 270]
+    assert run("generate", "-m", "new", "-n", "3", "The").code == 0
+    assert run("tokens", "-m", "new", "ein Wörtchen 🐈").code == 0
+
+
+def test_stdin_is_a_text(finetune, models):
+    assert finetune("-q", "-o", "a", "--steps", "1", *QUICK, stdin=STORY).code == 0
+    assert finetune("-q", "-", "-o", "b", "--steps", "1", *QUICK, stdin=STORY).code == 0
+    assert weights(models / "a") == weights(models / "b")
+
+
+def test_a_run_goes_on_only_as_it_was_begun(finetune, run, text, models):
+    assert finetune(text, "-q", "-o", "story", "--steps", "2", *QUICK).code == 0
+    assert_error(finetune(text, "-o", "story"), 2, "a run is in", "choose another -o")
+    assert_error(run("finetune", "--resume", "-o", "story"), 2, "has ended", "-m")
+
+
+MISTAKES = [
+    (("{text}",), 2, "how the new model is to be called", "-o NAME"),
+    (("{text}", "-o", "gpt2"), 2, "'gpt2' is a model of the catalogue", "-o ./NAME"),
+    (("{text}", "-o", "a b"), 2, "'a b' can be no name", "-o ./NAME"),
+    (("none.txt", "-o", "x"), 2, "there is no 'none.txt'", "that exists"),
+    (("-o", "x"), 2, "no text to learn from", "FILE -o NAME"),
+    (("{text}", "-o", "x", "--steps", "3", "--epochs", "2"), 2, "--steps contradicts --epochs", "one of them"),
+    (("{text}", "-o", "x", "--layers", "3"), 2, "--layers is for a new model", "--from-scratch"),
+    (("{text}", "-o", "x", "--length", "65"), 2, "more than the model's 64 positions", "at most 64"),
+    (("{text}", "-o", "x", "--freeze", "3"), 2, "the model has 2 layers", "fewer"),
+    (("{text}", "-o", "x", "--optimizer", "sgd"), 2, "--optimizer 'sgd' is unknown", "muon"),
+    (("{text}", "-o", "x", "--lora-alpha", "3"), 2, "--lora-alpha", "--lora 8"),
+    (("{text}", "-o", "x", "--lora", "3", "--lora-targets", "wte"), 2, "'wte' is unknown", "c_attn"),
+    (("{text}", "-o", "x", "--lora", "3", "--freeze", "1"), 2, "--lora contradicts", "one of them"),
+    (("{text}", "-o", "x", "--device", "cuda"), 2, "no CUDA device", "--device cpu"),
+    (("{text}", "-o", "x", "--validation", "none.txt"), 2, "there is no 'none.txt'", "that exists"),
+    (("{text}", "-o", "{text}/x"), 7, "cannot write to", ""),
+]
+
+
+@pytest.mark.parametrize(("argv", "code", "message", "hint"), MISTAKES)
+def test_a_mistake_is_one_error_and_one_hint(finetune, text, models, argv, code, message, hint):
+    result = finetune(*(word.format(text=text) for word in argv))
+    assert_error(result, code, message, hint)
+    assert not (models / "x").exists()
+
+
+def test_without_pytorch_one_line_says_how_to_get_it(finetune, text, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert_error(finetune(text, "-o", "x"), 2, "PyTorch is not installed", "pip install 'gpt2cli[train]'")
+
+
+def test_a_readymade_graph_is_refused(run, checkpoint, text, models, tmp_path):
+    folder = tmp_path / "graph"
+    shutil.copytree(checkpoint, folder)
+    (folder / "model.safetensors").unlink()
+    assert_error(run("finetune", text, "-m", folder, "-o", "x"), 3, "is no checkpoint that can be read", "")
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(spawn, run, checkpoint, text, models, number, code):
+    argv = ["finetune", "-m", checkpoint, text, "--steps", "40", "--threads", "1", *QUICK]
+    process = spawn(*argv, "-o", "cut")
+    awaited(process, models / "cut/run/metrics.jsonl", lines=3)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "to go on: gpt2 finetune --resume -o cut" in said.decode()
+    assert_error(run(*argv, "-o", "cut"), 2, "a run is in", "--resume")
+    assert_error(
+        run("finetune", "--resume", "-o", "cut", "--rate", "1"), 2, "was begun with --rate 0.003", "leave it out"
+    )
+    same_end(run, argv, models)
+
+
+@pytest.mark.process
+def test_a_run_that_was_killed_again_and_again_ends_the_same(spawn, run, checkpoint, text, models):
+    argv = ["finetune", "-m", checkpoint, text, "--steps", "40", "--threads", "1", *QUICK]
+    for lines in (1, 4):
+        process = spawn(*argv, "-o", "cut", "--resume")
+        awaited(process, models / "cut/run/metrics.jsonl", lines=lines)
+        process.kill()
+        process.wait()
+        if (models / "cut/config.json").exists():  # whole, or not there
+            assert weights(models / "cut").keys() == weights(checkpoint).keys()
+    same_end(run, argv, models)
+
+
+def same_end(run, argv, models):
+    for name, more in (("cut", ["--resume"]), ("whole", [])):
+        assert run(*argv, "-q", "-o", name, *more).code == 0
+    assert weights(models / "cut") == weights(models / "whole")
+    assert weights(models / "cut/run/last") == weights(models / "whole/run/last")
+
+
+def awaited(process, path, *, lines):
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < lines):
+        time.sleep(0.02)
+
+
+@pytest.mark.process
+def test_help_and_usage_errors_import_no_pytorch():
+    code = (
+        "import sys; from gpt2cli import cli; cli.main(['finetune', '--help']); cli.main(['finetune', 'x'])\n"
+        "assert not {'torch', 'numpy', 'tokenizers', 'huggingface_hub'} & set(sys.modules)"
+    )
+    import subprocess
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_models_that_have_names_lie_in_a_folder_of_ours(models, monkeypatch):
+    assert paths.models() == models
+    monkeypatch.delenv("GPT2_MODELS")
+    assert paths.models().name == "models"
