@@ -119,7 +119,7 @@ class View:
         found = self.found.value_zeroing
         assert found is not None
         layers = f"layer {next(iter(found))}" if len(found) == 1 else f"mean of {len(found)} layers"
-        head = f"1 - cosine of a block's output with and without a token's values ({layers})"
+        head = f"1 - cosine of a block's output with and without a token ({layers})"
         return self._bars(head, np.mean([*found.values()], axis=0), ".4f")
 
     def _bars(self, head: str, scores: Sequence[float | None], form: str) -> list[str]:
