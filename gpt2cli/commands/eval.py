@@ -85,7 +85,11 @@ class ModelsOptions(Options):
         if not all(precisions):
             raise UsageError(f"--precision '{self.precision}' has an empty name", "for example: --precision fp32,int8")
         for precision in precisions:
-            Choice(precision, self.source, self.device, self.offline)
+            choice = Choice(precision, self.source, self.device, self.offline)
+            if self.device == "cuda":
+                from gpt2cli.model import why_not_cuda  # NumPy, ONNX Runtime
+
+                why_not_cuda(choice)
         names = dict[object, str | None]()
         for name in self.model:
             source = sources.resolve(name)
@@ -163,6 +167,7 @@ class Work:
         """Everything on one model. Raises UserError."""
         from gpt2cli.analysis.evaluation.running import run
         from gpt2cli.console.evaluation import Found
+        from gpt2cli.console.scores import counted
 
         facts = {
             "model": model.name,
@@ -188,7 +193,7 @@ class Work:
                 )
                 if result.cut:
                     self.bar.hide()
-                    held = f"{result.cut:,} context{'' if result.cut == 1 else 's'}"
+                    held = counted(f"{result.cut:,}", "context")
                     self.talk.note(f"{result.task}: the window of {window:,} tokens holds only the end of {held}")
                 sheet.add(Found(facts, {"data": data}, result))
 
