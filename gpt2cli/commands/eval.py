@@ -167,7 +167,7 @@ class Work:
         """Everything on one model. Raises UserError."""
         from gpt2cli.analysis.evaluation.running import run
         from gpt2cli.console.evaluation import Found
-        from gpt2cli.console.scores import counted
+        from gpt2cli.console.tables import counted
 
         facts = {
             "model": model.name,

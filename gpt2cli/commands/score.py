@@ -259,7 +259,7 @@ def _reading(
 
 def _told(reading: "Reading", shown: OutputOptions, note: Callable[[str], None], reason: BaseException | None) -> int:
     """What is said at the end; the exit code. Raises the reason why it ended early."""
-    from gpt2cli.console.scores import counted
+    from gpt2cli.console.tables import counted
 
     if reading.partial is not None:
         row = reading.partial

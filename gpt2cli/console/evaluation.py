@@ -9,8 +9,7 @@ from typing import Any
 from gpt2cli.analysis.evaluation.metrics import Metric
 from gpt2cli.analysis.evaluation.running import Evaluation
 from gpt2cli.console import terminal
-from gpt2cli.console.scores import counted
-from gpt2cli.console.tables import Column, cut
+from gpt2cli.console.tables import Column, counted, cut
 
 Write = Callable[[str], None]
 

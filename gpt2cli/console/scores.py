@@ -13,7 +13,7 @@ from typing import TypeVar
 from gpt2cli.analysis.scoring import Score, Scored, Scorer
 from gpt2cli.console import inputs, terminal
 from gpt2cli.console.bars import Bar, time_left
-from gpt2cli.console.tables import cut
+from gpt2cli.console.tables import counted, cut
 from gpt2cli.errors import Terminated, UserError
 from gpt2cli.tokenizer.tokenizer import IdStream, Tokenizer
 
@@ -161,11 +161,6 @@ def cells(score: Score) -> list[str]:
         f"{score.logprob:.4f}",
         "-" if bits is None else f"{bits:.4f}",
     ]
-
-
-def counted(number: int | str, noun: str) -> str:
-    """1 text, 2 texts."""
-    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
 def arranged(rows: Iterable[Row], key: str, *, reverse: bool, top: int | None) -> Iterator[Row]:

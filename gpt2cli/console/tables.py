@@ -8,6 +8,11 @@ from gpt2cli.drawing.cells import width
 _GAP = "  "
 
 
+def counted(number: int | str, noun: str) -> str:
+    """1 text, 2 texts."""
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
+
+
 def cut(text: str, cells: int, *, end: bool = True) -> str:
     """A text that takes at most so many cells: where it is longer its end is left out, or else its beginning."""
     if width(text) <= cells:
