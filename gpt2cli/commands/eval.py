@@ -85,7 +85,11 @@ class ModelsOptions(Options):
         if not all(precisions):
             raise UsageError(f"--precision '{self.precision}' has an empty name", "for example: --precision fp32,int8")
         for precision in precisions:
-            Choice(precision, self.source, self.device, self.offline)
+            choice = Choice(precision, self.source, self.device, self.offline)
+            if self.device == "cuda":
+                from gpt2cli.model import why_not_cuda  # NumPy, ONNX Runtime
+
+                why_not_cuda(choice)
         names = dict[object, str | None]()
         for name in self.model:
             source = sources.resolve(name)

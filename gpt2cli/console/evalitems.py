@@ -109,8 +109,12 @@ def asked(names: Sequence[str], items: ItemOptions, talk: TalkOptions, *, offlin
     """Raises UserError."""
     if items.data is not None and (len(names) > 1 or names[0] not in SAID):
         raise UsageError("--data is for one task", "for example: gpt2 eval lambada --data lambada_test.jsonl")
-    tasks = [_task(name, items) for name in names]
-    return [_asked(name, task, items, talk, offline=offline) for name, task in zip(names, tasks, strict=True)]
+    tasks: dict[str, Task] = {}
+    for name in names:
+        if name in tasks:
+            talk.note(f"'{name}' is named twice, and measured once")
+        tasks[name] = tasks.get(name) or _task(name, items)
+    return [_asked(name, task, items, talk, offline=offline) for name, task in tasks.items()]
 
 
 def _task(name: str, items: ItemOptions) -> "Task":

@@ -492,6 +492,16 @@ def test_strides_of_a_task_are_parts_of_the_window():
     assert [run.protocol for run in TASKS["wikitext2"].runs([], 1024, only=["lm-eval"])] == ["lm-eval"]
 
 
+@pytest.mark.parametrize(("stride", "known"), [(512, {"gpt2-large": 16.44}), (1024, {"gpt2": 29.94}), (100, {})])
+def test_what_is_published_of_a_stride_stands_beside_no_other(stride, known):
+    moving, rolling = TASKS["wikitext2"].runs([], 1024, stride=stride)
+    assert (moving.protocol, rolling.protocol) == (f"hf-{stride}", "lm-eval")
+    published = {name: one.value for name, one in moving.measures[0].published.items()}
+    assert known.items() <= published.items()
+    assert bool(known) == bool(published)
+    assert rolling.measures[0].published
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

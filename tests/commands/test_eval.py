@@ -462,6 +462,9 @@ def test_a_model_that_is_named_twice_is_measured_once(eval, run, checkpoint, ite
         "note: --precision 'int8,int8' has a name twice: it is measured once",
     ]
     assert run("eval", items, "-m", "tiny", "-m", "tiny", "-q").stderr == ""
+    again = eval(items, items)
+    assert (again.code, again.stderr) == (0, f"note: '{items}' is named twice, and measured once\n")
+    assert again.stdout == eval(items).stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")

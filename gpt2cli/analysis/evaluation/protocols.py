@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2cli.analysis.evaluation import metrics
@@ -28,9 +28,17 @@ class Protocol:
     joins: bool = False
     single: bool = False
 
-    def moves(self, window: int, stride: int | None) -> Moves:
+    def moves(self, window: int, stride: int | None = None) -> Moves:
         """In a model's window; a `stride` takes the place of the protocol's own."""
         return ROLLING if self.parts is None else Moves(stride or max(1, window // self.parts), self.start)
+
+    def by(self, stride: int | None, window: int) -> "Protocol":
+        """The protocol, or what it is by another stride: of that nothing is published."""
+        if stride is None or self.parts is None or self.moves(window).stride == stride:
+            return self
+        kind, dash, _ = self.name.rpartition("-")
+        measures = [replace(one, published={}) for one in self.measures]
+        return replace(self, name=f"{kind}-{stride}" if dash else self.name, measures=measures)
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,15 @@ class Task:
         if stride is not None:
             _check_stride(self.name, asked, stride, window)
         found = dict[str, Run]()
-        for one in asked:
+        for protocol in asked:
+            one = protocol.by(stride, window)
             read = functools.partial(one.read, limit=limit) if one.joins else one.read
             items = functools.partial(_chained, read, paths)
             run = Run(self.name, one.name, items, one.measures, one.moves(window, stride))
             # two strides of a task are one where a stride is given
-            found.setdefault(one.name if one.parts is None or stride is None else "", run)
+            key = one.name if one.parts is None or stride is None else ""
+            if key not in found or one is protocol:
+                found[key] = run
         return list(found.values())
 
     def _chosen(self, only: Sequence[str]) -> list[Protocol]:
