@@ -138,7 +138,8 @@ class View:
             lines.append(table.line([str(place), piece, number(score, form), bar]))
         if rest := order[_BARS:]:
             most_left = number(abs(known[rest[0]]), form.lstrip("+"))
-            lines.append(f"{len(rest)} more token{'s, each' if len(rest) > 1 else ','} at most {most_left}")
+            each = "each " if len(rest) > 1 else ""
+            lines.append(f"{terminal.counted(len(rest), 'more token')}, {each}at most {most_left}")
         return lines
 
     def lens(self) -> list[str]:

@@ -52,6 +52,19 @@ def test_a_picture_holds_its_rows(found):
             assert float(one.get("x", 0)) + float(one.get("width")) <= right
 
 
+def test_columns_have_headings_and_nothing_that_was_asked_for_is_cut(found, sheet):
+    words = [one.text for one in ElementTree.fromstring(comparison.picture(found[3])).iter(f"{SVG}text")]
+    assert "log most/least" in words
+    assert "Endings, logarithms in nats" in words
+    assert not any("…" in word for word in words if "%" in word)
+    assert sum(word.count("%") for word in words if " · " in word) == 30
+    page = sheet(comparison.page(found[3]))
+    heads = page.run("return [...document.querySelectorAll('.wide')].map(one => one.querySelector('tr').innerText)")
+    assert [head.split("\t") for head in heads[:1]] == [["Token", "A", "B", "log B/A", "C", "log C/A"]]
+    assert heads[2].split("\t")[:3] == ["Ending", "A log p", "A a token"]
+    assert heads[3].split("\t")[:4] == ["Word", "A texts", "A share", "95 %"]
+
+
 def test_what_is_left_out_is_told(found):
     plain = json.loads(json.dumps(found[2]))
     assert comparison.notes(plain) == {"html": "", "svg": ""}

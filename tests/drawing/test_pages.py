@@ -200,6 +200,17 @@ def test_a_token_shows_where_it_looks_by_layer_and_head(explained_page):
     assert section.find_element("css selector", ".details h3").text == "␣on looks at"
 
 
+def test_a_page_has_one_unit_and_the_start_token_stands_apart(explained_page, sheet, scored):
+    page = explained_page
+    page.hover(page.section(0).find_elements("css selector", ".tokens span")[2])
+    assert "surprise 2.0 nats, entropy 1.0 nats" in page.section(0).text
+    assert "8 nats and more" in page.section(0).text
+    assert "bits" not in page.find("body").text
+    first, second = (page.all(".tokens span")[at].rect for at in (0, 1))
+    assert second["x"] - first["x"] - first["width"] > 4
+    assert "nats" not in sheet(scores.page(scored)).find("body").text
+
+
 def test_a_head_alone_and_all_of_them(explained_page):
     page, section = explained_page, explained_page.section(3)
     boxes = section.find_elements("css selector", ".heads input")
