@@ -1,10 +1,12 @@
 """Fixtures: an isolated cache and environment for every test, small checkpoints, and the command line in-process."""
 
+import errno
 import io
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,6 +197,21 @@ def spawn():
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe:
                 pipe.close()
+
+
+def read_by(process, fifo):
+    """A pipe with a name, open for writing as soon as the process reads it; one that has ended never will."""
+    number = None
+    while number is None:
+        try:
+            number = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as reason:
+            if reason.errno != errno.ENXIO:  # nobody reads it yet
+                raise
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.set_blocking(number, True)
+    return os.fdopen(number, "wb")
 
 
 # Root gives CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER up before it starts (prctl(2), PR_CAPBSET_DROP).

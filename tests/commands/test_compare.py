@@ -241,7 +241,7 @@ def test_a_folder_that_does_not_exist_is_told_before_any_work(compare, tmp_path)
     ],
 )
 def test_a_mistake_is_one_error_and_one_hint(compare, argv, code, said):
-    assert_error(compare(*argv), code, said)
+    assert_error(compare("-q", *argv), code, said)
 
 
 def test_endings_without_an_ending_are_refused(compare, tmp_path):

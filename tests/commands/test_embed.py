@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import assert_error
+from conftest import assert_error, read_by
 from documents import ROOT, blocks
 from foreign import make_foreign
 from texts import LINES
@@ -169,7 +169,7 @@ def test_a_bad_line_leaves_no_file_and_names_its_place(embed, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a"}\n' * 300 + "{}\n")
     (tmp_path / "out.npy").write_text("before")
-    result = embed("--field", "text", "-f", file, "-o", tmp_path / "out.npy")
+    result = embed("-q", "--field", "text", "-f", file, "-o", tmp_path / "out.npy")
     assert_error(result, 2, f"line 301 of '{file}' has no text in 'text'")
     assert (tmp_path / "out.npy").read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", "rows.jsonl"]
@@ -198,7 +198,7 @@ def test_an_interruption_keeps_what_is_whole(spawn, form, story, tmp_path):
     fifo, target = tmp_path / "fifo", tmp_path / f"out.{form}"
     os.mkfifo(fifo)
     process = spawn("embed", "-m", "tiny", "-f", story, "-f", fifo, "-o", target)
-    with fifo.open("wb"):  # as soon as it is read, and the story is done
+    with read_by(process, fifo):  # as soon as it is read, and the story is done
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, b"", b"note: interrupted: 4 texts done\n")

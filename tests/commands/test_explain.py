@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
-from conftest import assert_error
+from conftest import assert_error, read_by
 from documents import PAGES, rows
 from foreign import make_foreign
 
@@ -300,8 +300,8 @@ def test_an_interruption_leaves_nothing(spawn, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     process = spawn("explain", "-m", "tiny", "--json", "-o", tmp_path / "why.json", "-f", fifo)
-    with fifo.open("w") as file:
-        file.write("the cat went to the sea " * 120)
+    with read_by(process, fifo) as file:
+        file.write(b"the cat went to the sea " * 120)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"")

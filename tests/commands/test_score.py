@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from checkpoints import make_checkpoint
-from conftest import assert_error
+from conftest import assert_error, read_by
 from texts import LINES
 
 from gpt2cli.analysis.scoring import Scorer
@@ -296,7 +296,7 @@ def test_an_interruption_keeps_what_there_is(spawn, options, story, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     process = spawn("score", "-m", "tiny", *options, "-f", story, "-f", fifo)
-    with fifo.open("wb"):  # as soon as it is read, and the story is done
+    with read_by(process, fifo):  # as soon as it is read, and the story is done
         process.send_signal(signal.SIGINT)
         out = process.communicate(timeout=30)[0]
     assert process.returncode == 130
