@@ -121,6 +121,7 @@ def main() -> None:
     sums: dict[tuple[str, str], float] = {}
     for kind, _, found in alternate(commands, given.rounds, settings):
         for name, (total, taken) in found.items():
+            print(f"{kind} {name} {taken:.2f} s", file=sys.stderr, flush=True)
             seconds.setdefault((kind, name), []).append(taken)
             sums[kind, name] = total
     for name, title in (("words", "LAMBADA, 500 lines"), ("pages", "WikiText, 200 kB")):
