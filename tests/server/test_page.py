@@ -4,7 +4,8 @@ import pytest
 from pages import Page, until
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the extra dev)")
-Keys, ActionChains = webdriver.Keys, webdriver.ActionChains
+Keys = webdriver.Keys
+ActionBuilder = pytest.importorskip("selenium.webdriver.common.actions.action_builder").ActionBuilder
 
 START = "The king was old, and"
 
@@ -196,7 +197,9 @@ def test_a_token_under_the_mouse_tells_and_a_click_takes_another(page):
         "const r = document.createRange(), t = document.querySelector('#overlay .model').firstChild;"
         "r.setStart(t, 1); r.setEnd(t, 2); const b = r.getBoundingClientRect(); return [b.x + 2, b.y + b.height / 2]"
     )
-    ActionChains(page.browser).move_by_offset(*map(int, place)).perform()
+    mouse = ActionBuilder(page.browser)  # which another page may have moved
+    mouse.pointer_action.move_to_location(*map(int, place))
+    mouse.perform()
     until(lambda: page.find("#why").is_displayed())
     page.click("#why .other")
     until(lambda: not page.busy)
