@@ -35,6 +35,10 @@ class Model:
     engine: Engine
     scheduler: Scheduler
 
+    def plain(self) -> dict[str, str | None]:
+        """Which model it is, for JSON."""
+        return {"model": self.name, "revision": self.revision, "precision": self.precision, "device": self.device}
+
     @property
     def ends(self) -> tuple[int, ...]:
         """The tokens that end a text: generation_config.json's or config.json's, else the one named <|endoftext|>."""

@@ -152,10 +152,7 @@ def _plain_side(side: Side, first: Side, name: str, top: int) -> dict[str, Any]:
     ]
     return {
         "label": name,
-        "model": model.name,
-        "revision": model.revision,
-        "precision": model.precision,
-        "device": model.device,
+        **model.plain(),
         "prompt": side.prompt,
         "prompt_ids": side.ids,
         "entropy": side.entropy,

@@ -19,6 +19,7 @@ from gpt2cli.engine.inspection import Held, insides
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation.parameters import is_whole
+from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.generation.texts import check_types, checked, ids_of
 from gpt2cli.model import Model
 
@@ -151,11 +152,10 @@ class Explainer:
         ids, place, token = self.ids, self.target, self.ids[self.target]
 
         def value(logits: Logits) -> float:
-            row = logits[-1].astype(np.float64)
             if self.instead is not None:
+                row = logits[-1].astype(np.float64)
                 return float(row[token] - row[self.instead])
-            best = row.max()
-            return float(row[token] - best - np.log(np.exp(row - best).sum()))
+            return float(log_softmax(logits[-1])[token])
 
         base = value((yield [Feed(ids[:place])]))
         scores: list[float | None] = [None] * len(ids)
@@ -177,7 +177,7 @@ class Explainer:
         """What has been found."""
         model = self._model
         return Explanation(
-            {"model": model.name, "revision": model.revision, "precision": model.precision, "device": model.device},
+            model.plain(),
             tokenizer=model.tokenizer,
             start=self.start,
             target=self.target,

@@ -46,7 +46,7 @@ What = Annotated[
 
 
 @dataclass(frozen=True)
-class ModelsOptions(Options):
+class ModelsOptions(o.RunOptions):
     """Several models, each at several precisions."""
 
     heading = "Models"
@@ -70,10 +70,6 @@ class ModelsOptions(Options):
             autocompletion=choices.several_precisions,
         ),
     ] = "auto"
-    device: o.Device = "auto"
-    threads: o.Threads = 0
-    source: o.Source = "auto"
-    offline: o.Offline = False
 
     def each(self, default: str | None, note: Callable[[str], None]) -> list[o.ModelOptions]:
         """The options of each model, of which none stands twice. `default` is that of the settings. Raises UserError
@@ -168,12 +164,7 @@ class Work:
         from gpt2cli.analysis.evaluation.running import run
         from gpt2cli.console.evaluation import Found
 
-        facts = {
-            "model": model.name,
-            "revision": model.revision,
-            "precision": model.precision,
-            "device": model.device,
-        }
+        facts = model.plain()
         window = model.engine.window
         for one in asked:
             data = [{"file": str(path), "sha256": digest} for path, digest in zip(one.paths, one.digests, strict=True)]

@@ -42,12 +42,7 @@ _SAID = {"occlusion": "a token is left out", "rollout": "attention alone", "zero
 class TextOptions(Options):
     heading = "Text"
 
-    text: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[TEXT]...", help="Joined by spaces; - is stdin's text. Default: stdin.", show_default=False
-        ),
-    ] = field(default_factory=list)
+    text: o.Joined = field(default_factory=list)
     file: o.Files = field(default_factory=list)
     escapes: o.Escapes = False
     special: o.Special = False

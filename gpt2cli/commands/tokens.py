@@ -34,12 +34,7 @@ Examples:
 class TextOptions(Options):
     heading = "Text"
 
-    text: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[TEXT]...", help="Joined by spaces; - is stdin's text. Default: stdin.", show_default=False
-        ),
-    ] = field(default_factory=list)
+    text: o.Joined = field(default_factory=list)
     file: o.Files = field(default_factory=list)
     escapes: o.Escapes = False
     decode: Annotated[bool, typer.Option("--decode", "-d", help="The other way: token ids to text.")] = False

@@ -33,6 +33,11 @@ def codes(stream: Any = None, **style: Any) -> tuple[str, str] | None:
     return before, after
 
 
+def rank_class(rank: int) -> int:
+    """From 0 to 3: to 10, to 100, to 1000, beyond."""
+    return sum(rank > most for most in (10, 100, 1000))
+
+
 def rank_colours() -> Callable[[str, int | None], str]:
     """Colours a text by the rank of its token, as GLTR does: green to 10, yellow to 100, red to 1000, magenta beyond;
     not where stdout is no terminal, or escapes are unwelcome."""
@@ -40,7 +45,7 @@ def rank_colours() -> Callable[[str, int | None], str]:
     marks = [codes(color=name) if wanted else None for name in ("green", "yellow", "red", "magenta")]
 
     def coloured(text: str, rank: int | None) -> str:
-        found = marks[sum(rank > most for most in (10, 100, 1000))] if rank else None
+        found = marks[rank_class(rank)] if rank else None
         return text.join(found) if found else text
 
     return coloured

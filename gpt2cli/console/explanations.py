@@ -1,5 +1,6 @@
 """What `gpt2 explain` finds, for people: views of so many columns, each a list of lines."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class View:
                 lines.append("".join(self.coloured(text, rank) for text, rank in _joined(row)))
                 continue
             lines.append("".join(text for text, _ in row))
-            if marks := "".join(_MARKS[_class(rank)] * width(text) for text, rank in row).rstrip():
+            if marks := "".join(_MARKS[display.rank_class(rank or 0)] * width(text) for text, rank in row).rstrip():
                 lines.append(marks)
         if plain:
             legend = "  ".join(f"{mark} {name}" for mark, name in zip(_MARKS[1:], _CLASSES[1:], strict=True))
@@ -228,10 +229,6 @@ def page(
     return "\n\n".join("\n".join(getattr(view, name)()) for name in views) + "\n"
 
 
-def _class(rank: int | None) -> int:
-    return sum((rank or 0) >= least for least in _RANKS[1:])
-
-
 def _percent(logprob: float | None) -> str:
     return "" if logprob is None else f"{math.exp(logprob):.1%}"
 
@@ -256,9 +253,7 @@ def _rows(characters: Iterator[tuple[str, int | None]], columns: int) -> Iterato
 def _joined(row: list[tuple[str, int | None]]) -> list[tuple[str, int | None]]:
     """Neighbours of one class as one text."""
     found: list[tuple[str, int | None]] = []
-    for text, rank in row:
-        if found and _class(found[-1][1]) == _class(rank) and bool(found[-1][1]) == bool(rank):
-            found[-1] = found[-1][0] + text, rank
-        else:
-            found.append((text, rank))
+    for _, same in itertools.groupby(row, key=lambda one: display.rank_class(one[1]) if one[1] else None):
+        texts, ranks = zip(*same, strict=True)
+        found.append(("".join(texts), ranks[-1]))
     return found

@@ -71,6 +71,12 @@ OutputFile = Annotated[
     Path | None,
     typer.Option("-o", "--output-file", metavar="FILE", help="Write to FILE, not to stdout.", show_default=False),
 ]
+Joined = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[TEXT]...", help="Joined by spaces; - is stdin's text. Default: stdin.", show_default=False
+    ),
+]
 Special = Annotated[bool, typer.Option("--special", help="<|endoftext|> in a text is the token, not text.")]
 Escapes = Annotated[bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in arguments.")]
 EscapesAndStops = Annotated[

@@ -34,10 +34,7 @@ def plain_form() -> str:
 def common_of(model: Model, scorer: Scorer, *, start: bool) -> dict[str, Any]:
     """What all texts have in common, for JSON."""
     return {
-        "model": model.name,
-        "revision": model.revision,
-        "precision": model.precision,
-        "device": model.device,
+        **model.plain(),
         "window": model.engine.window,
         "stride": scorer.stride,
         "start": start and model.start is not None,

@@ -13,7 +13,7 @@ from gpt2cli.engine.engine import CHUNK
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.model import Model
 from gpt2cli.server import worker
-from gpt2cli.server.protocol import TEXTS, BadRequest, Fields, refused, wrong
+from gpt2cli.server.protocol import TEXTS, BadRequest, Fields, broken, refused, wrong
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _PATIENCE = 60.0  # seconds between two looks
@@ -63,7 +63,7 @@ def prepared(model: Model, asked: Embeddings) -> tuple[Embedder, list[list[int]]
     except CannotMeet as problem:
         raise refused(problem) from None
     except CorruptFile as problem:
-        raise BadRequest(f"{problem.message}: {problem.hint}", status=500) from None
+        raise broken(problem) from None
     if asked.dimensions not in (None, embedder.width):
         raise BadRequest(
             f"dimensions is {asked.dimensions}; the vectors of this model have {embedder.width} numbers, and lose their"

@@ -9,7 +9,7 @@ from gpt2cli.analysis.questions import PARTS, Question
 from gpt2cli.errors import CorruptFile, UserError
 from gpt2cli.model import Model
 from gpt2cli.server import worker
-from gpt2cli.server.protocol import BadRequest, Fields, are_ids, refused, wrong
+from gpt2cli.server.protocol import BadRequest, Fields, are_ids, broken, refused, wrong
 from gpt2cli.tokenizer.tokenizer import encode_in_pieces
 
 _PATIENCE = 60.0  # seconds between two looks
@@ -31,7 +31,6 @@ def explanation(body: object) -> Request:
     """Raises BadRequest."""
     fields = Fields(body)
     is_prompt = (lambda value: isinstance(value, str) or are_ids(value)), "a text, or a list of token ids"
-    fields.get("prompt")
     prompt = fields.first(("prompt", *is_prompt))
     parts = fields.get("parts")
     if parts is not None and (not isinstance(parts, list) or not set(map(repr, parts)) <= set(map(repr, PARTS))):
@@ -68,7 +67,7 @@ def prepared(model: Model, request: Request) -> tuple[Model, Explainer]:
             ids = encode_in_pieces(model.tokenizer, ids, special=request.special)
         explainer = Explainer(model, ids, request.question)
     except CorruptFile as problem:
-        raise BadRequest(f"{problem.message}: {problem.hint}", status=500) from None
+        raise broken(problem) from None
     except UserError as problem:
         raise refused(problem, param="prompt") from None
     if "attention" in request.question.parts and explainer.whole and explainer.weights > _MOST_WEIGHTS:

@@ -133,7 +133,7 @@ class Reply(Response):
         if isinstance(error, asyncio.CancelledError) and self._service.stopping:
             return BadRequest("the server is shutting down", status=503)
         if isinstance(error, CorruptFile):
-            return BadRequest(f"{error.message}: {error.hint}", status=500)
+            return protocol.broken(error)
         if isinstance(error, UserError):
             return protocol.refused(error)
         raise error

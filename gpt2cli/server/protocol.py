@@ -12,7 +12,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from gpt2cli.errors import CannotMeet, UsageError, UserError
+from gpt2cli.errors import CannotMeet, CorruptFile, UsageError, UserError
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
 
 Body = Mapping[str, Any]
@@ -140,6 +140,7 @@ class Fields:
 
     def first(self, *names: tuple[str, Check, str]) -> Any:
         """The first of these that is there, null or not: name, check, and what it must be."""
+        self._seen.update(name for name, _, _ in names)
         for name, check, expected in names:
             if name in self._body:
                 if not check(self._body[name]):
@@ -280,6 +281,11 @@ def _built(default: Values, changes: dict[str, Any], called: Mapping[str, str] =
         return replace(default, **changes)
     except UsageError as problem:
         raise refused(problem, called) from None
+
+
+def broken(problem: CorruptFile) -> BadRequest:
+    """The model itself is at fault, and not what was asked for."""
+    return BadRequest(f"{problem.message}: {problem.hint}", status=500)
 
 
 def refused(

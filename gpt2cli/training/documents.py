@@ -110,6 +110,11 @@ def opened(target: Path) -> Corpus:
         raise CorruptFile(f"the data of the run in '{target}' cannot be read: {error}", "begin a new run") from None
 
 
+def token_sizes(tokenizer: Tokenizer, vocabulary: int) -> Any:
+    """[vocabulary]: the bytes of each token."""
+    return np.array([len(tokenizer.bytes_of(token)) for token in range(vocabulary)], np.int64)
+
+
 def split(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
     """(the first documents, the last), of which the latter have about `share` of the tokens. Where that is not even
     roughly possible, as with a single document, the one there is cut."""
@@ -261,7 +266,7 @@ class _Writer:
         self._starts: list[int] = []
         self._prompts: list[tuple[int, int]] = []
         self._tokens = self._nbytes = self._written = 0
-        self._sizes = np.array([len(tokenizer.bytes_of(token)) for token in range(vocabulary)], np.int64)
+        self._sizes = token_sizes(tokenizer, vocabulary)
 
     def __enter__(self) -> "_Writer":
         return self

@@ -10,16 +10,17 @@ adapter/             what LoRA has learnt of the best, in PEFT's format
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, StorageError, UsageError
@@ -108,17 +109,10 @@ class Folder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """All or nothing. Raises StorageError, with the state before still there."""
-        target = self.run / "state.pt"
-        part = target.with_name(target.name + _PART)
-        try:
+        with self._replaced(self.run / "state.pt") as part:
             with part.open("wb") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        except (OSError, RuntimeError) as error:  # of a full disk torch says no more than that
-            part.unlink(missing_ok=True)
-            raise unwritable(self.path, error) from None
+            _settled(part)
 
     def state(self, device: str) -> dict[str, Any]:
         """The last state that was saved. Raises CorruptFile."""
@@ -186,16 +180,13 @@ class Folder:
             save_adapter(network, lora, base, part)
             for path in sorted(part.iterdir(), reverse=True):  # the weights first
                 path.replace(target / path.name)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise unwritable(self.path, error) from None
-        except Exception as error:  # SafetensorError, of a full disk
-            raise unwritable(self.path, OSError(errno.EIO, str(error))) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
     def _save_weights(self, network: Network, path: Path) -> None:
-        part = path.with_name(path.name + _PART)
-        try:
+        with self._replaced(path) as part:
             save_file(
                 {name: np.ascontiguousarray(value) for name, value in tensors_of(network)}, part, {"format": "pt"}
             )
@@ -203,29 +194,23 @@ class Folder:
             mask = os.umask(0)
             os.umask(mask)
             part.chmod(0o666 & ~mask)  # the library lets only the owner read it
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise unwritable(self.path, error) from None
-        except Exception as error:  # SafetensorError, of a full disk
-            part.unlink(missing_ok=True)
-            raise unwritable(self.path, OSError(errno.EIO, str(error))) from None
 
     def _write_text(self, path: Path, text: str) -> None:
-        part = path.with_name(path.name + _PART)
-        try:
+        with self._replaced(path) as part:
             part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise unwritable(self.path, error) from None
 
     def _copy(self, source: Path, target: Path) -> None:
-        part = target.with_name(target.name + _PART)
-        try:
+        with self._replaced(target) as part:
             shutil.copyfile(source, part)
-            part.replace(target)
-        except OSError as error:
+
+    @contextlib.contextmanager
+    def _replaced(self, path: Path) -> Iterator[Path]:
+        """Beside the file what takes its place when it is whole. Raises StorageError, with the file as it was."""
+        part = path.with_name(path.name + _PART)
+        try:
+            yield part
+            part.replace(path)
+        except (OSError, RuntimeError, SafetensorError) as error:  # of a full disk the libraries have their own
             part.unlink(missing_ok=True)
             raise unwritable(self.path, error) from None
 

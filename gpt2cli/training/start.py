@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
@@ -247,7 +246,7 @@ def _counted(corpus: Corpus) -> int:
 
 def _sizes(tokenizer: Tokenizer, config: Config, end: int) -> Any:
     """The bytes of each token; the one that ends a text has none."""
-    sizes = np.array([len(tokenizer.bytes_of(token)) for token in range(config.vocab_size)], np.int64)
+    sizes = documents.token_sizes(tokenizer, config.vocab_size)
     sizes[end] = 0
     return sizes
 

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gpt2cli.export.checkpoint import Checkpoint, read_config
+from gpt2cli.training.optimizers import orthogonal
 
 END = "<|endoftext|>"
 
@@ -94,18 +95,6 @@ class GPT2(nn.Module):
             x = block(x)
         logits = functional.linear(self.ln_f(x), self.wte.weight)
         return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, roughly: the quintic Newton-Schulz iteration of Muon."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.size(-2) > matrix.size(-1)
-    x = matrix.mT if tall else matrix
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):

@@ -180,14 +180,8 @@ def _identity(model: Model, asked: Run) -> dict[str, Any]:
         files = sorted(path for path in model.folder.iterdir() if path.is_file())
         stats += [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     state = hashlib.sha256(repr(stats).encode()).hexdigest()[:8]
-    return {
-        "model": model.name,
-        "revision": model.revision or state,
-        "precision": model.precision,
-        "device": model.device,
-        "task": asked.name,
-        "protocol": asked.protocol,
-    }
+    named = {"revision": model.revision or state, "task": asked.name, "protocol": asked.protocol}
+    return model.plain() | named
 
 
 def _facts(part: _Part) -> dict[str, Any]:
