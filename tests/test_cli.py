@@ -229,6 +229,7 @@ def test_the_built_in_model_is_the_default_and_writes_no_cache(run, monkeypatch,
 
 @pytest.mark.process
 @POSIX
+@pytest.mark.long
 def test_nothing_is_left_in_the_home_and_nobody_is_told(tmp_path):
     """ONNX Runtime's wheels collect what to report in a database there, unless they are told not to (and on CI)."""
     command = [sys.executable, "-m", "gpt2cli", "generate", "-m", "tiny", "-n", "1", "Once"]
@@ -322,6 +323,7 @@ def test_a_signal_stops_at_once_and_keeps_the_text(spawn, name, code):
 @POSIX
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
 @pytest.mark.parametrize("answer", ["raise ImportError('initialization failed')", "pass"])
+@pytest.mark.long
 def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, answer):
     """Extension modules turn what a signal raises into ImportError, or drop it."""
     real = f"import sys\nsys.path.remove({str(tmp_path)!r})\ndel sys.modules['tokenizers']\nimport tokenizers\n"
@@ -398,6 +400,7 @@ def test_a_signal_still_prints_the_json_object(spawn, name, code):
 
 @POSIX
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
+@pytest.mark.long
 def test_a_signal_keeps_the_output_file(spawn, tmp_path, name, code):
     target = tmp_path / "out.txt"
     process = spawn("generate", "-n", "-1", "Once", "-o", target)
@@ -450,6 +453,7 @@ def test_a_terminal_that_is_closed(tmp_path):
 
 @pytest.mark.process
 @POSIX
+@pytest.mark.long
 def test_head_ends_an_endless_text_silently():
     script = f"{GPT2} generate -n -1 Once | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
@@ -626,6 +630,7 @@ def test_text_that_waits_unused_beside_ids_or_a_file(spawn, tmp_path, argv):
 
 
 @POSIX
+@pytest.mark.long
 def test_ctrl_c_with_several_samples_keeps_them_all(spawn):
     process = spawn("generate", "-n", "100000", "Once", "-N", "4", "--ignore-eos")
     begun = first_bytes(process, 100)  # of the first; the others grow beside it

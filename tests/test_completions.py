@@ -194,6 +194,7 @@ def test_zsh(line, expected, environment, hub):
 
 
 @POSIX
+@pytest.mark.long
 def test_zsh_shows_backslashes_as_they_are(environment):
     start = f"cd; autoload -Uz compinit; compinit -D -u; . '{FOLDER}/_gpt2'"
     assert r"-- Read \n, \t, \xHH ... in arguments" in on_the_screen(

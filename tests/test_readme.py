@@ -238,6 +238,7 @@ def test_the_first_picture_shows_what_the_command_prints(run):
 
 @pytest.mark.terminal
 @pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
+@pytest.mark.long
 def test_pictures_are_drawn_from_what_a_terminal_shows(tmp_path, monkeypatch):
     pyte = pytest.importorskip("pyte")
     monkeypatch.syspath_prepend(ROOT / "docs")

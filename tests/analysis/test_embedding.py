@@ -64,6 +64,7 @@ def test_normalized_vectors_have_length_one(small):
 
 
 @pytest.mark.parametrize("kind", [FP32, INT8, INT8X16, HALF, Kind("int4", tolerance=0.2)], ids=str)
+@pytest.mark.long
 def test_every_precision_has_them_and_rows_of_a_batch_do_not_see_each_other(kind, checkpoint, tensors, tmp_path):
     kind.export(checkpoint, tmp_path)
     engine = kind.open(tmp_path)

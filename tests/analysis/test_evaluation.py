@@ -530,6 +530,7 @@ def test_a_mistake_is_refused_in_words_that_name_the_parameter(small, call, name
 # Counts that others have published
 
 
+@pytest.mark.long
 def test_the_counts_of_lambada(data):
     tokenizer = Tokenizer(data / "reference/tokenizer")
     items = list(reading.last_words(data / "reference/lambada/lambada_test.jsonl"))
@@ -539,6 +540,7 @@ def test_the_counts_of_lambada(data):
     assert max(whole) == 224
 
 
+@pytest.mark.long
 def test_the_counts_of_wikitext(data):
     path = data / "reference/wikitext2/wiki.test.raw"
     tokenizer = Tokenizer(data / "reference/tokenizer")

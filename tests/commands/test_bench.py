@@ -109,6 +109,7 @@ def test_a_row_is_printed_as_soon_as_it_is_measured(spawn, checkpoint, form):
 
 @pytest.mark.terminal
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.long
 def test_the_bar_names_the_test_and_an_interruption_leaves_one_array(checkpoint, tmp_path):
     from terminals import Terminal
 

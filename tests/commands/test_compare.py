@@ -105,6 +105,7 @@ def test_samples_follow_the_seed_and_the_options(compare, small):
 
 @pytest.mark.terminal
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+@pytest.mark.long
 def test_an_interruption_keeps_what_was_drawn(tmp_path):
     from terminals import Terminal
 

@@ -194,6 +194,7 @@ def test_binary_formats_never_reach_a_terminal(embed, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("form", ["jsonl", "npz"])
+@pytest.mark.long
 def test_an_interruption_keeps_what_is_whole(spawn, form, story, tmp_path):
     fifo, target = tmp_path / "fifo", tmp_path / f"out.{form}"
     os.mkfifo(fifo)

@@ -131,6 +131,7 @@ def test_the_published_value_stands_beside(eval, checkpoint, tmp_path, monkeypat
     assert len(row) <= 80
 
 
+@pytest.mark.long
 def test_the_published_values_stand_in_the_table_of_gpt2(hub, run, files, tmp_path):
     """Small files under its name: what stands beside them is what is known of it."""
     from gpt2cli.store import catalog
@@ -348,6 +349,7 @@ def test_samples_go_to_plain_files(eval, items, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on(spawn, run, tmp_path):
     rows = [
         {"context": "Once upon a time there was " * (1 + number % 7), "target": f"a {number}"} for number in range(3000)
@@ -372,6 +374,7 @@ def test_a_run_that_was_killed_goes_on(spawn, run, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.long
 def test_an_interruption_writes_what_is_complete(spawn, tmp_path, form):
     short = write(tmp_path / "short.jsonl", ITEMS)
     long = write(tmp_path / "long.jsonl", [{"context": "Once upon a time " * 30, "target": "the"}] * 100_000)
@@ -476,6 +479,7 @@ def test_a_pipe_is_refused(eval, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("form", [[], ["--json"], ["--precision", "fp32,int8"]])
+@pytest.mark.long
 def test_a_full_disk_is_told_in_two_lines(spawn, items, form):
     with Path("/dev/full").open("wb") as full:
         process = spawn("eval", items, "-m", "tiny", "-q", *form, stdout=full)

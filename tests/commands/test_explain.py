@@ -122,6 +122,7 @@ def test_the_first_view_marks_unlikely_tokens_and_says_what_the_last_rests_on(ti
 
 @pytest.mark.parametrize("columns", [50, 80, 120])
 @pytest.mark.parametrize("lists", ["cut", "wrapped"])
+@pytest.mark.long
 def test_views_fit_the_terminal(columns, lists):
     text = "The cat sat on the mat, 猫が寝ている, and nobody \u0001 knew.\n\tWhy? " * 4
     found = explained(load("tiny"), text, Question(top=12, near=64))
@@ -160,6 +161,7 @@ def test_numbers_of_absurd_weights_stay_in_their_columns(run, tmp_path):
     assert all(width(line) <= 80 for line in result.stdout.splitlines() if not line.startswith("likeliest"))
 
 
+@pytest.mark.long
 def test_of_a_long_text_the_nearest_tokens_are_left_out(tiny):
     lines = tiny("the cat went to the sea " * 20)
     assert lines[-1].startswith("52 more tokens, each at most ")
@@ -183,6 +185,7 @@ def test_colours_instead_of_marks(run, monkeypatch):
     assert "\x1b" not in run("explain", "-m", "tiny", "The cat sat").stdout
 
 
+@pytest.mark.long
 def test_tables(tiny):
     lens = tiny("--lens", "The cat sat on the mat.")
     assert lens[1].split()[0] == "layer"

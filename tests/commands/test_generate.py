@@ -231,6 +231,7 @@ def test_minus_one_is_a_drawn_seed(gen, run, monkeypatch):
     assert json.loads(gen(PROMPT, "--seed", 7, "--json").stdout)["seed"] == 7
 
 
+@pytest.mark.long
 def test_max_length_alone_ends_the_text(run):
     argv = ("-m", "tiny", PROMPT, "--max-length", 200, "--min-tokens", 150, "--ignore-eos", "--json")
     value = json.loads(run("generate", *argv).stdout)

@@ -195,6 +195,7 @@ def test_rm(run, checkpoint):
     assert_error(run("rm", "tiny"), 2, "built in")
 
 
+@pytest.mark.long
 def test_what_cannot_be_deleted_stays_whole_and_is_told(run, bound, read_only, checkpoint, tmp_path):
     run("pull", "-q", checkpoint)
     (export,) = builds.cached()
@@ -290,6 +291,7 @@ def test_prune_removes_what_is_stale(run, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
+@pytest.mark.long
 def test_the_example_of_an_exported_folder_runs_as_it_stands(run, checkpoint, tmp_path, precision):
     target = tmp_path / "out"
     result = run("export", checkpoint, target, "--precision", precision, "-q")
@@ -308,6 +310,7 @@ def test_the_example_of_an_exported_folder_runs_as_it_stands(run, checkpoint, tm
     assert shown.stdout.decode().strip()[:20] == spoken.strip()[:20]
 
 
+@pytest.mark.long
 def test_export_of_the_built_in_model_is_its_own_files(run, tmp_path):
     assert run("export", "tiny", tmp_path / "t", "-q").code == 0
     tiny = paths.data("models") / "tiny"
@@ -332,6 +335,7 @@ def test_export_replaces_nothing_and_leaves_no_half(run, checkpoint, tmp_path, m
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.long
 def test_the_reference_of_the_self_test_is_right(activation, tmp_path):
     """It reads an export, whose heads are padded (5 to 8); the oracle reads the checkpoint."""
     changes = {"activation_function": activation, "n_embd": 20, "tie_word_embeddings": False}

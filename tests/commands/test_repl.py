@@ -479,6 +479,7 @@ def test_a_text_is_not_lost_with_its_terminal(repl, tmp_path, number, code):
 
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
 @pytest.mark.parametrize("shell", [None, "trap '' HUP; exec \"$@\""])
+@pytest.mark.long
 def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term, shell):
     """Whether its signal is heard or not."""
     terminal = repl("-n", 2, term=term, shell=shell)
@@ -494,6 +495,7 @@ def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term, shell):
     assert kept(tmp_path).text.startswith("The king")
 
 
+@pytest.mark.long
 def test_a_terminal_that_closes_amid_the_writing_costs_nothing(repl, tmp_path):
     terminal = repl("-n", -1, shell="trap '' HUP; exec \"$@\"")
     terminal.type(f"The king{ENTER}")

@@ -292,6 +292,7 @@ def test_lines_arrive_while_the_pipe_is_open(spawn):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("options", [["--json"], ["--sort", "tokens", "--jsonl"], ["--jsonl"]])
+@pytest.mark.long
 def test_an_interruption_keeps_what_there_is(spawn, options, story, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -359,6 +360,7 @@ def test_an_interruption_keeps_the_sums_of_the_text_that_it_was_at(terminal, end
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.long
 def test_an_interruption_of_tokens_keeps_them(spawn, tmp_path):
     (tmp_path / "line.txt").write_text("The cat sat on the mat. " * 5000)  # a line is a text too
     process = spawn("score", "-m", "tiny", "--tokens", "--stats", "-f", tmp_path / "line.txt", bufsize=0)
@@ -374,6 +376,7 @@ def test_an_interruption_of_tokens_keeps_them(spawn, tmp_path):
     assert re.search(r"note: interrupted: scored \d+ tokens? of .*line.txt:1\n1 text · ", err)
 
 
+@pytest.mark.long
 def test_an_error_amid_a_text_keeps_its_sums(score, tmp_path):
     (tmp_path / "broken.txt").write_bytes(b"the cat sat " * 7000 + b"\xff")
     result = score("--whole", "--json", "-f", tmp_path / "broken.txt", "--stride", 63)
@@ -524,6 +527,7 @@ def test_lines_of_one_document_are_one_text(score, corpus):
         assert [one[name] for one in found] == [one[name] for one in alone]
 
 
+@pytest.mark.long
 def test_a_document_may_be_longer_than_the_window_and_come_bit_by_bit(score, tmp_path):
     path = tmp_path / "long.jsonl"
     line = json.dumps({"id": 1, "text": "the cat and the dog went to the sea"})
@@ -606,6 +610,7 @@ def test_a_table_has_columns_for_each_model(checkpoint, other, story, columns):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+@pytest.mark.long
 def test_an_interruption_keeps_the_texts_that_all_models_have_scored(terminal, story, endless, tmp_path):
     target = tmp_path / "out.json"
     argv = ("-m", "tiny", "--json", "--whole", "-f", story, "-f", endless)

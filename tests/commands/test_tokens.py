@@ -75,6 +75,7 @@ def test_special_tokens(run, tiny):
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 70_000, 300_000])
+@pytest.mark.long
 def test_large_texts_are_exact(run, tiny, size):
     text = ("The old man's cat, 12 years of 猫 age;\n\n  and no-\tmore! " * (size // 50 + 1))[:size]
     ids = [int(word) for word in run("tokens", "--ids", stdin=text).stdout.split()]
@@ -162,6 +163,7 @@ def test_a_count_that_cannot_be_finished_is_left_out(run, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.long
 def test_an_interruption_keeps_the_json_whole(spawn, tmp_path, number, code):
     (tmp_path / "long.txt").write_text("The cat sat on the mat. " * 100_000)
     process = spawn("tokens", "-m", "tiny", "--json", "-f", tmp_path / "long.txt")

@@ -169,6 +169,7 @@ def test_who_asks_for_nothing_is_not_waited_for(small_model, monkeypatch):
         stream.close()
 
 
+@pytest.mark.long
 def test_an_answer_that_takes_too_long_ends(small_model):
     with live(small_model, seconds=0.3) as (_, client):
         found = client.post(**ENDLESS | {"max_tokens": 10**6})
@@ -287,6 +288,7 @@ def test_sigterm_lets_answers_finish(serve):
 
 
 @posix
+@pytest.mark.long
 def test_a_second_signal_waits_for_nobody(serve):
     """SIGTERM waits for the end of a text that has none; Ctrl-C ends it."""
     server = serve()
@@ -427,6 +429,7 @@ def browser(folder, name):
 
 
 @posix
+@pytest.mark.long
 def test_the_page_opens_in_the_browser(serve, tmp_path):
     server = serve("--open", env=os.environ | {"BROWSER": str(browser(tmp_path, "mine"))})
     awaited((tmp_path / "opened").exists)
@@ -450,6 +453,7 @@ def test_no_browser_takes_the_terminal(serve, tmp_path):
 
 
 @posix
+@pytest.mark.long
 def test_the_log_as_json(serve):
     server = serve("--log-format", "json")
     server.client.post(prompt="a whispered prompt", max_tokens=2, dry_base=1, ignore_eos=True)
@@ -473,6 +477,7 @@ def test_the_log_as_text(serve):
 
 
 @posix
+@pytest.mark.long
 def test_a_quiet_server_says_nothing(spawn, tmp_path):
     server = Process(spawn("serve", "-q", "--socket", tmp_path / "s"), Client(tmp_path / "s"), [])
     awaited(lambda: not refuses(server.client, 503))

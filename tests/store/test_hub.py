@@ -424,6 +424,7 @@ def test_an_endpoint_that_is_no_address(machine, run, url):
         *(("HF_ENDPOINT", url) for url in ("https://me:secret@hub.example:9x", "https://[::1")),
     ],
 )
+@pytest.mark.long
 def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     process = spawn("pull", "-q", NAME)
@@ -508,6 +509,7 @@ def test_a_hub_that_sends_in_a_circle(hub, run):
     both(run, "without end", "HF_ENDPOINT", "login")
 
 
+@pytest.mark.long
 def test_the_time_for_an_answer_begins_when_the_hub_is_asked(hub, files):
     """Not while the client is imported, which takes seconds on a busy machine."""
     commit = hub.add(NAME, files)

@@ -200,6 +200,7 @@ def a_model(folder, kind):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
 @pytest.mark.parametrize(("name", "kind"), FILES.items(), ids=FILES)
+@pytest.mark.long
 def test_nobody_waits_for_a_pipe(name, kind, spawn, tmp_path):
     a_model(tmp_path / "c", kind)
     (tmp_path / "c" / name).unlink(missing_ok=True)
@@ -293,6 +294,7 @@ def test_generation_settings_are_downloaded_and_exported(hub, files, run, tell, 
     assert model.load(str(tmp_path / "out")).ends == (0, 66)
 
 
+@pytest.mark.long
 def test_settings_that_come_later_are_exported_anew(hub, files, run, tell):
     """Older versions and other programs download fewer files: those are used, and what a pull adds counts."""
     hub.add(NAME, files | {"generation_config.json": GENERATION})
