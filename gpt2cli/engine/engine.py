@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.engine.kvcache import Cache, DeviceCache, HostCache
-from gpt2cli.engine.runtime import OrtValue, open_session, out_of_memory, weight_bits
+from gpt2cli.engine.runtime import OrtValue, open_session, out_of_memory, settled
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export.names import CONTRACT
 
@@ -31,6 +31,7 @@ class Facts:
     version: int
     precision: str
     weight_bits: int  # of int8: 8, or 7
+    saturates: bool  # its products may exceed 16 bits, in which some processors add them
     layers: int
     heads: int
     head_size: int
@@ -38,6 +39,11 @@ class Facts:
     vocabulary: int
     ends: tuple[int, ...]  # tokens that end a text; none where the checkpoint names none in its vocabulary
     start: int | None  # the token before a text's first
+
+    @property
+    def settled(self) -> bool:
+        """Whether ONNX Runtime has nothing to fuse and nothing to change."""
+        return not self.saturates and self.precision in ("fp32", "int8")
 
 
 class Engine:
@@ -54,8 +60,7 @@ class Engine:
         `alternating` is open_session's. Raises CorruptFile and CannotMeet."""
         path = self.graph = folder / "model.onnx"
         self.threads = threads
-        saturates = weight_bits(path) == 8
-        self._session = open_session(path, threads, saturates=saturates, device=device, alternating=alternating)
+        self._session = open_session(path, threads, settled=settled(path), device=device, alternating=alternating)
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             if facts["version"] != CONTRACT:

@@ -194,8 +194,8 @@ def _path(engine: Engine) -> Path:
 
 
 def _opened(engine: Engine, graph: bytes, device: str) -> Any:
-    saturates = engine.facts.weight_bits == 8
-    return open_session(graph, engine.threads, saturates=saturates, device=device, weights=_path(engine).parent)
+    settled = engine.facts.settled
+    return open_session(graph, engine.threads, settled=settled, device=device, weights=_path(engine).parent)
 
 
 def _called(session: Any, names: list[str], inputs: dict[str, Any]) -> list[Any]:

@@ -65,6 +65,7 @@ class ReadyEngine(Engine):
             version=CONTRACT,
             precision=self._precision(),
             weight_bits=8,
+            saturates=True,
             layers=len(self._caches) // 2 or config.n_layer,
             heads=heads if isinstance(heads, int) else config.n_head,
             head_size=size if isinstance(size, int) else config.head_size,

@@ -12,7 +12,7 @@ from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
 from gpt2cli.export.files import corrupt, open_tensors
 from gpt2cli.export.names import GENERATION
-from gpt2cli.export.quantize import BLOCK, from_int4
+from gpt2cli.export.quantize import BLOCK, ZERO, from_int4
 from gpt2cli.paths import json_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -207,10 +207,12 @@ class Checkpoint:
         NaN or infinity."""
         if name in self._zeros:
             return np.zeros(shape, np.float32)
-        if name not in self and f"{name}.int8" in self:
+        kind = next((kind for kind in ("int8", "uint8") if name not in self and f"{name}.{kind}" in self), None)
+        if kind:
             stored = shape[::-1] if name in TABLES else shape
+            zero = np.float32(ZERO if kind == "uint8" else 0)
             with np.errstate(all="ignore"):  # NaN is told below
-                value = self._read(f"{name}.int8", stored) * self._read(f"{name}.scale", stored[1:])
+                value = (self._read(f"{name}.{kind}", stored) - zero) * self._read(f"{name}.scale", stored[1:])
             value = value.T if name in TABLES else value
         elif name not in self and f"{name}.int4" in self:
             inputs, outputs = shape[::-1] if name in TABLES else shape

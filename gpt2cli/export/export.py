@@ -16,12 +16,19 @@ from gpt2cli.paths import check_small
 
 
 def export(
-    source: Path, folder: Path, precision: str, *, weight_bits: int = 8, activation_bits: int = 8
+    source: Path,
+    folder: Path,
+    precision: str,
+    *,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    unsigned: bool = False,
 ) -> Iterator[tuple[int, int]]:
     """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
 
     For int8: `weight_bits` 7 is faster on x86 without VNNI and coarser; `activation_bits` 16 is twice the work, and
-    little more than the rounding of the weights is lost.
+    little more than the rounding of the weights is lost. `unsigned` weights are the same, stored as x86 without VNNI
+    multiplies 8 bits exactly.
     Raises UnknownModel, CorruptFile, StorageError, OSError."""
     # onnx and safetensors: 300 ms, and a cached model needs neither
     from gpt2cli.export import graph, weights
@@ -33,7 +40,7 @@ def export(
     copied = [source / name for name in SETTINGS if (source / name).exists()]
     for path in copied:
         check_small(path)
-    arrays = weights.stored_weights(checkpoint, precision, weight_bits)
+    arrays = weights.stored_weights(checkpoint, precision, weight_bits, unsigned=unsigned)
     head, offsets = weights.header(arrays)
     total = sum(stored.nbytes for stored in arrays)
     free = shutil.disk_usage(folder).free
@@ -51,6 +58,7 @@ def export(
         "version": CONTRACT,
         "precision": precision,
         "weight_bits": weight_bits,
+        "saturates": precision == "int8" and weight_bits == 8 and not unsigned,
         "layers": config.n_layer,
         "heads": config.n_head,
         "head_size": weights.padded_head_size(config),

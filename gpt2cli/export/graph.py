@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gpt2cli.errors import UnknownModel
 from gpt2cli.export.checkpoint import Config
-from gpt2cli.export.quantize import BLOCK
+from gpt2cli.export.quantize import BLOCK, ZERO
 from gpt2cli.export.weights import Stored, padded_head_size
 
 MICROSOFT = "com.microsoft"
@@ -59,23 +59,24 @@ class _Graph:
         self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
-    def matmul(self, x: str, weight: str, inputs: int) -> str:
-        """x [..., inputs] times the matrix `weight` [inputs, out], without bias.
+    def matmul(self, x: str, weight: str, inputs: int, outputs: Sequence[str] = ()) -> str:
+        """x [..., inputs] times the matrix `weight` [inputs, out], without bias; `outputs` names the result.
 
         int8: each row of x is mapped from its own minimum and maximum to [0, 1] and rounded to a *fixed* grid of
         1/255, so that no row depends on another; sums of integers are exact, so the same row gives the same result
         in any batch. What the minimum contributed, minimum * (sum of each column of the weight), is added back.
         With 16 activation bits what the rounding left over, within half a step of zero, is rounded in turn to 256
-        levels and multiplied by the same integers.
+        levels and multiplied by the same integers. uint8 weights have 128 for their zero.
 
         int4: MatMulNBits rounds each row of x in blocks to 8 bits itself (accuracy_level 4)."""
         if self.precision in ("fp32", "fp16"):
-            return self.add("MatMul", x, weight)
+            return self.add("MatMul", x, weight, outputs=outputs)
         if self.precision == "int4":
             return self.add(
                 "MatMulNBits",
                 *(x, f"{weight}.int4", f"{weight}.blocks"),
                 domain=MICROSOFT,
+                outputs=outputs,
                 K=inputs,
                 N=self.shapes[f"{weight}.int4"][0],
                 bits=4,
@@ -96,28 +97,35 @@ class _Graph:
             rest = self.add("Add", self.add("Mul", rest, self.constant("levels", np.float32(255))), half)
             rest = self.add("QuantizeLinear", rest, step, zero)
             integers = self.add("Concat", integers, rest, axis=0)
+            # the half that keeps the rest above zero, of a step, is taken from what is added back for the minimum
+            half_step = self.constant("half_step", np.float32(0.5 / 255))
+            least = self.add("Sub", least, self.add("Mul", span, half_step))
         # the weight's zero point is optional, but ONNX Runtime aborts (1.23, x86 without VNNI) where it is left out,
         # and where two nodes share it or the weight
-        weight_zero = self.constant(f"{weight}.zero", np.int8(0))
+        kind, weight_zero = ("uint8", np.uint8(ZERO)) if f"{weight}.uint8" in self.shapes else ("int8", np.int8(0))
         product = self.add(
             "MatMulIntegerToFloat",
-            *(integers, f"{weight}.int8", step, f"{weight}.scale", zero, weight_zero),
+            *(integers, f"{weight}.{kind}", step, f"{weight}.scale", zero),
+            self.constant(f"{weight}.zero", weight_zero),
             domain=MICROSOFT,
         )
         if self.activation_bits == 16:
             number = len(self.nodes)
-            outputs = [f"product_{number}", f"rest_{number}"]
-            self.add("Split", product, axis=0, outputs=outputs)
-            rest = self.add("Sub", outputs[1], self.add("Mul", f"{weight}.sum", half))
-            product = self.add("Add", outputs[0], self.add("Mul", rest, step))
-        return self.add("Add", self.add("Mul", product, span), self.add("Mul", least, f"{weight}.sum"))
+            parts = [f"product_{number}", f"rest_{number}"]
+            self.add("Split", product, axis=0, outputs=parts)
+            product = self.add("Add", parts[0], self.add("Mul", parts[1], step))
+        shift = self.add("Mul", least, f"{weight}.sum")
+        return self.add("Add", self.add("Mul", product, span), shift, outputs=outputs)
 
     def embedding(self, ids: str, table: str) -> str:
         """Rows of a table [vocabulary, width] by id; in int8 and int4, columns of its int8 transpose."""
         if self.precision in ("fp32", "fp16"):
             return self.add("Gather", table, ids)
-        columns = self.add("Gather", f"{table}.int8", ids, axis=1)  # [width, B, T]
+        kind = "uint8" if f"{table}.uint8" in self.shapes else "int8"
+        columns = self.add("Gather", f"{table}.{kind}", ids, axis=1)  # [width, B, T]
         columns = self.add("Transpose", self.add("Cast", columns, to=TensorProto.FLOAT), perm=[1, 2, 0])
+        if kind == "uint8":
+            columns = self.add("Sub", columns, self.constant("table_zero", np.float32(ZERO)))
         last = self.constant("last_axis", np.array([-1], np.int64))
         scale = self.add("Unsqueeze", self.add("Gather", f"{table}.scale", ids), last)
         return self.add("Mul", columns, scale)
@@ -129,7 +137,7 @@ class _Graph:
                 rows = self.add("Cast", rows, to=TensorProto.FLOAT)
             self.add("Gemm", rows, table, outputs=["logits"], transB=1)
         else:
-            self.add("Identity", self.matmul(rows, table, width), outputs=["logits"])
+            self.matmul(rows, table, width, outputs=["logits"])
 
     def skip_norm(self, branch: str, residual: str, norm: str, bias: str, epsilon: float) -> tuple[str, str]:
         """residual + branch + bias, and its normalised form: (normalised, sum)."""

@@ -3,9 +3,9 @@
 from gpt2cli.tokenizer import FILES
 
 # Raised whenever the same checkpoint would give another export: older ones in the cache are then made anew.
-VERSION = 3
+VERSION = 4
 # Raised whenever the engine asks something else of a graph: older ones are then refused, in folders too.
-CONTRACT = 3
+CONTRACT = 4
 PRECISIONS = ("fp32", "int8", "int4", "fp16")
 DEVICES = ("auto", "cpu", "cuda")  # that graphs run on
 GENERATION = "generation_config.json"

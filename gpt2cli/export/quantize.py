@@ -1,7 +1,8 @@
 """int8 weights: symmetric, one scale per output column, no zero point. int4 weights: one scale per block.
 
-8 bits need ONNX Runtime's exact kernels, which the session asks for, where unsigned x signed products
-saturate in 16 bits (x86 without VNNI). 7 bits never do, 2 * 255 * 63 being less than 2^15, and are faster there."""
+Where unsigned x signed products saturate in 16 bits (x86 without VNNI), 8 bits need the kernels for unsigned x
+unsigned ones: weights are stored with 128 added there. 7 bits never saturate, 2 * 255 * 63 being less than 2^15, and
+are faster."""
 
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+ZERO = 128  # what is added to the integers of a matrix that is stored as NAME.uint8
 # Weights that share a scale in int4, along the inputs: a row of activations is rounded in the same blocks.
 BLOCK = 32
 # The scale of a block is tried at these parts of what its largest weight asks for, and the best is taken.

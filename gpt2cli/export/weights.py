@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.export.checkpoint import TABLES, Checkpoint, Config
-from gpt2cli.export.quantize import BLOCK, column_scales, to_int4, to_int8
+from gpt2cli.export.quantize import BLOCK, ZERO, column_scales, to_int4, to_int8
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,14 +45,14 @@ def padded_head_size(config: Config) -> int:
     return -(-config.head_size // 8) * 8
 
 
-def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int) -> list[Stored]:
+def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int, *, unsigned: bool = False) -> list[Stored]:
     """Every array of an export, floats before integers so that all floats are aligned.
 
     fp32 keeps each matrix as GPT-2 has it, [in, out], and the tables [vocabulary, width]. int8 replaces a matrix NAME
-    by NAME.int8, NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that the head is a matrix and a
-    tied embedding is one of its columns. int4 replaces a matrix by NAME.int4 and NAME.blocks (see quantize.to_int4);
-    the head is one of them even where it is tied, and the embedding stays int8, of which only the rows that are needed
-    are ever read. fp16 halves everything but the tables, which the head reads in float32."""
+    by NAME.int8 (or NAME.uint8, `unsigned`), NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that
+    the head is a matrix and a tied embedding is one of its columns. int4 replaces a matrix by NAME.int4 and NAME.blocks
+    (see quantize.to_int4); the head is one of them even where it is tied, and the embedding stays int8, of which only
+    the rows that are needed are ever read. fp16 halves everything but the tables, which the head reads in float32."""
     floats: list[Stored] = []
     integers: list[Stored] = []
     quantised = _Quantised(weight_bits if precision == "int8" else 8)
@@ -71,7 +71,10 @@ def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int) -> 
         if precision == "int8" or embedding:
             floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(part, "scale"), name))
             floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(part, "sum"), name))
-            integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
+            if unsigned and precision == "int8":
+                integers.append(Stored(f"{name}.uint8", "U8", shape, partial(part, "uint8"), name))
+            else:
+                integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
         if precision == "int4" and (not embedding or checkpoint.tied):
             name = "lm_head.weight" if embedding else name
             blocks = (shape[1], -(-shape[0] // BLOCK))
@@ -137,8 +140,8 @@ class _Quantised:
         self._parts: dict[str, Array] = {}
 
     def part(self, load: Callable[[], Array], which: str) -> Array:
-        """Of the matrix that `load` gives [in, out]: its "int8" [in, out], its "scale" [out], the "sum" [out] of its
-        rounded columns; or its "int4" and their "blocks" of scales."""
+        """Of the matrix that `load` gives [in, out]: its "int8" or "uint8" [in, out], its "scale" [out], the "sum"
+        [out] of its rounded columns; or its "int4" and their "blocks" of scales."""
         wanted = load, which in ("int4", "blocks")
         if wanted != self._wanted:
             self._parts.clear()  # before the next is in memory
@@ -152,6 +155,8 @@ class _Quantised:
                 total = integers.sum(axis=0, dtype=np.int64) * scale
                 self._parts = {"int8": integers, "scale": scale, "sum": total}
             self._wanted = wanted
+        if which == "uint8":
+            return (self._parts["int8"].view(np.uint8) + np.uint8(ZERO)).astype(np.uint8)
         return self._parts[which]
 
 

@@ -164,18 +164,21 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
     returns its quality."""
     from gpt2cli.engine import runtime  # 120 ms that reading manifests does not pay
 
+    saturates = False
     if precision == "int4":
         forms = [(4, 8)]
     elif precision != "int8":
         forms = [(8, 8)]
     else:
-        forms = [(7, 8), (8, 8), (8, 16)] if runtime.saturates() else [(8, 8), (8, 16)]
+        saturates = runtime.saturates()
+        forms = [(7, 8), (8, 8), (8, 16)] if saturates else [(8, 8), (8, 16)]
     quality = None
     for weight_bits, activation_bits in forms:
         for path in folder.iterdir():  # the form before did not pass
             path.unlink()
         bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-        for done, total in export(checkpoint, folder, precision, **bits):
+        unsigned = saturates and weight_bits == 8
+        for done, total in export(checkpoint, folder, precision, **bits, unsigned=unsigned):
             progress(f"exporting {title} ({precision})", done, total)
         if precision in ("int8", "int4"):
             quality = measure(checkpoint, folder, **bits)
@@ -192,7 +195,7 @@ def own_precision(folder: Path) -> str | None:
     with contained(folder / "weights.safetensors", folder).open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         head = file.read(min(size, 1 << 24))
-    marks = {b'.int4"': "int4", b'.int8"': "int8", b'"F16"': "fp16"}
+    marks = {b'.int4"': "int4", b'.int8"': "int8", b'.uint8"': "int8", b'"F16"': "fp16"}
     return next((precision for mark, precision in marks.items() if mark in head), "fp32")
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest = MANIFEST.format(revision=arguments.revision, config=read_config(arguments.checkpoint))
     with tempfile.TemporaryDirectory() as folder:
-        for _ in export(arguments.checkpoint, Path(folder), "int8", activation_bits=16):
+        for _ in export(arguments.checkpoint, Path(folder), "int8", activation_bits=16, unsigned=True):
             pass
         for path in sorted(Path(folder).iterdir()):
             shutil.copyfile(path, HERE / path.name)

@@ -1,14 +1,18 @@
 """The gate, the schemes that it chooses from, and what `auto` makes of it."""
 
 import json
+from collections import Counter
 
 import numpy as np
+import onnx
+import onnxruntime
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 
 from gpt2cli.engine import runtime
 from gpt2cli.engine.engine import Engine
+from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.export import export
 from gpt2cli.export.quantize import BLOCK, from_int4, to_int4
 from gpt2cli.store import builds, quality, sources, store
@@ -78,6 +82,36 @@ def test_rows_and_chunks_of_quantised_graphs_agree(tmp_path, precision):
     one.reset()
     single = one.feed([[7]])
     np.testing.assert_allclose(batch[1], single[0], atol=0 if precision == "int8" else 1e-5)
+
+
+@pytest.mark.parametrize("activation_bits", [8, 16])
+def test_unsigned_weights_are_the_signed_ones(tmp_path, activation_bits):
+    """Bit for bit, and read back as a checkpoint; and they open as they are to be run."""
+    config, _ = make_checkpoint(tmp_path / "c")
+    signed = exported(tmp_path / "c", tmp_path / "s", "int8", activation_bits=activation_bits)
+    unsigned = exported(tmp_path / "c", tmp_path / "u", "int8", activation_bits=activation_bits, unsigned=True)
+    assert (signed.facts.settled, unsigned.facts.settled) == (False, True)
+    assert np.array_equal(signed.feed([IDS], every=True), unsigned.feed([IDS], every=True))
+    shape = config["vocab_size"], config["n_embd"]
+    one, other = (Checkpoint(tmp_path / name).tensor("wte.weight", shape) for name in "su")
+    assert np.array_equal(one, other)
+    assert builds.own_precision(tmp_path / "u") == "int8"
+
+
+@pytest.mark.parametrize("form", [("fp32", {}), ("int8", {"weight_bits": 7}), ("int8", {"unsigned": True})])
+def test_a_settled_graph_leaves_onnx_runtime_nothing_to_do(tmp_path, form):
+    """The nodes are those that its optimisers leave: it is opened without them."""
+    make_checkpoint(tmp_path / "c")
+    assert exported(tmp_path / "c", tmp_path / "e", form[0], **form[1]).facts.settled
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(tmp_path / "e/model.onnx", options)
+    before, after = (
+        Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+        for path in (tmp_path / "e/model.onnx", tmp_path / "optimised.onnx")
+    )
+    assert before == after
 
 
 def test_seven_bits_never_saturate(tmp_path):
