@@ -1,7 +1,7 @@
 """gpt2 replay: make a text again from its receipt, and compare."""
 
+import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from gpt2cli.console.groups import Options
 from gpt2cli.errors import EXIT_DIFFERS, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
-    from gpt2cli.generation.replaying import Compared, Difference, Receipt
+    from gpt2cli.generation.receipts import Receipt
     from gpt2cli.model import Model
 
 HELP = """Make a text again from its receipt, and compare.
@@ -38,7 +38,9 @@ class PromptOptions(Options):
 
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", metavar="TEXT", help="The prompt; -: stdin's text. Default: stdin.", show_default=False),
+        typer.Option(
+            "--prompt", metavar="TEXT", help="The prompt; - is stdin's text. Default: stdin.", show_default=False
+        ),
     ] = None
     file: o.Files = field(default_factory=list)
     ids: Annotated[
@@ -63,7 +65,9 @@ class PromptOptions(Options):
             return inputs.read_prompt(spoken, self.file, escapes=self.escapes, note=talk.note)
         if not private or sys.stdin is None or sys.stdin.isatty():
             return None
-        return inputs.read_prompt([], [], escapes=False, note=talk.note)
+        with contextlib.suppress(UsageError):  # nothing is there
+            return inputs.read_prompt([], [], escapes=False, note=talk.note)
+        return None
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,7 @@ class HereOptions(Options):
     ] = None
     device: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="auto, cpu or cuda.", autocompletion=choices.devices, show_default=False
-        ),
+        typer.Option(metavar="NAME", help="auto, cpu or cuda.", autocompletion=choices.devices, show_default=False),
     ] = None
     threads: Annotated[
         int | None,
@@ -145,3 +147,54 @@ def replay(files: Files, prompt: PromptOptions, here: HereOptions, shown: Output
     if reason is not None:
         raise reason
     return again.code or (0 if all(row["same"] for row in rows) else EXIT_DIFFERS)
+
+
+class Again:
+    """Receipts, one after the other; models stay open from one to the next."""
+
+    def __init__(self, prompt: PromptOptions, here: HereOptions, talk: o.QuietOptions) -> None:
+        self._prompt, self._here, self._talk = prompt, here, talk
+        self._opened: tuple[object, tuple[Model, Model | None]] | None = None
+        self._given: dict[bool, str | list[int] | None] = {}  # of public and of private receipts, when it has been read
+        self._noted: set[str] = set()
+        self.code = 0  # of the first error
+
+    def failed(self, error: UserError, place: str) -> None:
+        """One that cannot be made again; the others go on."""
+        terminal.error(f"{place}: {error.message}", error.hint)
+        self.code = self.code or error.exit_code
+
+    def row(self, place: str, value: dict[str, Any], *, show: bool) -> dict[str, Any]:
+        """What became of a receipt, for JSON; `show`: said on stdout too. Raises UserError."""
+        from gpt2cli.generation import replaying
+        from gpt2cli.generation.receipts import read
+
+        receipt = read(value)
+        model, draft = self._models(receipt)
+        differences = replaying.differences(receipt, model, draft)
+        if differences and (told := receipts.told(differences)) not in self._noted:
+            self._noted.add(told)
+            self._talk.note(f"not as it was there: {told}")
+        texts = replaying.compared(receipt, model, draft, self._said(private=receipt.prompt is None))
+        if show:
+            for line in receipts.verdict(texts, model):
+                terminal.say_out(f"{place}: {line}")
+        return {
+            "receipt": place,
+            **model.plain(),
+            "same": all(text.same for text in texts),
+            "differences": {name: {"there": there, "here": here} for name, (there, here) in differences.items()},
+            "texts": [receipts.plain(text, model) for text in texts],
+        }
+
+    def _models(self, receipt: "Receipt") -> "tuple[Model, Model | None]":
+        key = [receipt.facts[which] for which in ("model", "draft_model")], receipt.facts["machine"]["threads"]
+        if self._opened is None or self._opened[0] != key:
+            self._opened = None  # two at a time may need too much memory
+            self._opened = key, self._here.opened(receipt, self._talk)
+        return self._opened[1]
+
+    def _said(self, *, private: bool) -> str | list[int] | None:
+        if private not in self._given:
+            self._given[private] = self._prompt.read(self._talk, private=private)
+        return self._given[private]

@@ -1,8 +1,10 @@
 """Receipts on the command line: where one goes, and what is said of it."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +13,15 @@ import typer
 
 from gpt2cli.console import outputs, terminal
 from gpt2cli.console.groups import Options
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import CorruptFile, UsageError, UserError
+from gpt2cli.paths import SMALL
 
 if TYPE_CHECKING:
     from gpt2cli.console.record import Record
     from gpt2cli.generation.receipts import Receipts
+    from gpt2cli.generation.replaying import Compared
     from gpt2cli.generation.requests import Request
+    from gpt2cli.model import Model
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,65 @@ class Paper:
             self.file.keep()
 
 
+def found(
+    files: Sequence[Path], note: Callable[[str], None], failed: Callable[[UserError, str], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The place and the JSON of each receipt: a file of its own, a line of a file, or the field `receipt` of either. A
+    line without one is passed over. What is no JSON has `failed`, and the rest goes on."""
+    for path in files:
+        count = without = 0
+        try:
+            for number, value in _objects(path):
+                place = f"{path}:{number}" if number else str(path)
+                inner = value.get("receipt")
+                if inner is None:
+                    without += 1
+                    continue
+                count += 1
+                yield place, inner if isinstance(inner, dict) else value
+            if not count:
+                raise CorruptFile("there is no receipt in it", "gpt2 generate --receipt FILE writes one")
+        except UserError as error:
+            failed(error, str(path))
+        else:
+            if without:
+                note(f"{path}: {terminal.counted(without, 'line')} without a receipt passed over")
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's object with its number, or the whole file's with 0. Raises UsageError and CorruptFile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stdin = str(path) == "-"
+            if stdin and (sys.stdin is None or sys.stdin.isatty()):
+                raise UsageError("no receipt on stdin", "name its file: gpt2 replay FILE")
+            file: Any = sys.stdin.buffer if stdin else stack.enter_context(path.open("rb"))
+            first = file.readline(SMALL)
+            try:
+                value = _object(first, "")
+            except CorruptFile:  # an object may have many lines
+                yield 0, _object(first + file.read(SMALL), "")
+                return
+            second = file.readline(SMALL)
+            yield (1 if second else 0), value
+            for number, line in enumerate(itertools.chain([second], iter(lambda: file.readline(SMALL), b"")), 2):
+                if line.strip():
+                    yield number, _object(line, f"line {number}: ")
+        except OSError as reason:
+            raise UsageError(f"cannot be read: {reason.strerror}", "check the path of the file") from None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = "cut off, or no JSON" if isinstance(error, ValueError) else "nested too deep"
+        raise CorruptFile(f"{where}this is {what}", "use the receipt as gpt2 wrote it") from None
+    if not isinstance(value, dict):
+        raise CorruptFile(f"{where}this is no receipt", "gpt2 generate --receipt FILE writes one")
+    return value
+
+
 def told(differences: dict[str, tuple[Any, Any]]) -> str:
     """What is not here as it was there, in a line."""
     return "; ".join(
@@ -106,3 +170,57 @@ def _word(value: Any, other: Any) -> str:
         return " ".join(alone) or "no more"
     text = str(value) if value not in (None, "") else "none"
     return text[:12] if len(text) == 64 else text
+
+
+def verdict(compared: "Sequence[Compared]", model: "Model") -> list[str]:
+    """What became of a receipt, in words: a line for each text that is another one, or one for all."""
+    several = len(compared) > 1
+    tokens = terminal.counted(sum(one.tokens for one in compared), "token")
+    if all(one.same for one in compared):
+        return [f"the same, {terminal.counted(len(compared), 'text') + ', ' if several else ''}{tokens}"]
+    return [
+        (f"text {one.index + 1}: " if several else "") + _difference(one, model) for one in compared if not one.same
+    ]
+
+
+def _difference(compared: "Compared", model: "Model") -> str:
+    first = compared.first
+    if first is None:
+        return "the same tokens, but another text, or another end"
+    before, now = (_shown(token, model) for token in (first.there, first.here))
+    gap = "" if first.gap is None else f"; their logits here lie {first.gap:.2g} apart"
+    return f"another text from token {first.place + 1} of {compared.tokens}: {before} there, {now} here{gap}"
+
+
+def _shown(token: int | None, model: "Model") -> str:
+    if token is None:
+        return "the end"
+    known = token < model.engine.vocabulary
+    return f'"{terminal.visible(model.tokenizer.bytes_of(token))}"' if known else f"the token {token}"
+
+
+def plain(compared: "Compared", model: "Model") -> dict[str, Any]:
+    """The same as JSON has it."""
+    first = compared.first
+    return {
+        "index": compared.index,
+        "same": compared.same,
+        "tokens": compared.tokens,
+        "first": None
+        if first is None
+        else {
+            "place": first.place,
+            "there": _token(first.there, first.logits and first.logits[0], model),
+            "here": _token(first.here, first.logits and first.logits[1], model),
+            "gap": first.gap,
+        },
+    }
+
+
+def _token(token: int | None, logit: float | None, model: "Model") -> dict[str, Any]:
+    text = model.tokenizer.decode([token]) if token is not None and token < model.engine.vocabulary else None
+    return {
+        "id": token,
+        "token": text,
+        "logit": logit,
+    }

@@ -3,94 +3,15 @@
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
-from gpt2cli.errors import CannotMeet, CorruptFile, UsageError, UserError
-from gpt2cli.generation import decoding, receipts, texts
-from gpt2cli.generation.parameters import Limits, Sampling, is_whole, parameters
+from gpt2cli.generation import decoding, texts
+from gpt2cli.generation.receipts import INTERRUPTED, Plain, Receipt, Receipts, digest, read
 from gpt2cli.generation.requests import Piece, Request
-from gpt2cli.generation.speculation import DraftModel, Lookup
+from gpt2cli.generation.speculation import DraftModel
 from gpt2cli.model import Model, load
-
-_UNTOUCHED = "use it as gpt2 wrote it"
-_MODEL = {
-    "name": str,
-    "repository": str | None,
-    "revision": str | None,
-    "precision": str,
-    "device": str,
-    "source": str,
-    "files": dict,
-}
-_SHAPE = {
-    "model": _MODEL,
-    "prompt": dict,
-    "settings": {"samples": int, "beams": int, "first": int, "lookup": bool, "stop_tokens": [int], "logit_bias": dict},
-    "texts": [{"index": int, "ids": [int], "sha256": str, "finish_reason": str}],
-    "versions": dict,
-    "machine": {"threads": int},
-}
-_PRIVATE = {"salt": str, "sha256": str, "special": bool}
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """A receipt that was read. `prompt` are its ids, None in a private one."""
-
-    facts: receipts.Plain
-    sampling: Sampling
-    limits: Limits
-    prompt: list[int] | None
-
-    def name(self, which: str = "model") -> str | None:
-        """The model, or the "draft_model", as it is opened here: one of the hub at the same commit."""
-        facts = self.facts[which]
-        if facts is None:
-            return None
-        return f"{facts['repository']}@{facts['revision']}" if facts["repository"] else str(facts["name"])
-
-    @property
-    def precision(self) -> str:
-        """To be asked for: a ready-made graph may have one that cannot be."""
-        facts = self.facts["model"]
-        return str(facts["precision"]) if facts["source"] == "auto" else "auto"
-
-    def fed(self, model: Model, prompt: str | Sequence[int] | None) -> list[int]:
-        """The ids that are fed. Raises UsageError for another prompt than was fed before, or none where the receipt is
-        private, and CorruptFile for ids that cannot have been fed."""
-        if self.prompt is not None and prompt is None:
-            if not 0 < len(self.prompt) <= model.engine.window:
-                raise CannotMeet(
-                    f"the receipt's prompt of {len(self.prompt)} tokens does not fit into the model's window",
-                    "replay it with the model that it names",
-                )
-            return self.prompt
-        facts = self.facts["prompt"]
-        if prompt is None:
-            raise UsageError("the receipt is private, and does not hold its prompt", "give the prompt too")
-        special = bool(facts.get("special"))
-        ids = texts.fit(model, prompt, special=special, keep=self.limits.keep).ids
-        same = ids == self.prompt if self.prompt else receipts.hidden(ids, facts["salt"])["sha256"] == facts["sha256"]
-        if not same:
-            raise UsageError("this is not the receipt's prompt", "every space and newline counts")
-        return ids
-
-    def request(self, ids: Sequence[int], drafter: DraftModel | None) -> Request:
-        """What was asked for."""
-        settings = self.facts["settings"]
-        return Request(
-            ids,
-            self.sampling,
-            self.limits,
-            samples=settings["samples"],
-            beams=settings["beams"],
-            drafter=Lookup() if settings["lookup"] else drafter,
-            first=settings["first"],
-            stop_tokens=tuple(settings["stop_tokens"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -131,47 +52,6 @@ class Replay:
         return all(text.same for text in self.texts)
 
 
-def read(data: object) -> Receipt:
-    """The receipt in a value of JSON. Raises CorruptFile."""
-    version = data.get("receipt") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not _is(version, int):
-        raise CorruptFile("this is no receipt", "gpt2 generate --receipt FILE writes one")
-    if version != receipts.SCHEMA:
-        raise CorruptFile(
-            f"this is a receipt of schema {version}, and the schema known here is {receipts.SCHEMA}",
-            "a newer gpt2 wrote it: pip install --upgrade gpt2cli",
-        )
-    try:
-        if receipts.seal({key: value for key, value in data.items() if key != "seal"}) != data["seal"]:
-            raise CorruptFile("the receipt was changed after it was written", _UNTOUCHED)
-        draft, prompt = data["draft_model"], data["prompt"]
-        shape = _SHAPE | ({} if draft is None else {"draft_model": _MODEL})
-        if not _is(data, shape) or not _is(prompt, {"ids": [int]} if "ids" in prompt else _PRIVATE):
-            raise ValueError("a value is of another type")
-        settings = data["settings"]
-        indices = [one["index"] - settings["first"] for one in data["texts"]]
-        if len(indices) != settings["samples"] or indices != list(range(len(indices))):
-            raise ValueError("its texts are not those that were asked for")
-        biases = {int(token): -inf if bias == "-inf" else bias for token, bias in settings["logit_bias"].items()}
-        values = settings | {"seed": data["seed"], "logit_bias": biases}
-        sampling = Sampling(**{name: values[name] for name in parameters(Sampling)})
-        return Receipt(data, sampling, Limits(**{name: values[name] for name in parameters(Limits)}), prompt.get("ids"))
-    except CorruptFile:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UserError) as error:
-        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CorruptFile(f"the receipt is damaged: {why}", _UNTOUCHED) from None
-
-
-def _is(value: object, shape: Any) -> bool:
-    """Whether a value of JSON is of a shape: a type, a list of such, or a dictionary with at least such values."""
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(_is(value[key], one) for key, one in shape.items())
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_is(one, shape[0]) for one in value)
-    return is_whole(value) if shape is int else isinstance(value, shape)
-
-
 def replay(
     receipt: Any,
     model: Model | None = None,
@@ -186,7 +66,8 @@ def replay(
     if model is None:
         model, draft_model = _opened(asked, "model"), _opened(asked, "draft_model")
         assert model is not None
-    return again(asked, model, draft_model, prompt)
+    found = differences(asked, model, draft_model)
+    return Replay(compared(asked, model, draft_model, prompt), found)
 
 
 def _opened(receipt: Receipt, which: str) -> Model | None:
@@ -206,7 +87,7 @@ def _opened(receipt: Receipt, which: str) -> Model | None:
 
 def differences(receipt: Receipt, model: Model, draft: Model | None) -> dict[str, tuple[Any, Any]]:
     """What may make another text here: name -> (as it was there, as it is here). Raises as `Receipts`."""
-    there, here = receipt.facts, receipts.Receipts(model, draft).surroundings
+    there, here = receipt.facts, Receipts(model, draft).surroundings
     pairs: dict[str, tuple[Any, Any]] = {}
     for which, prefix in (("model", ""), ("draft_model", "draft model's ")):
         before, now = (one[which] or {"files": {}} for one in (there, here))
@@ -219,9 +100,8 @@ def differences(receipt: Receipt, model: Model, draft: Model | None) -> dict[str
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def again(receipt: Receipt, model: Model, draft: Model | None, prompt: str | Sequence[int] | None) -> Replay:
-    """As `replay`, with models that are there."""
-    found = differences(receipt, model, draft)
+def compared(receipt: Receipt, model: Model, draft: Model | None, prompt: str | Sequence[int] | None) -> list[Compared]:
+    """The texts, made again until each is found to be the same or not. Raises UserError."""
     drafter = DraftModel(draft, model) if draft is not None else None
     request = receipt.request(receipt.fed(model, prompt), drafter)
     first = request.first
@@ -233,7 +113,7 @@ def again(receipt: Receipt, model: Model, draft: Model | None, prompt: str | Seq
         rows[piece.row - first].push(piece, logits)
         if all(row.found for row in rows):
             break
-    return Replay([row.found for row in rows if row.found], found)
+    return [row.found for row in rows if row.found]
 
 
 class _Heard(Generator[Piece | list[Feed], Logits, None]):
@@ -267,16 +147,16 @@ class _Heard(Generator[Piece | list[Feed], Logits, None]):
 class _Row:
     """A text as far as it has been made again."""
 
-    told: receipts.Plain
+    told: Plain
     ends: Sequence[int]
     found: Compared | None = None
     _count: int = 0
     _text: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._cut = self.told["finish_reason"] == receipts.INTERRUPTED
+        self._cut = self.told["finish_reason"] == INTERRUPTED
         if self._cut and not self.told["ids"]:
-            self._end(receipts.INTERRUPTED)
+            self._end(INTERRUPTED)
 
     def push(self, piece: Piece, logits: Logits | None) -> None:
         """`logits` [vocabulary] are those from which the piece was chosen, where they are known."""
@@ -292,13 +172,13 @@ class _Row:
         self._count += piece.token is not None
         if self._cut and self._count == len(ids):
             self._text.append(piece.held)
-            self._end(receipts.INTERRUPTED)
+            self._end(INTERRUPTED)
         elif piece.finish:
             self._end(piece.finish)
 
     def _end(self, reason: str) -> None:
         told = self.told
-        same = receipts.digest("".join(self._text)) == told["sha256"] and reason == told["finish_reason"]
+        same = digest("".join(self._text)) == told["sha256"] and reason == told["finish_reason"]
         self.found = Compared(told["index"], len(told["ids"]), same)
 
     def _pair(self, before: int | None, piece: Piece, logits: Logits | None) -> tuple[float, float] | None:
