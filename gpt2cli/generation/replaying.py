@@ -119,13 +119,16 @@ def compared(receipt: Receipt, model: Model, draft: Model | None, prompt: str | 
 class _Heard(Generator[Piece | list[Feed], Logits, None]):
     """A task of decoding, and the logits from which each of its pieces was chosen, in their order."""
 
-    logits: deque[Logits | None]
     _task: Task[Piece, None]
 
-    def decode(self, model: Model, request: Request) -> Task[Piece, None]:
-        self._task, self._beams = decoding.decode(model, request), request.beams > 1
+    def __init__(self) -> None:
+        self.logits = deque[Logits | None]()
         self._values: Logits | None = None
-        self.logits, self._place = deque(), 0
+        self._place = 0
+
+    def decode(self, model: Model, request: Request) -> Task[Piece, None]:
+        """What `texts.stream` takes for decoding.decode."""
+        self._task, self._beams = decoding.decode(model, request), request.beams > 1
         return self
 
     def send(self, values: Logits) -> Piece | list[Feed]:
@@ -165,16 +168,20 @@ class _Row:
         ids, place = self.told["ids"], self._count
         before = ids[place] if place < len(ids) else None
         if piece.token != before:
-            difference = Difference(place, before, piece.token, self._pair(before, piece, logits))
-            self.found = Compared(self.told["index"], len(ids), False, difference)
+            self._differ(Difference(place, before, piece.token, self._pair(before, piece, logits)))
             return
         self._text.append(piece.text)
         self._count += piece.token is not None
         if self._cut and self._count == len(ids):
             self._text.append(piece.held)
             self._end(INTERRUPTED)
+        elif piece.finish and self._count < len(ids):  # no token ended it
+            self._differ(Difference(self._count, ids[self._count], None, None))
         elif piece.finish:
             self._end(piece.finish)
+
+    def _differ(self, first: Difference) -> None:
+        self.found = Compared(self.told["index"], len(self.told["ids"]), False, first)
 
     def _end(self, reason: str) -> None:
         told = self.told
