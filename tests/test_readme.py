@@ -199,7 +199,9 @@ def test_every_public_name_is_explained():
         assert name == "__version__" or re.search(rf"`{name}`|^#+ .*\b{name}\b", PAGES["docs/python.md"], re.M), name
 
 
-@pytest.mark.parametrize("name", ["load", "generate", "complete", "score", "embed", "evaluate", "explain", "compare", "receipt", "replay"])
+@pytest.mark.parametrize(
+    "name", ["load", "generate", "complete", "score", "embed", "evaluate", "explain", "compare", "receipt", "replay"]
+)
 def test_signatures_are_those_of_the_page(name):
     import inspect
 

@@ -188,7 +188,7 @@ def _difference(compared: "Compared", model: "Model") -> str:
     if first is None:
         return "the same tokens, but another text, or another end"
     before, now = (_shown(token, model) for token in (first.there, first.here))
-    gap = "" if first.gap is None else f"; their logits here lie {first.gap:.2g} apart"
+    gap = "" if first.gap is None else f" (logits {first.gap:.2g} apart)"
     return f"another text from token {first.place + 1} of {compared.tokens}: {before} there, {now} here{gap}"
 
 
