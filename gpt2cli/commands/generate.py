@@ -269,7 +269,7 @@ class _Wish:
     def here(self, model: o.ModelOptions, guess: GuessOptions) -> _Begun:
         """On a model of this process."""
         # NumPy: 60 ms that --help, usage errors and clients of a server do not pay
-        from gpt2cli.generation import receipts, texts
+        from gpt2cli.generation import texts
 
         prompt, whole, keep = self.prompt, self.whole, self.limits.keep
         opening = partial(model.open, self.talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
@@ -282,8 +282,7 @@ class _Wish:
             self.note_cut(len(fed.ids))
         request = self.request(fed.ids, chosen, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
-        proving = partial(receipts.Receipts, opened, small)
-        return _Begun(opened, text, request, texts.stream(opened, request), proving)
+        return _Begun(opened, text, request, texts.stream(opened, request), partial(_receipts, opened, small))
 
     def there(self, url: str, model: str | None) -> _Begun:
         """On a server."""
@@ -303,6 +302,12 @@ class _Wish:
         keep = self.limits.keep
         lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
         self.talk.note(f"the prompt is longer than the model's window of {window} tokens: {lost} was cut off")
+
+
+def _receipts(model: "Model", draft: "Model | None") -> "Receipts":
+    from gpt2cli.generation.receipts import Receipts  # 10 ms, when the text is there
+
+    return Receipts(model, draft)
 
 
 def _write(record: "Record", begun: _Begun, file: outputs.Output, output: OutputOptions, paper: Paper) -> None:

@@ -8,7 +8,7 @@ changes a receipt on purpose can make it anew."""
 
 import hashlib
 import json
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -88,7 +88,7 @@ class Receipts:
             for place, one in enumerate(told)
         ]
         asked = {
-            "prompt": hidden(ids, secrets.token_hex(16)) | {"special": special} if private else {"ids": ids},
+            "prompt": hidden(ids, os.urandom(16).hex()) | {"special": special} if private else {"ids": ids},
             "seed": request.sampling.seed,
             "settings": settings,
             "texts": rows,
