@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.generation.parameters import Limits, Sampling
+    from gpt2cli.generation.receipts import receipt
+    from gpt2cli.generation.replaying import Replay, replay
     from gpt2cli.generation.requests import Piece
     from gpt2cli.generation.texts import complete, generate
     from gpt2cli.model import Model, load
@@ -35,6 +37,7 @@ __all__ = [
     "Model",
     "Piece",
     "Question",
+    "Replay",
     "Sampling",
     "Score",
     "UserError",
@@ -46,6 +49,8 @@ __all__ = [
     "explain",
     "generate",
     "load",
+    "receipt",
+    "replay",
     "score",
 ]
 
@@ -59,6 +64,7 @@ _HOMES = {
     "Model": "model",
     "Piece": "generation.requests",
     "Question": "analysis.questions",
+    "Replay": "generation.replaying",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
     "compare": "analysis.comparison",
@@ -68,6 +74,8 @@ _HOMES = {
     "explain": "analysis.explanation",
     "generate": "generation.texts",
     "load": "model",
+    "receipt": "generation.receipts",
+    "replay": "generation.replaying",
     "score": "analysis.scoring",
 }
 

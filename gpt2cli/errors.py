@@ -15,6 +15,7 @@ on with what else was named.
 """
 
 EXIT_ABOVE = 8  # gpt2 score --fail-above: no failure, an answer
+EXIT_DIFFERS = 10  # gpt2 replay: the text is another one
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 

@@ -34,6 +34,8 @@ class Model:
     tokenizer: Tokenizer
     engine: Engine
     scheduler: Scheduler
+    source: Source
+    runnable: store.Runnable
 
     def plain(self) -> dict[str, str | None]:
         """Which model it is, for JSON."""
@@ -114,6 +116,8 @@ def open_model(
             tokenizer=text_side.result(),
             engine=engine,
             scheduler=Scheduler(engine),
+            source=source,
+            runnable=runnable,
         )
 
 

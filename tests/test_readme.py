@@ -26,7 +26,7 @@ def shell(tmp_path, monkeypatch, run):
     monkeypatch.setenv("GPT2_MAX_TOKENS", "3")
 
     def call(command):
-        if not set("|<>$") & set(command):
+        if not set("|<>$&") & set(command):
             return run(*shlex.split(command, comments=True)[1:], stdin=b"")
         if os.name != "posix":
             pytest.skip("a POSIX shell")
@@ -199,7 +199,9 @@ def test_every_public_name_is_explained():
         assert name == "__version__" or re.search(rf"`{name}`|^#+ .*\b{name}\b", PAGES["docs/python.md"], re.M), name
 
 
-@pytest.mark.parametrize("name", ["load", "generate", "complete", "score", "embed", "evaluate", "explain", "compare"])
+@pytest.mark.parametrize(
+    "name", ["load", "generate", "complete", "score", "embed", "evaluate", "explain", "compare", "receipt", "replay"]
+)
 def test_signatures_are_those_of_the_page(name):
     import inspect
 

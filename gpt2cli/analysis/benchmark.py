@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
+from gpt2cli.engine import machine as here
+from gpt2cli.engine import runtime
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet
 from gpt2cli.generation.parameters import Limits, Sampling
@@ -154,12 +155,4 @@ def cores() -> int:
 
 def machine() -> str:
     """Processor, cores, system, and the version of ONNX Runtime."""
-    from importlib.metadata import version
-
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux, or a processor without a name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, onnxruntime {version('onnxruntime')}"
+    return f"{here.processor()}, {os.cpu_count()} cores, {platform.system()}, onnxruntime {runtime.VERSION}"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,13 @@ import typer
 from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
 from gpt2cli.console.groups import Options, given
+from gpt2cli.console.receipts import Paper, ReceiptOptions
 from gpt2cli.errors import CannotMeet, CorruptFile, NetworkError, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
     from gpt2cli.console.record import Record, Speaker
     from gpt2cli.generation.parameters import Limits, Sampling
+    from gpt2cli.generation.receipts import Receipts
     from gpt2cli.generation.requests import Piece, Request
     from gpt2cli.generation.speculation import Drafter
     from gpt2cli.model import Model
@@ -132,10 +134,14 @@ class PlaceOptions(o.ModelOptions):
         ),
     ] = None
 
-    def refuse_contradictions(self, context: typer.Context, length: TextOptions, guess: GuessOptions) -> None:
+    def refuse_contradictions(
+        self, context: typer.Context, length: TextOptions, guess: GuessOptions, receipt: Path | None
+    ) -> None:
         """Raises UsageError for what a server decides, or does not do."""
         if not self.server:
             return
+        if receipt is not None:
+            raise UsageError("--receipt contradicts --server", "a receipt is of a model of this machine")
         for name in ("precision", "device", "threads", "source", "offline"):
             if given(context, name):
                 raise UsageError(f"`{name}` contradicts --server", "how a model runs, its server has decided")
@@ -147,7 +153,7 @@ class PlaceOptions(o.ModelOptions):
 
 
 @dataclass(frozen=True)
-class OutputOptions(Options):
+class OutputOptions(ReceiptOptions):
     heading = "Output"
 
     output_file: o.OutputFile = None
@@ -178,6 +184,7 @@ class OutputOptions(Options):
             raise UsageError(f"--null contradicts {self.structured}", "JSON needs no separators: leave out -0")
         if self.logprobs is not None and not self.structured:
             raise UsageError("--logprobs has nowhere to go in plain text", "add --json or --jsonl")
+        self.refuse_contradictions(as_json=self.as_json, text=self.path)
 
     @property
     def structured(self) -> str:
@@ -210,22 +217,23 @@ def generate(
 ) -> int:
     drawn = [name for name in ("temperature", "top_k", "top_p", "min_p", "typical", "seed") if given(context, name)]
     _refuse_contradictions(length, sampling.values, guess, output, drawn)
-    model.refuse_contradictions(context, length, guess)
+    model.refuse_contradictions(context, length, guess, output.receipt)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
     wish = _Wish(whole, limits, prompt, length, sampling, output, talk)
     started = time.monotonic()
     from gpt2cli.console.record import Record
 
-    with outputs.Output(output.path) as file:
+    with outputs.Output(output.path) as file, output.file() as paper:
         begun = wish.there(model.server, model.model) if model.server else wish.here(model, guess)
         record = Record(
             *(begun.model, begun.text, begun.request),
             draft_model=guess.draft_model,
-            keep=bool(output.structured),
+            keep=bool(output.structured or output.receipt),
             started=started,
         )
-        _write(record.watch(begun.pieces), record, file, output, begun.text)
+        making = partial(output.made, begun.receipts, begun.request, record, special=prompt.special)
+        _write(record, begun, file, output, Paper(output.inside, paper, making))
     return 0
 
 
@@ -237,6 +245,7 @@ class _Begun:
     text: str  # the prompt
     request: "Request"
     pieces: "Iterable[Piece]"
+    receipts: "Callable[[], Receipts] | None" = None  # of a model of this process
 
 
 @dataclass(frozen=True)
@@ -273,7 +282,7 @@ class _Wish:
             self.note_cut(len(fed.ids))
         request = self.request(fed.ids, chosen, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
-        return _Begun(opened, text, request, texts.stream(opened, request))
+        return _Begun(opened, text, request, texts.stream(opened, request), partial(_receipts, opened, small))
 
     def there(self, url: str, model: str | None) -> _Begun:
         """On a server."""
@@ -295,12 +304,18 @@ class _Wish:
         self.talk.note(f"the prompt is longer than the model's window of {window} tokens: {lost} was cut off")
 
 
-def _write(pieces: "Iterable[Piece]", record: "Record", file: outputs.Output, output: OutputOptions, text: str) -> None:
+def _receipts(model: "Model", draft: "Model | None") -> "Receipts":
+    from gpt2cli.generation.receipts import Receipts  # 10 ms, when the text is there
+
+    return Receipts(model, draft)
+
+
+def _write(record: "Record", begun: _Begun, file: outputs.Output, output: OutputOptions, paper: Paper) -> None:
     """What there is belongs to the user, however it comes to an end."""
-    printed = output.texts(file, len(record.held), text)
+    printed = output.texts(file, len(record.held), begun.text)
     cut_short: BaseException | None = None
     try:
-        for piece in pieces:
+        for piece in record.watch(begun.pieces):
             if printed:
                 printed.push(piece.row, piece.text, done=piece.finish is not None)
     except (KeyboardInterrupt, Terminated, CannotMeet, CorruptFile, NetworkError) as reason:
@@ -311,9 +326,10 @@ def _write(pieces: "Iterable[Piece]", record: "Record", file: outputs.Output, ou
                 printed.push(row, held, done=True)
         printed.finish()
     elif record.tokens or not isinstance(cut_short, UserError):
-        file.write(record.json_object() if output.as_json else record.json_lines())
+        file.write(record.json_object(**paper.field()) if output.as_json else record.json_lines())
     if record.tokens or cut_short is None:
         file.keep()
+        paper.write()
         if output.stats:
             terminal.tell(record.summary())
     if cut_short is not None:

@@ -3,8 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from math import inf
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpt2cli.generation.requests import Logprob, Piece, Request
@@ -42,6 +41,11 @@ class Sample:
     logprobs: list[Logprob] = field(default_factory=list)
     finish_reason: str = "interrupted"
 
+    @property
+    def whole(self) -> str:
+        """The text, with what it ends with where no more of it comes."""
+        return "".join(self.text) + self.held
+
 
 class Record:
     """Watches the pieces of one run go by."""
@@ -73,6 +77,11 @@ class Record:
         """What each sample's text ends with where no more of it comes."""
         return [sample.held for sample in self._samples]
 
+    @property
+    def told(self) -> list[tuple[list[int], str, str]]:
+        """Ids, text and why it ended, of each sample."""
+        return [(sample.ids, sample.whole, sample.finish_reason) for sample in self._samples]
+
     def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The same pieces."""
         for piece in pieces:
@@ -91,9 +100,9 @@ class Record:
                 sample.finish_reason = piece.finish
             yield piece
 
-    def json_object(self) -> str:
+    def json_object(self, **more: Any) -> str:
         """One object with all samples, and a newline."""
-        return _line(self._common() | {"samples": self._rows(), "timings": self._timings()}, indent=2)
+        return _line(self._common() | {"samples": self._rows(), "timings": self._timings()} | more, indent=2)
 
     def json_lines(self) -> str:
         """One line a sample: its fields beside the common ones."""
@@ -113,9 +122,6 @@ class Record:
 
     def _common(self) -> dict[str, Any]:
         model, request = self._model, self._request
-        biases = {str(token): "-inf" if bias == -inf else bias for token, bias in request.sampling.logit_bias.items()}
-        settings = asdict(request.sampling) | {"logit_bias": biases} | asdict(request.limits)
-        seed = settings.pop("seed")
         lookup = request.drafter is not None and self._draft_model is None
         return {
             "model": model.name,
@@ -124,8 +130,8 @@ class Record:
             "device": model.device,
             "prompt": self._prompt,
             "prompt_ids": request.ids,
-            "seed": seed,
-            "settings": settings | {"beams": request.beams, "draft_model": self._draft_model, "lookup": lookup},
+            "seed": request.sampling.seed,
+            "settings": request.settings() | {"draft_model": self._draft_model, "lookup": lookup},
         }
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -133,7 +139,7 @@ class Record:
         return [
             {
                 "index": index,
-                "text": "".join(sample.text) + sample.held,
+                "text": sample.whole,
                 "ids": sample.ids,
                 "finish_reason": sample.finish_reason,
                 "logprobs": [

@@ -62,6 +62,12 @@ def say_out(text: str) -> None:
         output.write(f"{shown}\n")
 
 
+def broken(text: str) -> str:
+    """A sentence for stdout, which on a terminal is broken at blanks."""
+    room = display.columns(sys.stdout)
+    return "\n".join(wrapping.folded(text, room)) if room else text
+
+
 def say_json(value: Any) -> None:
     """A value as JSON on stdout. Raises BrokenPipe and StorageError."""
     with Output() as output:

@@ -38,7 +38,7 @@ class ReadyEngine(Engine):
     def __init__(self, path: Path, folder: Path, *, threads: int = 0, alternating: bool = False) -> None:
         """Load the graph `path`, whose config.json lies in `folder` or beside it. Raises CorruptFile and
         UnknownModel."""
-        self._path = path
+        self._path, self.threads = path, threads
         self._session = open_session(path, threads, alternating=alternating)
         self._inputs = {item.name: item for item in self._session.get_inputs()}
         outputs = {item.name: item for item in self._session.get_outputs()}

@@ -21,6 +21,7 @@ from gpt2cli.paths import contained
 onnxruntime.disable_telemetry_events()  # Windows
 
 OrtValue = onnxruntime.OrtValue
+VERSION: str = onnxruntime.__version__
 
 # Of each device. The CPU stands behind no other: what a device cannot do is an error, not slow.
 PROVIDERS: dict[str, list[Any]] = {

@@ -1,8 +1,9 @@
 """What is asked for, a Request, and what comes of it, Pieces. Imports nothing heavy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpt2cli.generation.parameters import Limits, Sampling
 
@@ -58,3 +59,10 @@ class Request:
     shares: bool = False
     first: int = 0
     stop_tokens: tuple[int, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """The parameters as JSON has them, but the seed."""
+        biases = {str(token): "-inf" if bias == -inf else bias for token, bias in self.sampling.logit_bias.items()}
+        found = asdict(self.sampling) | {"logit_bias": biases} | asdict(self.limits) | {"stop": list(self.limits.stop)}
+        del found["seed"]
+        return found | {"beams": self.beams}

@@ -93,7 +93,7 @@ class DraftModel:
             )
         if small.scheduler is large.scheduler:
             raise UsageError("a model cannot draft for itself", "choose a smaller one, or leave out `draft_model`")
-        self._model = small
+        self.model = small
         self.drafted = self.accepted = 0
 
     def begin(self, sampling: Sampling) -> None:
@@ -102,10 +102,10 @@ class DraftModel:
         self._length = 3
 
     def propose(self, context: Sequence[int], most: int) -> list[Draft]:
-        room = self._model.engine.window - len(context)
+        room = self.model.engine.window - len(context)
         if room < 1:
             return []  # the text has outgrown the small model's window
-        return self._model.scheduler.run(self._drafts(context, min(self._length, most, room)))
+        return self.model.scheduler.run(self._drafts(context, min(self._length, most, room)))
 
     def _drafts(self, context: Sequence[int], count: int) -> Task[None, list[Draft]]:
         # the row of the last proposal is still there

@@ -4,10 +4,11 @@ Nothing here prints. Whoever consumes the iterator decides what becomes of the p
 
 import operator
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpt2cli.engine.tasks import Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import decoding
 from gpt2cli.generation.parameters import Limits, Sampling, is_whole, most_kept
@@ -61,13 +62,20 @@ def complete(
 ) -> str:
     """The text that continues `prompt`, as `generate` yields it. Raises as `generate`, and UsageError for limits
     without an end."""
-    if isinstance(limits, Limits) and limits.max_tokens is None and limits.max_length is None:
-        raise UsageError("`max_tokens` is None, and the text would have no end", "give it a number")
+    refuse_endless(limits)
     pieces = generate(model, prompt, sampling, limits, beams=beams, drafter=drafter)
     return "".join(piece.text for piece in pieces)
 
 
-def stream(model: Model, request: Request) -> Iterator[Piece]:
+def refuse_endless(limits: Limits | None) -> None:
+    """Raises UsageError."""
+    if isinstance(limits, Limits) and limits.max_tokens is None and limits.max_length is None:
+        raise UsageError("`max_tokens` is None, and the text would have no end", "give it a number")
+
+
+def stream(
+    model: Model, request: Request, decode: Callable[[Model, Request], Task[Piece, None]] = decoding.decode
+) -> Iterator[Piece]:
     """The pieces of a request. Raises UsageError and CannotMeet, when called."""
     engine, ids = model.engine, request.ids
     engine.check_ids(ids)
@@ -85,7 +93,7 @@ def stream(model: Model, request: Request) -> Iterator[Piece]:
     engine.check_room(max(request.samples, request.beams), engine.window if tokens is None else len(ids) + tokens)
     if tokens == 0:
         return iter([Piece(row, "", finish="length") for row in range(request.samples)])
-    return model.scheduler.stream(decoding.decode(model, request))
+    return model.scheduler.stream(decode(model, request))
 
 
 def _check(request: Request) -> None:

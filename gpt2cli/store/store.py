@@ -16,6 +16,7 @@ from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener
 from gpt2cli.store.hub import Listing
 from gpt2cli.store.hubcache import Repository
 from gpt2cli.store.sources import Source
+from gpt2cli.tokenizer import FILES
 
 DEFAULT = "gpt2"
 
@@ -49,6 +50,10 @@ class Runnable:
         if self.graph is None:
             return [self.folder / "model.onnx", self.folder / "weights.safetensors"]
         return [path for path in self.place.iterdir() if path.name.startswith(self.graph.name)]
+
+    def everything(self) -> list[Path]:
+        """What decides about a text: what the engine reads, and the tokenizer's files."""
+        return [*self.files(), *(path for name in FILES if (path := self.tokenizer / name).exists())]
 
 
 def find(name: str | None, choice: Choice, listener: Listener) -> Source:
