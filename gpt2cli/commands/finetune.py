@@ -69,6 +69,8 @@ def finetune(
 
     folder = Folder(path)
     if not folder.begun:
+        if base.resume and not text.sources:
+            raise UsageError(f"there is no run in '{folder.path}'", "to begin one, name its text")
         sources = _sources(text)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar(quiet=talk.quiet, patience=0.2))
@@ -145,8 +147,8 @@ def _asked(
 
     wanted = asdict(learning) | asdict(length)
     rank = wanted.pop("lora")
-    alpha, targets = wanted.pop("lora_alpha"), tuple(wanted.pop("lora_targets").split(","))
-    lora = LoRA(rank, alpha or 2.0 * rank, targets) if rank else None
+    alpha, _ = wanted.pop("lora_alpha"), wanted.pop("lora_targets")
+    lora = LoRA(rank, 2.0 * rank if alpha is None else alpha, learning.targets) if rank else None
     name, folder = ("", None) if base.from_scratch else _located(base, talk)
     return Asked(
         sources=sources,

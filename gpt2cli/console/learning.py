@@ -30,7 +30,7 @@ class Show:
         self._began = training.tokens, training.seconds, training.progress
         data, plan = facts["data"], facts["plan"]
         files, documents = len(data["sources"]), data["documents"]
-        many = f"{files:,} files" if files > 1 else Path(data["sources"][0]).name
+        many = f"{files:,} files" if files > 1 else terminal.printable(Path(data["sources"][0]).name)
         if training.step:
             long = f"it goes on after step {training.step:,}"
         elif training.steps is None:
@@ -41,10 +41,11 @@ class Show:
             )
         many_documents = terminal.counted(f"{documents:,}", "document")
         base = Path(facts["base"]).name if facts["base"] else "a new model"
+        held = "others to measure" if facts["held_apart"] else "held out"
         self._told(
             f"{base} ({facts['trainable'] / 1e6:.3g} million parameters) learns {many}:"
             f" {data['tokens']:,} tokens in {many_documents},"
-            f" {facts['held']:,} held out; {long}, on {plan['device']}"
+            f" {facts['held']:,} {held}; {long}, on {plan['device']}"
         )
 
     def preparing(self, title: str, done: int, total: int | None) -> None:
