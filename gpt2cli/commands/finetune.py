@@ -241,7 +241,7 @@ def _tell(folder: "Folder", name: str, run: "Run", reason: str, facts: dict[str,
             }
         )
     elif best and before and not talk.quiet:
-        terminal.say_out(
+        terminal.say_sentence(
             f"{name}: step {best['step']:,} is the best: loss {best['validation']:.4f}"
             f" (before {before['validation']:.4f}), perplexity {best['perplexity']:.4g} ({before['perplexity']:.4g})"
         )

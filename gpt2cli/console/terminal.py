@@ -62,6 +62,13 @@ def say_out(text: str) -> None:
         output.write(f"{shown}\n")
 
 
+def say_sentence(text: str) -> None:
+    """On stdout, on a terminal broken at blanks where the line ends. Raises BrokenPipe and StorageError."""
+    room = shutil.get_terminal_size().columns if display.stdout_is_terminal() else 0
+    for line in wrapping.folded(text, room) if room else [text]:
+        say_out(line)
+
+
 def say_json(value: Any) -> None:
     """A value as JSON on stdout. Raises BrokenPipe and StorageError."""
     with Output() as output:

@@ -300,6 +300,36 @@ def awaited(process, path, *, lines):
         time.sleep(0.02)
 
 
+@pytest.mark.terminal
+@pytest.mark.skipif(os.name != "posix", reason="needs pseudo-terminals")
+@pytest.mark.parametrize(("columns", "names"), [(32, 3), (44, 4), (80, 6)])
+def test_the_table_has_the_columns_that_a_terminal_has_room_for(checkpoint, text, models, columns, names):
+    from terminals import Terminal
+
+    with contextlib.closing(
+        Terminal(*("finetune", "-m", checkpoint, text, "-o", "story", "--steps", 2, *QUICK), columns=columns)
+    ) as one:
+        assert one.exit_code() == 0
+        header, *rows = [line for line in one.lines if line.split() and line.split()[0] in ("step", "0", "1", "2")]
+    assert len(header.split()) == names
+    assert header.split()[0] == "step"
+    assert "validation" in header
+    measured = [row for row in rows if "|" not in row]
+    assert [row.split()[0] for row in measured[:3]] == ["0", "1", "2"]
+    assert {len(row.removesuffix("*").split()) for row in measured[1:3]} == {names}
+
+
+@pytest.mark.process
+def test_what_is_being_trained_is_not_removed(spawn, run, checkpoint, text, models):
+    process = spawn("finetune", "-m", checkpoint, text, "--steps", "4000", "--threads", "1", *QUICK, "-o", "busy")
+    awaited(process, models / "busy/run/metrics.jsonl", lines=2)
+    assert_error(run("rm", "--yes", "busy"), 2, "'busy' is being trained", "Ctrl-C")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert "saved after step" in said.decode()
+    assert run("rm", "--yes", "busy").code == 0
+
+
 @pytest.mark.process
 def test_help_and_usage_errors_import_no_pytorch():
     code = (
