@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
+    from gpt2cli.finetuning import finetune
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
     from gpt2cli.generation.texts import complete, generate
@@ -44,6 +45,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "finetune",
     "generate",
     "load",
     "score",
@@ -66,6 +68,7 @@ _HOMES = {
     "embed": "analysis.embedding",
     "evaluate": "analysis.evaluation.evaluate",
     "explain": "analysis.explanation",
+    "finetune": "finetuning",
     "generate": "generation.texts",
     "load": "model",
     "score": "analysis.scoring",

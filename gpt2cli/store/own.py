@@ -61,9 +61,8 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def remove(folder: Path) -> int:
-    """Delete a model; returns how many bytes that freed. Raises UsageError where a run is at work in it, and
-    StorageError, and nothing is gone where something in it cannot be deleted."""
-    _check_idle(folder)
+    """Delete a model; returns how many bytes that freed. Raises StorageError, and nothing is gone where something in it
+    cannot be deleted."""
     paths.check_removable(folder)
     nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
@@ -73,13 +72,3 @@ def remove(folder: Path) -> int:
     except OSError as error:
         raise paths.undeletable(error.filename, error) from None
     return nbytes
-
-
-def _check_idle(folder: Path) -> None:
-    from gpt2cli.store import locks
-
-    if not (lock := folder / "run" / "lock").exists():
-        return
-    with locks.unless_held(lock) as idle:
-        if not idle:
-            raise UsageError(f"'{folder.name}' is being trained", "end that with Ctrl-C first, or wait for it")

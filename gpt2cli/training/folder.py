@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,30 @@ class Folder:
         shutil.rmtree(self.run, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+    @contextlib.contextmanager
+    def entered(self, begin: Callable[[], None], *, resume: bool) -> Iterator[None]:
+        """Hold the folder, with a run in it: with `resume` the one that is there; or the one that `begin` begins, of
+        which nothing stays where it cannot. Raises UsageError where a run is there and is not to go on, StorageError,
+        and what `begin` raises."""
+        if self.begun:
+            if not resume:
+                ended = self.ended
+                raise UsageError(
+                    f"a run is in '{self.path}' already{', and has ended' if ended else ''}",
+                    "choose another -o" if ended else "go on with it: --resume; or choose another -o",
+                )
+            with self.held():
+                yield
+            return
+        self.prepare()
+        with self.held():
+            try:
+                begin()
+            except BaseException:
+                self.discard()
+                raise
+            yield
 
     def settings(self, base: Path, *, tied: bool) -> None:
         """Take over the settings and the tokenizer of the model that is trained. Raises StorageError."""
