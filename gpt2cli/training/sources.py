@@ -22,7 +22,7 @@ def files(sources: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source != STDIN and source.is_dir():
-            inside = sorted(path for path in source.rglob("*") if _is_text(path, source))
+            inside = _inside(source)
             if not inside:
                 raise UsageError(f"the folder '{source}' has no {', '.join(_SUFFIXES)} file", "name the files")
             found += inside
@@ -33,10 +33,17 @@ def files(sources: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _is_text(path: Path, folder: Path) -> bool:
-    """Whether it is one of a folder's texts; what is hidden is none."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in _SUFFIXES and path.is_file()
+def _inside(folder: Path) -> list[Path]:
+    """The texts of a folder, sorted. What is hidden is none, nor what models that were trained here are made of."""
+    models = {path.parent.parent for path in folder.rglob("run/plan.json")}
+
+    def is_text(path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or path.suffix.lower() not in _SUFFIXES or not models.isdisjoint(path.parents):
+            return False
+        return path.is_file()
+
+    return sorted(filter(is_text, folder.rglob("*")))
 
 
 def is_jsonl(path: Path) -> bool:

@@ -75,12 +75,15 @@ def test_a_folder_gives_its_texts_sorted(gather, tokenizer, tmp_path):
     assert texts(gather(folder), tokenizer) == ["one", "two", "three", "four"]
 
 
-def test_of_a_folder_suffixes_may_be_capitals_and_what_is_hidden_is_left_out(gather, tokenizer, tmp_path):
+def test_of_a_folder_suffixes_may_be_capitals_and_what_is_hidden_or_a_model_is_left_out(gather, tokenizer, tmp_path):
     folder = tmp_path / ".books"
     (folder / ".git").mkdir(parents=True)
     (folder / ".git/a.txt").write_text("no")
     (folder / ".b.txt").write_text("no")
     (folder / "C.TXT").write_text("one")
+    (folder / "model/run").mkdir(parents=True)
+    for name in ("README.md", "run/plan.json", "run/metrics.jsonl"):
+        (folder / "model" / name).write_text("no")
     (folder / "D.JSONL").write_text('{"text": "two"}')
     assert texts(gather(folder), tokenizer) == ["one", "two"]
 
