@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
+    from gpt2cli.finetuning import finetune
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.receipts import receipt
     from gpt2cli.generation.replaying import Replay, replay
@@ -47,6 +48,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "finetune",
     "generate",
     "load",
     "receipt",
@@ -72,6 +74,7 @@ _HOMES = {
     "embed": "analysis.embedding",
     "evaluate": "analysis.evaluation.evaluate",
     "explain": "analysis.explanation",
+    "finetune": "finetuning",
     "generate": "generation.texts",
     "load": "model",
     "receipt": "generation.receipts",

@@ -86,7 +86,7 @@ def load(
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise UsageError(f"`threads` is {threads!r}", "`threads` must be a whole number; 0: every core")
     choice = Choice(precision, source, device, offline)
-    return open_model(name, choice, _logging(progress), threads=threads, text=text, alternating=alternating)
+    return open_model(name, choice, logged(progress), threads=threads, text=text, alternating=alternating)
 
 
 def open_model(
@@ -131,7 +131,7 @@ def same_vocabulary(first: Model, second: Model) -> bool:
     return same
 
 
-def _logging(progress: Progress | None) -> Listener:
+def logged(progress: Progress | None) -> Listener:
     """A listener for those who have none."""
     import logging
 

@@ -34,6 +34,7 @@ def test_every_name_is_there_for_tools():
         "embed(model",
         "compare(model",
         "explain(model",
+        "finetune(sources",
         "load(name",
         "complete(model",
     ):

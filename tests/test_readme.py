@@ -64,9 +64,15 @@ def test_a_transcript_was_found():
     assert transcripts()
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
-def test_the_python_examples_run(code, capsys):
+EXAMPLES = [pytest.param(code, marks=[pytest.mark.train] * ("finetune" in code)) for code in blocks("python")]
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_python_examples_run(code, capsys, tmp_path, monkeypatch):
     """And print what the comments say."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPT2_MODELS", str(tmp_path / "models"))
+    Path("diary.txt").write_text("Day 1. The sea was quiet. No letter came.\n" * 20)
     exec(code, {})
     printed = capsys.readouterr().out
     assert printed.strip()
@@ -199,16 +205,17 @@ def test_every_public_name_is_explained():
         assert name == "__version__" or re.search(rf"`{name}`|^#+ .*\b{name}\b", PAGES["docs/python.md"], re.M), name
 
 
-@pytest.mark.parametrize(
-    "name", ["load", "generate", "complete", "score", "embed", "evaluate", "explain", "compare", "receipt", "replay"]
-)
+VERBS = "load generate complete score embed evaluate explain compare receipt replay finetune"
+
+
+@pytest.mark.parametrize("name", VERBS.split())
 def test_signatures_are_those_of_the_page(name):
     import inspect
 
     import gpt2cli
 
     said = re.search(rf"`{name}\((.*?)\)`", PAGES["docs/python.md"], re.DOTALL)[1]
-    words = [word.partition("=") for word in " ".join(said.split()).split(", ") if word != "*"]
+    words = [word.lstrip("*").partition("=") for word in " ".join(said.split()).split(", ") if word != "*"]
     real = inspect.signature(getattr(gpt2cli, name)).parameters
     assert [word for word, _, _ in words] == [one for one in real if one != "listener"]
     for word, _, default in words:

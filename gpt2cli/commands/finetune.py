@@ -55,46 +55,35 @@ def finetune(
 ) -> int:
     groups = (text, base, length, learning, machine)
     values = {one.name: _plain(getattr(group, one.name)) for group in groups for one in fields(group)}
-    from gpt2cli.store import own
+    from gpt2cli import finetuning
 
     assert base.output is not None
-    named = "/" not in base.output and "\\" not in base.output
-    path = own.place(base.output) if named else Path(base.output).expanduser()
-    _check_torch()
+    path = finetuning.place(base.output)
+    finetuning.check_torch()
     if machine.threads:
         import torch
 
         torch.set_num_threads(machine.threads)
+    from gpt2cli.training import start
     from gpt2cli.training.folder import Folder
 
     folder = Folder(path)
-    if not folder.begun:
-        sources = _sources(text)
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(Bar(quiet=talk.quiet, patience=0.2))
+    if folder.begun:
+        _check_resumed(context, folder, values, resume=base.resume)
+    elif base.resume and not text.sources:
+        raise UsageError(f"there is no run in '{folder.path}'", "to begin one, name its text")
+    sources = () if folder.begun else _sources(text)
+    with Bar(quiet=talk.quiet, patience=0.2) as bar:
         from gpt2cli.console.learning import Show
 
         show = Show(bar, quiet=talk.quiet)
-        if folder.begun:
-            _check_resumed(context, folder, values, resume=base.resume)
-            stack.enter_context(folder.held())
-        else:
-            folder.prepare()
-            stack.enter_context(folder.held())
-            try:
-                asked = _asked(sources, text, base, length, learning, machine, talk)
-                _begin(folder, asked, values, show)
-            except BaseException:
-                folder.discard()
-                raise
-        return _run(folder, base.output, show, talk)
 
+        def begin() -> None:
+            asked = _asked(sources, text, base, length, learning, machine, talk)
+            start.begin(folder, asked, values, show.preparing)
 
-def _check_torch() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise UsageError("PyTorch is not installed, and nothing else here can train", "pip install 'gpt2cli[train]'")
+        with folder.entered(begin, resume=base.resume):
+            return _run(folder, base.output, show, talk)
 
 
 def _sources(text: TextOptions) -> tuple[Path, ...]:
@@ -114,15 +103,8 @@ _FREE = ("output", "resume", "offline", "threads", "device", "model")
 
 
 def _check_resumed(context: typer.Context, folder: "Folder", values: dict[str, Any], *, resume: bool) -> None:
-    """Raises UsageError where a run is here that is not to go on, or was begun with other options."""
-    where = f"a run is in '{folder.path}' already"
-    if not resume:
-        ended = folder.ended
-        raise UsageError(
-            f"{where}{', and has ended' if ended else ''}",
-            "choose another -o" if ended else "go on with it: --resume; or choose another -o",
-        )
-    before = folder.plan().get("options", {})
+    """Raises UsageError where a run that is to go on was begun with other options."""
+    before = folder.plan().get("options", {}) if resume else values
     for name, value in values.items():
         if name not in _FREE and given(context, name) and value != before.get(name, value):
             said = "other sources" if name == "sources" else f"`{name}` {before[name]}"
@@ -145,8 +127,8 @@ def _asked(
 
     wanted = asdict(learning) | asdict(length)
     rank = wanted.pop("lora")
-    alpha, targets = wanted.pop("lora_alpha"), tuple(wanted.pop("lora_targets").split(","))
-    lora = LoRA(rank, alpha or 2.0 * rank, targets) if rank else None
+    alpha, _ = wanted.pop("lora_alpha"), wanted.pop("lora_targets")
+    lora = LoRA(rank, 2.0 * rank if alpha is None else alpha, learning.targets) if rank else None
     name, folder = ("", None) if base.from_scratch else _located(base, talk)
     return Asked(
         sources=sources,
@@ -162,22 +144,13 @@ def _asked(
 
 
 def _located(base: BaseOptions, talk: TalkOptions) -> tuple[str, Path]:
+    from gpt2cli import finetuning
     from gpt2cli.console import bars
-    from gpt2cli.store import own, store
     from gpt2cli.store.choice import Choice, Listener
 
-    choice = Choice(prefer="checkpoint", offline=base.offline)
     with bars.progress(quiet=talk.quiet) as update:
-        listener = Listener(update, talk.note, terminal.note)
-        source = store.find(base.model, choice, listener)
-        folder = source.folder if source.entry is None and own.find(source.name) != source.folder else None
-        return str(folder.resolve()) if folder else source.name, store.located(source, choice, listener)
-
-
-def _begin(folder: "Folder", asked: "Asked", values: dict[str, Any], show: Any) -> None:
-    from gpt2cli.training import start
-
-    start.begin(folder, asked, values, show.preparing)
+        choice = Choice(prefer="checkpoint", offline=base.offline)
+        return finetuning.located(base.model, choice, Listener(update, talk.note, terminal.note))
 
 
 def _run(folder: "Folder", name: str, show: Any, talk: TalkOptions) -> int:
@@ -239,7 +212,7 @@ def _tell(folder: "Folder", name: str, run: "Run", reason: str, facts: dict[str,
             }
         )
     elif best and before and not talk.quiet:
-        terminal.say_out(
+        terminal.say_sentence(
             f"{name}: step {best['step']:,} is the best: loss {best['validation']:.4f}"
             f" (before {before['validation']:.4f}), perplexity {best['perplexity']:.4g} ({before['perplexity']:.4g})"
         )

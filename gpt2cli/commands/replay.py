@@ -178,7 +178,7 @@ class Again:
         texts = replaying.compared(receipt, model, draft, self._said(private=receipt.prompt is None))
         if show:
             for line in receipts.verdict(texts, model):
-                terminal.say_out(terminal.broken(f"{place}: {line}"))
+                terminal.say_sentence(f"{place}: {line}")
         return {
             "receipt": place,
             **model.plain(),

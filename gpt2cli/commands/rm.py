@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,8 +51,10 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool, yes: bo
 
     trained = own.begun(name)
     source = sources.Source(name, trained) if trained else sources.resolve(name, note)
-    if trained and not yes:
-        _ask(name)
+    if trained:
+        _check_idle(trained)
+        if not yes:
+            _ask(name)
     known = sources.repositories(source)
     with ExitStack() as stack:
         stack.enter_context(locks.held(source.model, note))
@@ -80,6 +83,17 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool, yes: bo
             builds.remove(one.folder)
             freed += one.nbytes
     return {"name": name, "exports": len(mine), "downloads": len(here), "freed": freed}
+
+
+def _check_idle(folder: Path) -> None:
+    """Raises UsageError where a run is at work in it."""
+    from gpt2cli.store import locks
+
+    if not (lock := folder / "run" / "lock").exists():
+        return
+    with locks.unless_held(lock) as idle:
+        if not idle:
+            raise UsageError(f"'{folder.name}' is being trained", "end that with Ctrl-C first, or wait for it")
 
 
 def _ask(name: str) -> None:

@@ -13,7 +13,15 @@ from gpt2cli.drawing import curve
 from gpt2cli.training.run import Evaluated, Event, Sampled
 from gpt2cli.training.training import Step, Training
 
-_HEADER = f"{'step':>7}  {'epoch':>6}  {'train':>7}  {'validation':>10}  {'perplexity':>10}  {'bits/byte':>9}"
+# of the table: name, width, and the columns of a terminal that shows it too
+_COLUMNS = (
+    ("step", 7, 0),
+    ("epoch", 6, 40),
+    ("train", 7, 0),
+    ("validation", 10, 0),
+    ("perplexity", 10, 52),
+    ("bits/byte", 9, 63),
+)
 
 
 class Show:
@@ -30,7 +38,7 @@ class Show:
         self._began = training.tokens, training.seconds, training.progress
         data, plan = facts["data"], facts["plan"]
         files, documents = len(data["sources"]), data["documents"]
-        many = f"{files:,} files" if files > 1 else Path(data["sources"][0]).name
+        many = f"{files:,} files" if files > 1 else terminal.printable(Path(data["sources"][0]).name)
         if training.step:
             long = f"it goes on after step {training.step:,}"
         elif training.steps is None:
@@ -41,10 +49,11 @@ class Show:
             )
         many_documents = terminal.counted(f"{documents:,}", "document")
         base = Path(facts["base"]).name if facts["base"] else "a new model"
+        held = "others to measure" if facts["held_apart"] else "held out"
         self._told(
             f"{base} ({facts['trainable'] / 1e6:.3g} million parameters) learns {many}:"
             f" {data['tokens']:,} tokens in {many_documents},"
-            f" {facts['held']:,} held out; {long}, on {plan['device']}"
+            f" {facts['held']:,} {held}; {long}, on {plan['device']}"
         )
 
     def preparing(self, title: str, done: int, total: int | None) -> None:
@@ -78,14 +87,13 @@ class Show:
 
     def _row(self, found: Evaluated) -> None:
         if not self._headed:
-            self._say(_HEADER)
+            self._say(_row([name for name, _, _ in _COLUMNS]))
         self._headed = True
         train = f"{found.train:.4f}" if found.train is not None else ""
-        loss = found.loss
-        self._say(
-            f"{found.step:>7,}  {found.epochs:>6.2f}  {train:>7}  {loss.mean:>10.4f}  {loss.perplexity:>10.4g}"
-            f"  {loss.bits_per_byte:>9.4f}{'  *' if found.best else ''}"
-        )
+        loss, epochs = found.loss, f"{found.epochs:.2f}"
+        perplexity, bits = f"{loss.perplexity:.4g}", f"{loss.bits_per_byte:.4f}"
+        row = _row([f"{found.step:,}", epochs, train, f"{loss.mean:.4f}", perplexity, bits])
+        self._say(f"{row}{'  *' if found.best else ''}")
         if found.overfits:
             self._told("note: it begins to learn the text by heart (what is learnt gets better, the rest worse)")
 
@@ -109,6 +117,13 @@ class Show:
         if not self._quiet:
             self._bar.hide()
             terminal.tell(text)
+
+
+def _row(cells: list[str]) -> str:
+    """A line of the table, with as many columns as the terminal has room for."""
+    room = display.columns(sys.stderr) or 80
+    shown = zip(cells, _COLUMNS, strict=True)
+    return "  ".join(cell.rjust(width) for cell, (_, width, least) in shown if room >= least)
 
 
 def draw(title: str, metrics: list[dict[str, Any]], path: Path) -> None:

@@ -131,13 +131,20 @@ class LearningOptions(Options):
             raise UsageError(f"--optimizer '{self.optimizer}' is unknown", f"choose {' or '.join(OPTIMIZERS)}")
         if self.rate == 0:
             raise UsageError("--rate 0 learns nothing", "leave it out, or choose one as 1e-4")
+        if self.lora_alpha == 0:
+            raise UsageError("--lora-alpha 0 learns nothing", "leave it out, or choose one as 16")
         if self.lora is None:
             if self.lora_alpha is not None or self.lora_targets != "c_attn":
                 raise UsageError("--lora-alpha and --lora-targets are for --lora", "add --lora 8, or leave them out")
         elif self.optimizer == "muon" or self.freeze:
             raise UsageError("--lora contradicts --optimizer muon and --freeze", "choose one of them")
-        if unknown := set(self.lora_targets.split(",")) - {"c_attn", "c_proj", "c_fc"}:
-            raise UsageError(f"--lora-targets '{unknown.pop()}' is unknown", "choose of c_attn,c_proj,c_fc")
+        if unknown := set(self.targets) - {"c_attn", "c_proj", "c_fc"}:
+            raise UsageError(f"--lora-targets '{min(unknown)}' is unknown", "choose of c_attn,c_proj,c_fc")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Beside which matrices LoRA learns."""
+        return tuple(name.strip() for name in self.lora_targets.split(","))
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,11 @@ def say_out(text: str) -> None:
         output.write(f"{shown}\n")
 
 
-def broken(text: str) -> str:
-    """A sentence for stdout, which on a terminal is broken at blanks."""
+def say_sentence(text: str) -> None:
+    """On stdout, on a terminal broken at blanks where the line ends. Raises BrokenPipe and StorageError."""
     room = display.columns(sys.stdout)
-    return "\n".join(wrapping.folded(text, room)) if room else text
+    for line in wrapping.folded(text, room) if room else [text]:
+        say_out(line)
 
 
 def say_json(value: Any) -> None:

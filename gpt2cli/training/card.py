@@ -18,7 +18,7 @@ pipeline_tag: text-generation
 
 | | |
 | --- | --- |
-| text | {documents:,} documents, {nbytes:,} bytes, {tokens:,} tokens, of which {held:,} were not learnt from |
+| text | {documents:,} document{plural}, {nbytes:,} bytes, {tokens:,} tokens{held} |
 | sha256 | `{sha256}` |
 | files | {sources} |
 | parameters | {parameters:,}, of which {trainable:,} were trained |
@@ -35,7 +35,7 @@ pipeline_tag: text-generation
 
 def card(facts: dict[str, Any], figures: dict[str, Any], before: dict[str, Any] | None) -> str:
     """The model card. `figures` are those of an evaluation, or only a step; `before` those of the model as it was."""
-    data, plan = facts["data"], facts["plan"]
+    data, plan, held = facts["data"], facts["plan"], f"{facts['held']:,}"
     base = Path(facts["base"]).name if Path(facts["base"]).is_absolute() else facts["base"]
     origin = f"Trained from [{base}]" if base and "/" in base else ""
     if origin:
@@ -44,18 +44,19 @@ def card(facts: dict[str, Any], figures: dict[str, Any], before: dict[str, Any] 
         origin = f"Trained from `{base}`" if base else "Trained from random weights"
     rows = {name: _plain(value) for name, value in plan.items() if value not in (None, False)}
     return _CARD.format(
-        name=facts["name"],
+        name=_shown(facts["name"]),
         base_line=f"base_model: {base}\n" if base and "/" in base else "",
         origin=origin,
         documents=data["documents"],
         nbytes=data["nbytes"],
         tokens=data["tokens"],
-        held=facts["held"],
+        plural="" if data["documents"] == 1 else "s",
+        held=f"; measured on {held} of another" if facts["held_apart"] else f", of which {held} were not learnt from",
         sha256=data["sha256"],
         sources=_files([Path(name).name for name in data["sources"]]),
         parameters=facts["parameters"],
         trainable=facts["trainable"],
-        command=shlex.join(["gpt2", *facts["command"]]) if facts["command"] else "from Python",
+        command=_shown(shlex.join(["gpt2", *facts["command"]])) if facts["command"] else "from Python",
         figures=_figures(figures, before),
         settings="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
     )
@@ -67,8 +68,14 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _shown(text: str) -> str:
+    """On one line of a table, whatever is in it; what is no character, as a name of a file may be, stands as ?."""
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    return plain.replace("`", "'").replace("|", "\\|")
+
+
 def _files(names: list[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:10])
+    shown = ", ".join(f"`{_shown(name)}`" for name in names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
 
 

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,37 @@ class Folder:
                 )
             (self.run / "last").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
 
     def discard(self) -> None:
         """Leave nothing of a run that could not begin."""
         shutil.rmtree(self.run, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+    @contextlib.contextmanager
+    def entered(self, begin: Callable[[], None], *, resume: bool) -> Iterator[None]:
+        """Hold the folder, with a run in it: with `resume` the one that is there; or the one that `begin` begins, of
+        which nothing stays where it cannot. Raises UsageError where a run is there and is not to go on, StorageError,
+        and what `begin` raises."""
+        if self.begun:
+            if not resume:
+                ended = self.ended
+                raise UsageError(
+                    f"a run is in '{self.path}' already{', and has ended' if ended else ''}",
+                    "choose another -o" if ended else "go on with it: --resume; or choose another -o",
+                )
+            with self.held():
+                yield
+            return
+        self.prepare()
+        with self.held():
+            try:
+                begin()
+            except BaseException:
+                self.discard()
+                raise
+            yield
 
     def settings(self, base: Path, *, tied: bool) -> None:
         """Take over the settings and the tokenizer of the model that is trained. Raises StorageError."""
@@ -75,7 +99,7 @@ class Folder:
             path = self.run / "last" / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
         if config.get("architectures") in (None, [], ["GPT2Model"]):
             config["architectures"] = ["GPT2LMHeadModel"]
         for name in ("torch_dtype", "dtype"):
@@ -94,7 +118,7 @@ class Folder:
         except Timeout:
             raise UsageError(f"another run is at work in '{self.path}'", "wait for it, or choose another -o") from None
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         self._write_text(self.run / "plan.json", json.dumps(plan, indent=2) + "\n")
@@ -143,7 +167,7 @@ class Folder:
             with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
 
     def told(self, count: int | None = None) -> list[dict[str, Any]]:
         """The first lines of metrics.jsonl, which is cut behind them: what came after the last state is told again."""
@@ -169,7 +193,7 @@ class Folder:
                 for folder in (self.run, self.run / "held"):
                     (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
 
     def _save_adapter(self, network: Network, lora: LoRA, base: str) -> None:
         target = self.path / "adapter"
@@ -181,7 +205,7 @@ class Folder:
             for path in sorted(part.iterdir(), reverse=True):  # the weights first
                 path.replace(target / path.name)
         except (OSError, SafetensorError) as error:
-            raise unwritable(self.path, error) from None
+            raise self.unwritable(error) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -211,18 +235,20 @@ class Folder:
             yield part
             part.replace(path)
         except (OSError, RuntimeError, SafetensorError) as error:  # of a full disk the libraries have their own
+            raise self.unwritable(error) from None
+        finally:
             part.unlink(missing_ok=True)
-            raise unwritable(self.path, error) from None
+
+    def unwritable(self, error: Exception) -> StorageError:
+        """What to raise where a run cannot be saved: what was saved before is still there."""
+        reasons = (getattr(one, "strerror", None) for one in (error, error.__context__))  # PyTorch hides the system's
+        reason = next(filter(None, reasons), str(error).split("\n", 1)[0])
+        more = "make room; then go on with --resume from what was saved last"
+        return StorageError(
+            f"cannot write to '{self.path}': {reason}", more if self.begun else "make room, or choose another -o"
+        )
 
 
 def _settled(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def unwritable(folder: Path, error: Exception) -> StorageError:
-    """What to raise where a run cannot be saved: what was saved before is still there."""
-    reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
-    return StorageError(
-        f"cannot write to '{folder}': {reason}", "make room; then go on with --resume from what was saved last"
-    )

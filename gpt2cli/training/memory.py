@@ -46,7 +46,7 @@ def _helps(plan: Plan, config: Config, *, tied: bool, free: int) -> str:
     short = replace(lora, length=128)
     if needed(short, config, tied=tied) <= free:
         return "--lora 8 --length 128 fits"
-    return "choose a smaller model, as -m distilgpt2 or -m tiny"
+    return "choose a smaller model: -m distilgpt2, -m tiny, or from scratch fewer --layers"
 
 
 def needed(plan: Plan, config: Config, *, tied: bool) -> int:

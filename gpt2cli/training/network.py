@@ -179,7 +179,8 @@ def weights_from(network: Network, checkpoint: Checkpoint) -> None:
     """Copy a checkpoint's weights into the network, those of an int8 or int4 export dequantised. Raises CorruptFile."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(torch.from_numpy(checkpoint.tensor(name, tuple(parameter.shape))))
+            value = checkpoint.tensor(name, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(np.require(value, requirements="W")))  # PyTorch warns of what is mapped
 
 
 def fresh_weights(network: Network, seed: int) -> None:

@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass
 
+from gpt2cli.errors import UsageError
 from gpt2cli.training.lora import LoRA
 from gpt2cli.training.optimizers import Rates
 from gpt2cli.training.training import Plan
+
+_MOST = 1e9  # of any number that is asked for; infinity and NaN are not below it
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Wishes:
     lora: LoRA | None = None
     seed: int = 0
     compiled: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what is no number, or larger than anything that makes sense."""
+        values = vars(self) | ({"lora_alpha": self.lora.alpha} if self.lora else {})
+        for name, value in values.items():
+            if isinstance(value, float) and not abs(value) <= _MOST:
+                raise UsageError(f"--{name.replace('_', '-')} {value:g} is out of all reason", "choose a usual number")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed} is too large", "choose one below 2^63")
 
 
 @dataclass(frozen=True)

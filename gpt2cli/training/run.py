@@ -117,6 +117,11 @@ class Run:
         self._stopping = False
         self._saved, self._every = time.monotonic(), _SAVED_EVERY
 
+    @property
+    def open(self) -> bool:
+        """Whether it can go on: it has not come to its end."""
+        return not self._folder.ended
+
     def stop(self) -> None:
         """After the step that is being made, the run is saved and ends."""
         self._stopping = True

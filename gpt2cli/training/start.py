@@ -15,14 +15,15 @@ from gpt2cli.export.graph import check_activation
 from gpt2cli.tokenizer import learning
 from gpt2cli.tokenizer.files import END
 from gpt2cli.tokenizer.tokenizer import Tokenizer
-from gpt2cli.training import documents, memory, recipe
+from gpt2cli.training import documents, memory, recipe, sources
 from gpt2cli.training.card import card
-from gpt2cli.training.documents import STDIN, Corpus
-from gpt2cli.training.folder import Folder, unwritable
+from gpt2cli.training.documents import Corpus
+from gpt2cli.training.folder import Folder
 from gpt2cli.training.lora import adapt
 from gpt2cli.training.network import Network, fresh_weights, weights_from
 from gpt2cli.training.recipe import Shape, Sizes, Wishes
 from gpt2cli.training.run import Run, Standing, Texts
+from gpt2cli.training.sources import STDIN
 from gpt2cli.training.training import Plan, Training
 
 LEAST = 64  # tokens to learn from; with less there is nothing to learn
@@ -64,6 +65,7 @@ def begin(
 
     Raises UsageError, UnknownModel, CorruptFile, CannotMeet, StorageError, and nothing was begun."""
     device = device_of(asked.device)
+    _check_asked(asked)
     checkpoint = None if asked.base is None else Checkpoint(asked.base)
     if checkpoint is None:
         _make_anew(folder, asked, progress)
@@ -147,26 +149,37 @@ def _arranged(network: Network, plan: Plan) -> Network:
     return network
 
 
+def _check_asked(asked: Asked) -> None:
+    """Raises UsageError where what was asked for contradicts itself."""
+    if [*asked.sources, asked.validation].count(STDIN) > 1:
+        raise UsageError("stdin is named twice, and can be read once", "put the text into a file")
+    if asked.base is None and (asked.wishes.lora or asked.wishes.freeze):
+        raise UsageError("a model from scratch has nothing that could stay", "leave out --lora and --freeze")
+
+
 def _make_anew(folder: Folder, asked: Asked, progress: Progress) -> None:
     """The vocabulary and the settings of a model of the shape that was asked for, or that suits the text."""
-    if STDIN in asked.sources:
-        raise UsageError("--from-scratch reads the text twice, stdin gives it once", "put it into a file")
+    found = sources.files(asked.sources)
+    if once := next((path for path in found if not path.is_file()), None):
+        name = "stdin" if once == STDIN else f"'{once}'"
+        raise UsageError(f"--from-scratch reads the text twice, {name} gives it once", "put it into a file")
     nbytes = 0
 
     def pieces() -> Any:
         nonlocal nbytes
-        for piece in documents.texts(asked.sources, asked.split_on):
+        for piece in sources.texts(asked.sources, asked.split_on):
             nbytes += len(piece.encode())
             progress("learning a vocabulary", nbytes, None)
             yield piece
 
-    total = sum(path.stat().st_size for path in documents.files(asked.sources))
+    total = sum(path.stat().st_size for path in found)
     layers, width, vocabulary = next(row[1:] for row in _SHAPES if total <= row[0])
     shape = asked.shape
     layers, width = shape.layers or layers, shape.width or width
-    heads = shape.heads or max(1, width // 32)
+    heads = shape.heads or next(n for n in range(max(1, width // 32), 0, -1) if width % n == 0)
     if width % heads:
-        raise UsageError(f"--width {width} cannot be divided into {heads} heads", "choose a multiple")
+        near = max(1, width // heads) * heads
+        raise UsageError(f"--width {width} cannot be divided into {heads} heads", f"choose --width {near}")
     target = folder.run / "last"
     try:
         size = learning.learn(pieces(), shape.vocabulary or vocabulary, target)
@@ -185,7 +198,7 @@ def _make_anew(folder: Folder, asked: Asked, progress: Progress) -> None:
         }
         (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise unwritable(folder.path, error) from None
+        raise folder.unwritable(error) from None
 
 
 # Up to so many bytes of text: layers, width, vocabulary.
@@ -213,7 +226,7 @@ def _corpora(folder: Folder, asked: Asked, config: Config, progress: Progress) -
             progress=told,
         )
 
-    total = None if STDIN in asked.sources else sum(path.stat().st_size for path in documents.files(asked.sources))
+    total = None if STDIN in asked.sources else sum(path.stat().st_size for path in sources.files(asked.sources))
     try:
         whole = gathered(asked.sources, folder.run)
         if asked.validation is None:
@@ -224,16 +237,16 @@ def _corpora(folder: Folder, asked: Asked, config: Config, progress: Progress) -
             total = None
             learnt, held = whole, gathered((asked.validation,), folder.run / "held")
     except OSError as error:
-        raise unwritable(folder.path, error) from None
+        raise folder.unwritable(error) from None
     if not whole.facts.documents:
         raise CannotMeet("there is no text: what was read is empty", "give files with text: 100 kB and more")
     if len(whole.ids) - 2 < LEAST:
         raise CannotMeet(
-            f"the text has {len(whole.ids) - whole.facts.documents - 1} tokens, {LEAST} are the least to learn from",
+            f"the text is too short: {LEAST} tokens are the least, it has {len(whole.ids) - whole.facts.documents - 1}",
             "give more: a voice is learnt from 100 kB and more",
         )
     for corpus, what in ((learnt, "to learn from"), (held, "to measure the loss on")):
-        if not _counted(corpus):
+        if _counted(corpus) < 1:
             raise CannotMeet(f"there is no token {what}", "give more text")
     return learnt, held
 

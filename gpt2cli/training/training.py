@@ -149,7 +149,8 @@ class Training:
         norm = self._norm()
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise CannotMeet(
-                f"the loss at step {self.step + 1} is no number", "lower the learning rate: --rate with a smaller one"
+                f"the loss at step {self.step + 1} is no number",
+                f"begin again with another -o, and a lower --rate than {self.plan.rates.adam:g}",
             )
         self._optimizers.step(scale)
         self._place, self.step, self.tokens = place, self.step + 1, self.tokens + counted

@@ -1,5 +1,6 @@
 """gpt2 finetune as people use it: from a text to a model that speaks, and whatever comes between."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -163,8 +164,78 @@ MISTAKES = [
     (("{text}", "-o", "x", "--lora", "3", "--freeze", "1"), 2, "--lora contradicts", "one of them"),
     (("{text}", "-o", "x", "--device", "cuda"), 2, "no CUDA device", "--device cpu"),
     (("{text}", "-o", "x", "--validation", "none.txt"), 2, "there is no 'none.txt'", "that exists"),
-    (("{text}", "-o", "{text}/x"), 7, "cannot write to", ""),
+    (("{text}", "-o", "{text}/x"), 7, "cannot write to", "choose another -o"),
+    (("--resume", "-o", "x"), 2, "there is no run in", "name its text"),
+    (("-", "-", "-o", "x"), 2, "stdin is named twice", "into a file"),
+    (("-", "--validation", "-", "-o", "x"), 2, "stdin is named twice", "into a file"),
+    (("{text}", "--validation", os.devnull, "-o", "x"), 6, "no token to measure the loss on", "more text"),
+    (("{text}", "-o", "x", "--lora", "2", "--lora-alpha", "0"), 2, "--lora-alpha 0 learns nothing", "16"),
+    (("{text}", "-o", "x", "--lora", "2", "--lora-alpha", "nan"), 2, "--lora-alpha nan is out of", "usual"),
+    *(
+        (("{text}", "-o", "x", option, value), 2, f"{option} {value} is out of all reason", "usual number")
+        for option in ("--rate", "--epochs", "--minutes", "--dropout", "--weight-decay", "--clip")
+        for value in ("nan", "inf")
+        if (option, value) != ("--dropout", "inf")
+    ),
+    (("{text}", "-o", "x", "--seed", str(2**63)), 2, "--seed 9223372036854775808 is too large", "2^63"),
 ]
+
+
+FROM_SCRATCH = [
+    (("{text}", "--freeze", "1"), 2, "nothing that could stay", "--freeze"),
+    (("{text}", "--lora", "2"), 2, "nothing that could stay", "--lora"),
+    (("-",), 2, "stdin gives it once", "into a file"),
+    ((os.devnull,), 2, "gives it once", "into a file"),
+    (("{text}", "--width", "7", "--heads", "2"), 2, "cannot be divided into 2 heads", "--width 6"),
+]
+
+
+@pytest.mark.parametrize(("argv", "code", "message", "hint"), FROM_SCRATCH)
+def test_a_mistake_with_a_new_model_is_one_error_and_one_hint(run, text, models, argv, code, message, hint):
+    result = run("finetune", "--from-scratch", "-o", "x", *(word.format(text=text) for word in argv))
+    assert_error(result, code, message, hint)
+    assert not (models / "x").exists()
+
+
+def test_a_new_model_of_any_width_has_heads_that_divide_it(run, text, models):
+    shape = ("--from-scratch", "--layers", "1", "--width", "100", "--positions", "64", "--vocabulary", "270")
+    assert run("finetune", text, "-q", "-o", "new", *shape, "--steps", "1", *QUICK).code == 0
+    assert json.loads((models / "new/config.json").read_text())["n_head"] == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of POSIX")
+def test_files_of_any_name_are_learnt_and_stand_in_the_card(finetune, models, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"bad\xff.txt", b"new\nline|`.txt"):
+        with contextlib.suppress(OSError):  # some file systems know only Unicode
+            (folder / os.fsdecode(name)).write_text(STORY)
+    result = finetune(folder, "-o", "odd", "--steps", "1", *QUICK)
+    assert (result.code, result.stderr.count("error:")) == (0, 0)
+    rows = (models / "odd/README.md").read_text(encoding="utf-8").splitlines()
+    assert any(row.startswith("| files | `") and "new?line\\|'.txt" in row for row in rows)
+
+
+def test_the_card_says_what_was_measured_where_it_was_another_file(finetune, text, models):
+    assert finetune(text, "-q", "--validation", text, "-o", "story", "--steps", "1", *QUICK).code == 0
+    card = (models / "story/README.md").read_text()
+    assert "| text | 1 document, " in card
+    assert " of another |" in card
+    assert "not learnt from |\n" not in card.partition("| sha256")[0]
+
+
+def test_the_hint_after_a_loss_that_is_no_number_leads_on(finetune, text, models):
+    argv = (text, "-q", "--steps", "9", *QUICK[:4])
+    result = finetune(*argv, "-o", "wild", "--rate", "1e9")
+    assert_error(result, 6, "the loss at step 2 is no number", "another -o, and a lower --rate than 1e+09")
+    assert finetune(*argv, "-o", "tame", "--rate", "0.001").code == 0
+
+
+def test_targets_of_lora_may_stand_apart(finetune, text, models):
+    argv = ("--lora", "2", "--lora-targets", "c_attn, c_fc")
+    assert finetune(text, "-q", "-o", "story", "--steps", "1", *argv, *QUICK).code == 0
+    plan = json.loads((models / "story/run/plan.json").read_text())
+    assert plan["plan"]["lora"]["targets"] == ["c_attn", "c_fc"]
 
 
 @pytest.mark.parametrize(("argv", "code", "message", "hint"), MISTAKES)
@@ -227,6 +298,36 @@ def same_end(run, argv, models):
 def awaited(process, path, *, lines):
     while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < lines):
         time.sleep(0.02)
+
+
+@pytest.mark.terminal
+@pytest.mark.skipif(os.name != "posix", reason="needs pseudo-terminals")
+@pytest.mark.parametrize(("columns", "names"), [(32, 3), (44, 4), (80, 6)])
+def test_the_table_has_the_columns_that_a_terminal_has_room_for(checkpoint, text, models, columns, names):
+    from terminals import Terminal
+
+    with contextlib.closing(
+        Terminal(*("finetune", "-m", checkpoint, text, "-o", "story", "--steps", 2, *QUICK), columns=columns)
+    ) as one:
+        assert one.exit_code() == 0
+        header, *rows = [line for line in one.lines if line.split() and line.split()[0] in ("step", "0", "1", "2")]
+    assert len(header.split()) == names
+    assert header.split()[0] == "step"
+    assert "validation" in header
+    measured = [row for row in rows if "|" not in row]
+    assert [row.split()[0] for row in measured[:3]] == ["0", "1", "2"]
+    assert {len(row.removesuffix("*").split()) for row in measured[1:3]} == {names}
+
+
+@pytest.mark.process
+def test_what_is_being_trained_is_not_removed(spawn, run, checkpoint, text, models):
+    process = spawn("finetune", "-m", checkpoint, text, "--steps", "4000", "--threads", "1", *QUICK, "-o", "busy")
+    awaited(process, models / "busy/run/metrics.jsonl", lines=2)
+    assert_error(run("rm", "--yes", "busy"), 2, "'busy' is being trained", "Ctrl-C")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert "saved after step" in said.decode()
+    assert run("rm", "--yes", "busy").code == 0
 
 
 @pytest.mark.process

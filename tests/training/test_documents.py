@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from gpt2cli.errors import CorruptFile, UsageError
 from gpt2cli.tokenizer.tokenizer import Tokenizer
-from gpt2cli.training import documents
+from gpt2cli.training import documents, sources
 
 pytestmark = pytest.mark.train
 END = 299
@@ -25,10 +25,10 @@ def tokenizer(checkpoint):
 
 @pytest.fixture
 def gather(tokenizer, tmp_path):
-    def call(*sources, **options):
+    def call(*files, **options):
         target = tmp_path / "ids"
         target.mkdir(exist_ok=True)
-        return documents.gather(sources, target, tokenizer=tokenizer, end=END, vocabulary=300, **options)
+        return documents.gather(files, target, tokenizer=tokenizer, end=END, vocabulary=300, **options)
 
     return call
 
@@ -59,7 +59,7 @@ def test_split_on_names_another_mark(gather, tokenizer, tmp_path):
 
 
 def test_a_mark_across_the_blocks_that_are_read(gather, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "_BLOCK", 7)
+    monkeypatch.setattr(sources, "_BLOCK", 7)
     path = tmp_path / "a.txt"
     path.write_text("the cät 🐈<|endoftext|>the dog<|end of it", encoding="utf-8")
     assert texts(gather(path), tokenizer) == ["the cät 🐈", "the dog<|end of it"]
@@ -75,6 +75,26 @@ def test_a_folder_gives_its_texts_sorted(gather, tokenizer, tmp_path):
     assert texts(gather(folder), tokenizer) == ["one", "two", "three", "four"]
 
 
+def test_of_a_folder_suffixes_may_be_capitals_and_what_is_hidden_or_a_model_is_left_out(gather, tokenizer, tmp_path):
+    folder = tmp_path / ".books"
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git/a.txt").write_text("no")
+    (folder / ".b.txt").write_text("no")
+    (folder / "C.TXT").write_text("one")
+    (folder / "model/run").mkdir(parents=True)
+    for name in ("README.md", "run/plan.json", "run/metrics.jsonl"):
+        (folder / "model" / name).write_text("no")
+    (folder / "D.JSONL").write_text('{"text": "two"}')
+    assert texts(gather(folder), tokenizer) == ["one", "two"]
+
+
+def test_lines_of_windows_end_as_others(gather, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_BLOCK", 7)  # the first ends between the two bytes
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfcat\r\nthe\rdog\r\n\r\nsea\r")
+    assert texts(gather(path, split_on="\n\n"), tokenizer) == ["cat\nthe\rdog", "sea\r"]
+
+
 def test_of_prompt_and_completion_only_the_second_has_a_loss(gather, tokenizer, tmp_path):
     path = tmp_path / "a.jsonl"
     rows = [{"prompt": "the cat ", "completion": "sat"}, {"text": "the dog"}]
@@ -87,7 +107,7 @@ def test_of_prompt_and_completion_only_the_second_has_a_loss(gather, tokenizer, 
 
 def test_stdin_is_a_document(gather, tokenizer, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the cat"), "utf-8"))
-    assert texts(gather(documents.STDIN), tokenizer) == ["the cat"]
+    assert texts(gather(sources.STDIN), tokenizer) == ["the cat"]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +120,8 @@ def test_stdin_is_a_document(gather, tokenizer, monkeypatch):
         ("a.jsonl", b'{"text": 3}', "line 1"),
         ("a.jsonl", b'{"prompt": "a"}', "line 1"),
         ("a.jsonl", b'["a"]', "line 1"),
+        ("a.jsonl", b"[" * 100_000, "line 1"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}', r"line 2: \\ud83d is half a character"),
     ],
 )
 def test_what_is_no_text_is_refused_with_its_place(gather, tmp_path, name, content, said):
@@ -127,6 +149,13 @@ def test_a_file_that_changes_meanwhile_is_refused(gather, tmp_path):
 
     with pytest.raises(CorruptFile, match="has changed"):
         gather(path, progress=change)
+
+
+def test_a_file_that_vanishes_meanwhile_is_refused(gather, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("the cat")
+    with pytest.raises(CorruptFile, match="has changed"):
+        gather(path, progress=lambda nbytes: path.unlink(missing_ok=True))
 
 
 def test_a_tokenizer_that_lacks_bytes_is_refused(gather, tmp_path, tokenizer, monkeypatch):

@@ -122,7 +122,7 @@ def test_of_a_loss_that_is_no_number_nothing_is_learnt(begun):
 def test_too_little_text_is_refused_with_the_number(begun, tmp_path, text):
     path = tmp_path / "short.txt"
     path.write_text(text)
-    with pytest.raises(CannotMeet, match=r"no text|tokens, 64 are the least"):
+    with pytest.raises(CannotMeet, match=r"no text|64 tokens are the least, it has \d"):
         begun(sources=[path], steps=2)
 
 
@@ -198,6 +198,25 @@ def test_a_full_disk_loses_nothing_that_was_saved(begun):
     assert not list(folder.path.rglob("*.part"))
     finished(folder)
     assert folder.ended
+
+
+def test_a_disk_that_is_full_from_the_beginning_is_said_and_nothing_stays(begun, tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="File too large") as caught:
+            begun(steps=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "--resume" not in caught.value.hint
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_weights_that_are_mapped_are_read_without_a_warning(begun, recwarn):
+    begun(steps=1)
+    assert not [one for one in recwarn if "not writable" in str(one.message)]
 
 
 def weights_and_state(folder):
