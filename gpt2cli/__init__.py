@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.explanation import explain
     from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
+    from gpt2cli.generation.forms import Constraint
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.requests import Piece
     from gpt2cli.generation.texts import complete, generate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Constraint",
     "Evaluation",
     "Explanation",
     "Limits",
@@ -53,6 +55,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "analysis.comparison",
+    "Constraint": "generation.forms",
     "Evaluation": "analysis.evaluation.running",
     "Explanation": "analysis.explained",
     "Limits": "generation.parameters",
