@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2cli.generation.requests import Logprob, Piece, Request
+
+if TYPE_CHECKING:
+    from gpt2cli.analysis.choosing import Choice
 
 
 class Words(Protocol):
@@ -55,6 +58,7 @@ class Record:
         draft_model: str | None,
         keep: bool,
         started: float,
+        choices: "Sequence[Choice] | None" = None,
     ) -> None:
         """`prompt` is the text of the request's ids, `draft_model` the name of what guesses. With `keep` false nothing
         but counts is remembered, so that endless text needs no memory. `started` is when loading began
@@ -66,7 +70,9 @@ class Record:
         self._begun = time.monotonic()
         self._load_s = self._begun - started
         self._first_token_s: float | None = None
+        self._choices = choices
         self.tokens = 0
+        self.incomplete = 0  # texts that do not have the form that was asked for
 
     @property
     def held(self) -> list[str]:
@@ -89,15 +95,16 @@ class Record:
                         sample.logprobs.append(piece.logprob)
             if piece.finish is not None:
                 sample.finish_reason = piece.finish
+                self.incomplete += piece.finish == "incomplete"
             yield piece
 
     def json_object(self) -> str:
         """One object with all samples, and a newline."""
-        return _line(self._common() | {"samples": self._rows(), "timings": self._timings()}, indent=2)
+        return _line(self._common() | self._chosen() | {"samples": self._rows(), "timings": self._timings()}, indent=2)
 
     def json_lines(self) -> str:
         """One line a sample: its fields beside the common ones."""
-        common, timings = self._common(), {"timings": self._timings()}
+        common, timings = self._common() | self._chosen(), {"timings": self._timings()}
         return "".join(_line(common | row | timings) for row in self._rows())
 
     def summary(self) -> str:
@@ -125,8 +132,14 @@ class Record:
             "prompt": self._prompt,
             "prompt_ids": request.ids,
             "seed": seed,
-            "settings": settings | {"beams": request.beams, "draft_model": self._draft_model, "lookup": lookup},
+            "settings": settings
+            | {"beams": request.beams, "draft_model": self._draft_model, "lookup": lookup}
+            | {"constraint": request.constraint.plain() if request.constraint else None},
         }
+
+    def _chosen(self) -> dict[str, Any]:
+        """How probable each choice is, where there are some."""
+        return {} if self._choices is None else {"choices": [asdict(choice) for choice in self._choices]}
 
     def _rows(self) -> list[dict[str, Any]]:
         tokenizer = self._model.tokenizer

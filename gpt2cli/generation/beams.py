@@ -14,6 +14,7 @@ import numpy as np
 
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
+from gpt2cli.generation.choices import OneOf
 from gpt2cli.generation.constraints import Matcher
 from gpt2cli.generation.parameters import Sampling
 from gpt2cli.generation.sampling import History, log_softmax
@@ -26,7 +27,7 @@ class Beam:
     ids: tuple[int, ...] = ()
     score: float = 0.0  # sum of log-probabilities while running, divided by the length when finished
     logits: tuple[Logits, ...] = field(default=(), repr=False)
-    matcher: Matcher | None = field(default=None, repr=False, compare=False)
+    matcher: Matcher | OneOf | None = field(default=None, repr=False, compare=False)
 
     @property
     def whole(self) -> bool:
@@ -46,7 +47,7 @@ class Search:
     ends: Sequence[int]  # each closes a hypothesis, and is its last id
     banned: Callable[[int], Sequence[int]]  # the tokens that may not follow so many
     keep_logits: bool
-    matcher: Matcher | None = None  # of the constraint, at its beginning
+    matcher: Matcher | OneOf | None = None  # of the constraint, at its beginning
     found: list[Beam] = field(default_factory=list)
 
 
@@ -94,7 +95,7 @@ def search(wanted: Search, prompt: list[Feed]) -> Task[Any, None]:
     wanted.found = finished
 
 
-def _after(matcher: Matcher | None, token: int, ends: Sequence[int]) -> Matcher | None:
+def _after(matcher: Matcher | OneOf | None, token: int, ends: Sequence[int]) -> Matcher | OneOf | None:
     """A hypothesis's place in the constraint, when the token has come. An end token changes nothing about it."""
     if matcher is None or token in ends:
         return matcher

@@ -35,8 +35,7 @@ def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str) -> 
 _HINTS = {
     "regex": "the whole text must match it; look-around, back references and word borders are not supported",
     "json_schema": "see docs/constrain.md for the keywords that are supported",
-    "grammar": "write Lark with a rule `start`, or GBNF with a rule `root`",
-    "choice": "choose other words",
+    "grammar": "write Lark with a rule 'start', or GBNF with a rule 'root'",
 }
 
 

@@ -6,19 +6,17 @@ is allowed where its bytes can be continued to a text of the form."""
 import re
 import threading
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import complaints
+from gpt2cli.generation.choices import Mask, OneOf, Spelling, one_of
 from gpt2cli.generation.forms import Constraint
 from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import IdsAsText, Tokenizer
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # a model may fill with blanks
 _vocabularies: "WeakKeyDictionary[Tokenizer, _Vocabulary]" = WeakKeyDictionary()
@@ -102,19 +100,21 @@ class Matcher:
         )
 
 
-def matcher(model: Model, constraint: Constraint, stop_tokens: Sequence[int] = ()) -> Matcher:
+def matcher(model: Model, constraint: Constraint, stop_tokens: Sequence[int] = ()) -> Matcher | OneOf:
     """A Matcher at the beginning of a text. Raises UsageError for a constraint that is none, or that cannot be
     followed, and where llguidance is missing; CannotMeet where this model can say nothing that fits it."""
+    if isinstance(model.tokenizer, IdsAsText):
+        raise UsageError("this model has no tokenizer, and a constraint is about text", "leave out the constraint")
+    ends = (*model.ends, *stop_tokens)
+    if constraint.choices:
+        return one_of(model, constraint, ends)
     vocabulary = _vocabulary(model)
     library = _library()
     grammar = _grammar(constraint)
     inner = library.LLMatcher(vocabulary.inner, grammar, log_level=0)
-    found = Matcher(constraint, vocabulary, (*model.ends, *stop_tokens), inner)
+    found = Matcher(constraint, vocabulary, ends, inner)
     if inner.is_error() and not inner.get_error().startswith("NoExtension"):
         raise complaints.problem(constraint, inner.get_error(), gbnf=is_gbnf(constraint.words))
-    for choice in constraint.choices:
-        if not vocabulary.spells(choice):
-            raise CannotMeet(f"the vocabulary cannot spell the choice '{choice}'", "choose other words")
     found.allowed()
     return found
 
@@ -130,62 +130,33 @@ def _library() -> Any:
     return llguidance
 
 
-class _Vocabulary:
+class _Vocabulary(Spelling):
     """A model's tokens, as llguidance needs them: their bytes, and an end token of its own after them."""
 
     def __init__(self, tokenizer: Tokenizer, size: int) -> None:
-        self._tokenizer, self.size = tokenizer, size
-        special = tokenizer.special
-        # special tokens are no text, and what is no UTF-8 cannot be in one
-        self.tokens = [b"" if token in special else _text(tokenizer.bytes_of(token)) for token in range(size)] + [b""]
-        self.special_token_ids, self.eos_token_id, self.bos_token_id = [size], size, None
-        self.inner = _library().LLTokenizer(_library().TokenizerWrapper(self))
+        super().__init__(tokenizer, size)
+        library = _library()
+        wrapper = library.TokenizerWrapper(_Wrapped(self))
+        self.inner = library.LLTokenizer(wrapper)
+
+
+class _Wrapped:
+    """What llguidance asks for."""
+
+    bos_token_id = None
+
+    def __init__(self, spelling: Spelling) -> None:
+        self.tokens = [*spelling.tokens, b""]
+        self.eos_token_id, self.special_token_ids = spelling.size, [spelling.size]
+        self._spelling = spelling
 
     def __call__(self, text: bytes) -> list[int]:
-        """The tokenizer's ids of a text; where these would say something else (some put a space before it), others
-        that spell it."""
-        try:
-            ids = self._tokenizer.encode(text.decode())
-        except (UnicodeDecodeError, CorruptFile):
-            return self._greedy(text)
-        same = all(token < self.size for token in ids) and b"".join(self.tokens[token] for token in ids) == text
-        return ids if same else self._greedy(text)
-
-    def _greedy(self, text: bytes) -> list[int]:
-        """From the left, the longest token each time, as far as the text can be spelt."""
-        found, place = [], 0
-        while place < len(text):
-            ends = range(min(len(text), place + self._longest), place, -1)
-            end = next((end for end in ends if text[place:end] in self._ids), None)
-            if end is None:
-                break
-            found.append(self._ids[text[place:end]])
-            place = end
-        return found
-
-    def spells(self, text: str) -> bool:
-        return all(bytes([byte]) in self._ids for byte in text.encode()) or bool(
-            b"".join(self.tokens[token] for token in self(text.encode())) == text.encode()
-        )
-
-    @cached_property
-    def _ids(self) -> dict[bytes, int]:
-        return {octets: token for token, octets in reversed([*enumerate(self.tokens)]) if octets}
-
-    @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self._ids), default=0)
-
-
-def _text(octets: bytes) -> bytes:
-    return b"" if octets[:1] == b"\xff" else octets  # with which llguidance marks special tokens
+        return self._spelling.ids(text)
 
 
 def _vocabulary(model: Model) -> _Vocabulary:
-    """Made once for a tokenizer: it takes some tenths of a second. Raises UsageError."""
+    """Made once for a tokenizer: it takes some tenths of a second."""
     tokenizer = model.tokenizer
-    if isinstance(tokenizer, IdsAsText):
-        raise UsageError("this model has no tokenizer, and a constraint is about text", "leave out the constraint")
     with _making:
         if tokenizer not in _vocabularies:
             _vocabularies[tokenizer] = _Vocabulary(tokenizer, model.engine.vocabulary)
@@ -197,18 +168,11 @@ def _grammar(constraint: Constraint) -> Any:
     library, text = _library(), constraint.words
     if constraint.kind == "regex":
         return library.LLMatcher.grammar_from_regex(text)
-    if constraint.kind == "choice":
-        return library.LLMatcher.grammar_from_regex("|".join(map(_literal, constraint.choices)))
     if constraint.kind == "json_schema":
         return library.LLMatcher.grammar_from_json_schema(_json(text), _JSON)
     if is_gbnf(text):
         text = _lark(text)
     return library.LLMatcher.grammar_from_lark(text)
-
-
-def _literal(text: str) -> str:
-    """A regular expression that matches this text alone."""
-    return "".join(one if one.isalnum() or one == " " else f"\\x{{{ord(one):x}}}" for one in text)
 
 
 def is_gbnf(text: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed
 from gpt2cli.generation import constraints
+from gpt2cli.generation.choices import OneOf
 from gpt2cli.generation.constraints import Matcher
 from gpt2cli.generation.parameters import Limits
 from gpt2cli.generation.requests import Finish, Logprob, Piece, Request
@@ -68,7 +69,7 @@ class Row:
     ) -> None:
         self.number = number
         self.finished = False
-        self.matcher: Matcher | None = None
+        self.matcher: Matcher | OneOf | None = None
         self._text = TextStream(tokenizer)
         self._stop = StopStrings(limits.stop)
         self._left = tokens
