@@ -19,6 +19,8 @@ from gpt2cli.model import Model
 from gpt2cli.tokenizer.tokenizer import IdsAsText, Tokenizer
 
 _JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # a model may fill with blanks
+_KEPT = 8  # constraints that need not be read again
+_STATES = 50_000  # of a kilobyte or two: what takes more memory is refused
 _vocabularies: "WeakKeyDictionary[Tokenizer, _Vocabulary]" = WeakKeyDictionary()
 _making = threading.Lock()
 
@@ -33,7 +35,9 @@ class Matcher:
 
     def copy(self) -> "Matcher":
         """Another text, as far as this one has come."""
-        return Matcher(self._constraint, self._vocabulary, self._ends, self._inner.deep_copy())
+        found = Matcher(self._constraint, self._vocabulary, self._ends, self._inner.deep_copy())
+        found._text = self._text
+        return found
 
     def allowed(self) -> Mask:
         """For each token whether it may come next. Raises CannotMeet where none may."""
@@ -109,9 +113,18 @@ def matcher(model: Model, constraint: Constraint, stop_tokens: Sequence[int] = (
     if constraint.choices:
         return one_of(model, constraint, ends)
     vocabulary = _vocabulary(model)
+    with vocabulary.lock:
+        found = vocabulary.known.pop((constraint, ends), None) or _made(vocabulary, constraint, ends)
+        vocabulary.known[constraint, ends] = found
+        while len(vocabulary.known) > _KEPT:
+            del vocabulary.known[next(iter(vocabulary.known))]
+        return found.copy()
+
+
+def _made(vocabulary: "_Vocabulary", constraint: Constraint, ends: Sequence[int]) -> Matcher:
     library = _library()
-    grammar = _grammar(constraint)
-    inner = library.LLMatcher(vocabulary.inner, grammar, log_level=0)
+    limits = library.LLParserLimits(max_lexer_states=_STATES)
+    inner = library.LLMatcher(vocabulary.inner, _grammar(constraint), log_level=0, limits=limits)
     found = Matcher(constraint, vocabulary, ends, inner)
     if inner.is_error() and not inner.get_error().startswith("NoExtension"):
         raise complaints.problem(constraint, inner.get_error(), gbnf=is_gbnf(constraint.words))
@@ -136,8 +149,9 @@ class _Vocabulary(Spelling):
     def __init__(self, tokenizer: Tokenizer, size: int) -> None:
         super().__init__(tokenizer, size)
         library = _library()
-        wrapper = library.TokenizerWrapper(_Wrapped(self))
-        self.inner = library.LLTokenizer(wrapper)
+        self.inner = library.LLTokenizer(library.TokenizerWrapper(_Wrapped(self)))
+        self.known: dict[tuple[Constraint, Sequence[int]], Matcher] = {}  # the last ones, at their beginnings
+        self.lock = threading.Lock()
 
 
 class _Wrapped:
