@@ -14,7 +14,12 @@ def problem(constraint: Constraint, message: str, *, gbnf: bool) -> UsageError:
         placed = re.match(r"(?:at )?(\d+)\((\d+)\): (.*)", message)
         if placed:
             why = re.search(r"^error: (.*)", message, re.MULTILINE)
-            return wrong(constraint, (int(placed[1]), int(placed[2])), why[1] if why else placed[3])
+            line, column, reason = int(placed[1]), int(placed[2]), why[1] if why else placed[3]
+            named = re.search(r'name: "(.+)"$', reason)  # which stands in what begins there
+            row = text.split("\n")[line - 1]
+            if named and (later := re.search(rf"(?<![\w\"]){re.escape(named[1])}\b", row[column - 1 :])):
+                column += later.start()
+            return wrong(constraint, (line, column), reason)
     echoed = re.search(r"regex parse error:\n {4}(.*)\n {4}( *)\^+\nerror: (.*)", message)
     if echoed and constraint.kind == "regex":
         return wrong(constraint, _offset_of_echo(text, echoed[1], len(echoed[2])), echoed[3])
