@@ -51,15 +51,21 @@ class FormOptions(Options):
 
     def constraint(self, *, escapes: bool) -> Constraint | None:
         """None where any text will do. Raises UsageError and CannotMeet."""
-        if self.regex is not None:
-            return Constraint("regex", written.text(self.regex, escapes=False))
-        if self.json_schema is not None:
-            return Constraint("json_schema", _schema(self.json_schema))
-        if self.grammar is not None:
-            return Constraint("grammar", inputs.read_file(paths.user_path(str(self.grammar))))
+        for kind, value in (("regex", self.regex), ("json_schema", self.json_schema), ("grammar", self.grammar)):
+            if value is not None:
+                return read(kind, str(value))
         if self.choice:
             return Constraint("choice", [written.text(one, escapes=escapes) for one in self.choice])
         return None
+
+
+def read(kind: str, value: str) -> Constraint:
+    """A regular expression, a schema or its file, or the file of a grammar. Raises UsageError and CannotMeet."""
+    if kind == "regex":
+        return Constraint("regex", written.text(value, escapes=False))
+    if kind == "json_schema":
+        return Constraint("json_schema", _schema(value))
+    return Constraint("grammar", inputs.read_file(paths.user_path(value)))
 
 
 def _schema(given: str) -> str:

@@ -20,9 +20,19 @@ def wishes(get: Callable[[str], Any]) -> list[Wish]:
     for name, kind in _WITHIN.items():
         if (value := get(f"guided_{name}")) is not None:
             found.append((f"guided_{name}", kind, value))
+    found += _plain(get("constraint"))
     found += _structured(get("structured_outputs"))
     found += _response(get("response_format"))
     return found
+
+
+def _plain(value: Any) -> Iterator[Wish]:
+    """As `gpt2 generate --json` writes it among its settings."""
+    if value is None:
+        return
+    if not isinstance(value, dict) or value.get("kind") not in KINDS:
+        raise UsageError("`constraint` is no object with `kind` and `text`", f"its kind is one of {', '.join(KINDS)}")
+    yield "constraint", value["kind"], value.get("text")
 
 
 def _structured(value: Any) -> Iterator[Wish]:
