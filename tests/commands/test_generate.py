@@ -616,14 +616,15 @@ def test_a_form_holds_on_every_way_out(gen, tmp_path):
         assert found["settings"]["constraint"]["kind"] in ("regex", "json_schema", "choice", "grammar")
 
 
-def test_json_tells_how_probable_each_choice_is(gen, run, checkpoint):
+def test_json_tells_how_probable_each_choice_is(gen, run, checkpoint, tmp_path):
+    (tmp_path / "before.txt").write_text(PROMPT)
     choices = (" the cat", " the dog sat", " no")
     argv = [word for one in choices for word in ("--choice", one)]
     found = json.loads(gen(PROMPT, *argv, "--json").stdout)
     assert [one["text"] for one in found["choices"]] == [*choices]
     assert sum(one["share"] for one in found["choices"]) == pytest.approx(1)
     for one in found["choices"]:
-        scored = run("score", "-m", checkpoint, "--json", "--no-start", "--context", PROMPT, one["text"])
+        scored = run("score", "-m", checkpoint, "--json", "--no-start", "--context", tmp_path / "before.txt", one["text"])
         (text,) = json.loads(scored.stdout)["texts"]
         assert one["logprob"] == pytest.approx(text["logprob"], abs=1e-4)
         assert len(one["ids"]) == text["tokens"]
