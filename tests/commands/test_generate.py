@@ -624,7 +624,9 @@ def test_json_tells_how_probable_each_choice_is(gen, run, checkpoint, tmp_path):
     assert [one["text"] for one in found["choices"]] == [*choices]
     assert sum(one["share"] for one in found["choices"]) == pytest.approx(1)
     for one in found["choices"]:
-        scored = run("score", "-m", checkpoint, "--json", "--no-start", "--context", tmp_path / "before.txt", one["text"])
+        scored = run(
+            "score", "-m", checkpoint, "--json", "--no-start", "--context", tmp_path / "before.txt", one["text"]
+        )
         (text,) = json.loads(scored.stdout)["texts"]
         assert one["logprob"] == pytest.approx(text["logprob"], abs=1e-4)
         assert len(one["ids"]) == text["tokens"]
