@@ -30,6 +30,13 @@ def problem(constraint: Constraint, message: str, *, gbnf: bool) -> UsageError:
     return wrong(constraint, offset_of_word(text, echoed[1] if echoed else reason), reason)
 
 
+def unread(constraint: Constraint, message: str) -> UsageError:
+    """A complaint that ends in its place."""
+    reason, _, place = message.partition(" at line ")
+    line, _, column = place.partition(" column ")
+    return wrong(constraint, (int(line), int(column)) if line.isdigit() and column.isdigit() else 0, reason)
+
+
 def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str) -> UsageError:
     line, column = place_of(constraint.words, place) if isinstance(place, int) else place
     return UsageError(

@@ -183,7 +183,10 @@ def _grammar(constraint: Constraint) -> Any:
     if constraint.kind == "regex":
         return library.LLMatcher.grammar_from_regex(text)
     if constraint.kind == "json_schema":
-        return library.LLMatcher.grammar_from_json_schema(_json(text), _JSON)
+        try:
+            return library.LLMatcher.grammar_from_json_schema(_json(text), _JSON)
+        except ValueError as problem:  # what Python reads and Rust does not: 1e400, half a character
+            raise complaints.unread(constraint, str(problem)) from None
     if is_gbnf(text):
         text = _lark(text)
     return library.LLMatcher.grammar_from_lark(text)

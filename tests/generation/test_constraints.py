@@ -394,6 +394,8 @@ WRONG = {
     ("json_schema", DEEP[:49_000]): "line 1, column",
     ("json_schema", DEEP): "at most 50,000 are read",
     ("json_schema", '{"a": ' + "9" * 5000 + "}"): "line 1, column 1: it holds a number of too many digits",
+    ("json_schema", '{"minimum":\n 1e400}'): "line 2, column 6: number out of range",
+    ("json_schema", '{"const": "\\ud800"}'): "line 1, column",
     ("json_schema", "name, age foo"): "line 1, column 7: 'age foo' is no field",
     ("json_schema", " , "): "the JSON schema is empty",
     ("grammar", 'start: "a" b'): "line 1, column 12: unknown name",
