@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.questions import Question
     from gpt2cli.analysis.scoring import Score, score
     from gpt2cli.finetuning import finetune
+    from gpt2cli.generation.forms import Constraint
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.receipts import receipt
     from gpt2cli.generation.replaying import Replay, replay
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Constraint",
     "Evaluation",
     "Explanation",
     "Limits",
@@ -60,6 +62,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "analysis.comparison",
+    "Constraint": "generation.forms",
     "Evaluation": "analysis.evaluation.running",
     "Explanation": "analysis.explained",
     "Limits": "generation.parameters",

@@ -12,12 +12,15 @@ import typer
 
 from gpt2cli.console import display, inputs, outputs, terminal, written
 from gpt2cli.console import options as o
+from gpt2cli.console.formoptions import FormOptions
 from gpt2cli.console.groups import Options, given
 from gpt2cli.console.receipts import Paper, ReceiptOptions
 from gpt2cli.errors import CannotMeet, CorruptFile, NetworkError, Terminated, UsageError, UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.choosing import Choice
     from gpt2cli.console.record import Record, Speaker
+    from gpt2cli.generation.forms import Constraint
     from gpt2cli.generation.parameters import Limits, Sampling
     from gpt2cli.generation.receipts import Receipts
     from gpt2cli.generation.requests import Piece, Request
@@ -32,6 +35,7 @@ Examples:
   gpt2 generate -n 60 --stop "." -N 3 "The old man said"
   cat story.txt | gpt2 generate - "And then" > more.txt
   gpt2 generate --greedy --json "The cat" | jq -r '.samples[0].text'
+  gpt2 generate --json-schema "name, age int" "A person:" | jq .name
 """
 
 
@@ -51,7 +55,13 @@ class PromptOptions(Options):
         str | None, typer.Option("--ids", metavar="IDS", help="The prompt as token ids.", show_default=False)
     ] = None
     special: o.Special = False
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")] = False
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a prompt longer than the window, and a text that does not meet its form (exit code 6).",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.ids is not None and (self.prompt or self.file):
@@ -210,6 +220,7 @@ def generate(
     prompt: PromptOptions,
     length: TextOptions,
     sampling: o.SamplingOptions,
+    form: FormOptions,
     model: PlaceOptions,
     guess: GuessOptions,
     output: OutputOptions,
@@ -220,7 +231,7 @@ def generate(
     model.refuse_contradictions(context, length, guess, output.receipt)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
-    wish = _Wish(whole, limits, prompt, length, sampling, output, talk)
+    wish = _Wish(whole, limits, form.constraint(escapes=prompt.escapes), prompt, length, sampling, output, talk)
     started = time.monotonic()
     from gpt2cli.console.record import Record
 
@@ -231,10 +242,24 @@ def generate(
             draft_model=guess.draft_model,
             keep=bool(output.structured or output.receipt),
             started=started,
+            choices=begun.choices,
         )
         making = partial(output.made, begun.receipts, begun.request, record, special=prompt.special)
         _write(record, begun, file, output, Paper(output.inside, paper, making))
+    if record.incomplete:
+        _tell_incomplete(record.incomplete, limits, talk, strict=prompt.strict)
     return 0
+
+
+def _tell_incomplete(count: int, limits: "Limits", talk: o.TalkOptions, *, strict: bool) -> None:
+    """Raises CannotMeet where that is a failure."""
+    what = f"{'the text does' if count == 1 else f'{count} texts do'} not have the form that was asked for"
+    why = (
+        f"{limits.max_tokens} tokens were not enough" if limits.max_tokens is not None else "there was no room for more"
+    )
+    if strict:
+        raise CannotMeet(f"{what}: {why}", "raise `max_tokens`, or limit how long parts may be: [a-z]{1,20}, maxLength")
+    talk.note(f"{what}: {why}")
 
 
 @dataclass(frozen=True)
@@ -246,6 +271,7 @@ class _Begun:
     request: "Request"
     pieces: "Iterable[Piece]"
     receipts: "Callable[[], Receipts] | None" = None  # of a model of this process
+    choices: "list[Choice] | None" = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +280,7 @@ class _Wish:
 
     whole: str | list[int]
     limits: "Limits"
+    constraint: "Constraint | None"
     prompt: PromptOptions
     length: TextOptions
     sampling: o.SamplingOptions
@@ -264,7 +291,10 @@ class _Wish:
         from gpt2cli.generation.requests import Request
 
         length = self.length
-        return Request(ids, sampling, self.limits, length.num_samples, length.beams, self.output.logprobs, drafter)
+        return Request(
+            *(ids, sampling, self.limits, length.num_samples, length.beams, self.output.logprobs, drafter),
+            constraint=self.constraint,
+        )
 
     def here(self, model: o.ModelOptions, guess: GuessOptions) -> _Begun:
         """On a model of this process."""
@@ -282,7 +312,17 @@ class _Wish:
             self.note_cut(len(fed.ids))
         request = self.request(fed.ids, chosen, drafter)
         text = whole if isinstance(whole, str) else opened.tokenizer.decode(fed.ids)
-        return _Begun(opened, text, request, texts.stream(opened, request), partial(_receipts, opened, small))
+        pieces = texts.stream(opened, request)
+        receipts = partial(_receipts, opened, small)
+        return _Begun(opened, text, request, pieces, receipts, self.choices(opened, request))
+
+    def choices(self, model: "Model", request: "Request") -> "list[Choice] | None":
+        """How probable each is, where that is asked for."""
+        if not self.output.structured or not self.constraint or not self.constraint.choices:
+            return None
+        from gpt2cli.analysis import choosing
+
+        return choosing.choices(model, request.ids, self.constraint.choices)
 
     def there(self, url: str, model: str | None) -> _Begun:
         """On a server."""

@@ -3,10 +3,13 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2cli.generation.requests import Logprob, Piece, Request
+
+if TYPE_CHECKING:
+    from gpt2cli.analysis.choosing import Choice
 
 
 class Words(Protocol):
@@ -59,6 +62,7 @@ class Record:
         draft_model: str | None,
         keep: bool,
         started: float,
+        choices: "Sequence[Choice] | None" = None,
     ) -> None:
         """`prompt` is the text of the request's ids, `draft_model` the name of what guesses. With `keep` false nothing
         but counts is remembered, so that endless text needs no memory. `started` is when loading began
@@ -70,7 +74,9 @@ class Record:
         self._begun = time.monotonic()
         self._load_s = self._begun - started
         self._first_token_s: float | None = None
+        self._choices = choices
         self.tokens = 0
+        self.incomplete = 0  # texts that do not have the form that was asked for
 
     @property
     def held(self) -> list[str]:
@@ -98,15 +104,17 @@ class Record:
                         sample.logprobs.append(piece.logprob)
             if piece.finish is not None:
                 sample.finish_reason = piece.finish
+                self.incomplete += piece.finish == "incomplete"
             yield piece
 
     def json_object(self, **more: Any) -> str:
         """One object with all samples, and a newline."""
-        return _line(self._common() | {"samples": self._rows(), "timings": self._timings()} | more, indent=2)
+        rest = {"samples": self._rows(), "timings": self._timings()}
+        return _line(self._common() | self._chosen() | rest | more, indent=2)
 
     def json_lines(self) -> str:
         """One line a sample: its fields beside the common ones."""
-        common, timings = self._common(), {"timings": self._timings()}
+        common, timings = self._common() | self._chosen(), {"timings": self._timings()}
         return "".join(_line(common | row | timings) for row in self._rows())
 
     def summary(self) -> str:
@@ -133,6 +141,10 @@ class Record:
             "seed": request.sampling.seed,
             "settings": request.settings() | {"draft_model": self._draft_model, "lookup": lookup},
         }
+
+    def _chosen(self) -> dict[str, Any]:
+        """How probable each choice is, where there are some."""
+        return {} if self._choices is None else {"choices": [asdict(choice) for choice in self._choices]}
 
     def _rows(self) -> list[dict[str, Any]]:
         tokenizer = self._model.tokenizer

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,19 @@ def described() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what takes part in a text."""
+    """Of what takes part in every text."""
     return {"gpt2cli": version("gpt2cli"), "onnxruntime": runtime.VERSION, "numpy": np.__version__}
+
+
+def versions_of(*packages: str) -> dict[str, str | None]:
+    """Of other packages; None where one is not here."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def _line(name: str) -> str:

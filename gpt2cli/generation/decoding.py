@@ -3,7 +3,8 @@ drafts, search with beams."""
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
+from math import inf
 
 import numpy as np
 
@@ -11,59 +12,30 @@ from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, Terminated
 from gpt2cli.generation import beams
-from gpt2cli.generation.parameters import Limits
-from gpt2cli.generation.requests import Finish, Logprob, Piece, Request
-from gpt2cli.generation.sampling import Draft, Sampler, all_banned, highest, log_softmax
-from gpt2cli.generation.speculation import Drafter
-from gpt2cli.generation.stops import StopStrings
+from gpt2cli.generation.requests import Piece, Request
+from gpt2cli.generation.rows import Row, State
+from gpt2cli.generation.sampling import Draft, Sampler, all_banned
 from gpt2cli.model import Model
-from gpt2cli.tokenizer.tokenizer import TextStream, Tokenizer
 
 
 def decode(model: Model, request: Request, logits: Logits | None = None) -> Task[Piece, None]:
     """The pieces of a request that has been found possible. `logits` [1, vocabulary] are those after the prompt, where
     the task's first row holds it already, and texts are drawn."""
-    state = _State(model, request)
+    state = State(model, request)
+    if state.matcher and state.matcher.ended:
+        return _nothing(state)
     if request.beams > 1:
         return _search(state)
-    return _speculate(state, request.drafter) if request.drafter else _sample(state, logits)
+    return _ahead(state, logits) if request.drafter or state.matcher else _sample(state, logits)
 
 
-class _State:
-    """A request under way: its rows, and the rules that all ways of decoding share."""
-
-    def __init__(self, model: Model, request: Request) -> None:
-        limits = request.limits
-        self.request, self.window = request, model.engine.window
-        self.ends, self._all_ends = model.ends, (*model.ends, *request.stop_tokens)
-        self.ids = list(request.ids)
-        self.tokens = limits.tokens(len(self.ids))
-        # tokens that stay where the window slides; where it does not, any number may have been given
-        slides = self.tokens is None or len(self.ids) + self.tokens > self.window + 1
-        self.keep = limits.kept(len(self.ids), self.window) if slides else 0
-        self.recent = max(1, (self.window - self.keep) // 2)
-        numbers = range(request.first, request.first + request.samples)
-        self.rows = [_Row(number, model.tokenizer, self._all_ends, limits, self.tokens) for number in numbers]
-
-    def prompt(self) -> list[Feed]:
-        request = self.request
-        reuse = len(self.ids) - 1 if request.resumes or request.shares else 0
-        return [Feed(self.ids, reuse=reuse, resumes=request.resumes)]
-
-    def banned(self, count: int) -> Sequence[int]:
-        """Tokens that may not follow `count` generated ones."""
-        limits = self.request.limits
-        if count < limits.min_tokens:
-            return self._all_ends
-        return self.ends if limits.ignore_eos else ()
-
-    def piece(self, row: "_Row", token: int, logits: Logits | None) -> Piece:
-        """The row's next token, chosen from `logits` [vocabulary], which only log-probabilities need."""
-        count = self.request.logprobs
-        return row.push(token, None if count is None or logits is None else _logprob(logits, token, count))
+def _nothing(state: State) -> Task[Piece, None]:
+    """Empty texts, where nothing else has the form that is wanted."""
+    for row in state.rows:
+        yield row.end()
 
 
-def _sample(state: _State, logits: Logits | None) -> Task[Piece, None]:
+def _sample(state: State, logits: Logits | None) -> Task[Piece, None]:
     """Rows that go on from one prompt, each with draws of its own."""
     rows, ids = state.rows, state.ids
     if logits is None:
@@ -97,41 +69,121 @@ def _last(tokens: deque[int], count: int) -> list[int]:
     return list(itertools.islice(tokens, len(tokens) - count, None))
 
 
-def _speculate(state: _State, drafter: Drafter) -> Task[Piece, None]:
-    """One row, several tokens a call where the drafts agree. Otherwise as `_sample`."""
-    (row,) = state.rows
-    logits = yield state.prompt()
-    sampler = Sampler(state.request.sampling, state.ids, 1)
-    drafter.begin(sampler.sampling)
-    context, drafts, count = list(state.ids), list[Draft](), 0
-    while True:  # logits[i] follow the context and the first i drafts
-        taken = 0
-        for place, values in enumerate(logits):
-            agreed = False
-            if place < len(drafts):
-                token, agreed = sampler.judge(values[None], drafts[place], state.banned(count))
-            else:
-                (token,) = sampler.choose(values[None], [row.number], state.banned(count))
-            context.append(token)
-            count, taken = count + 1, taken + agreed
-            yield state.piece(row, token, values)
-            if row.finished or not agreed:
-                break
-        if drafts:
-            drafter.judged(len(drafts), taken)
-        if row.finished:
+def _ahead(state: State, logits: Logits | None) -> Task[Piece, None]:
+    """The same, several tokens a call: those that a constraint forces, and of a single row the drafts that agree."""
+    if logits is None:
+        logits = yield state.prompt()
+    sampler = Sampler(state.request.sampling, state.ids, len(state.rows), state.request.first)
+    if state.request.drafter:
+        state.request.drafter.begin(sampler.sampling)
+    walks = [Walk(state, row, sampler) for row in state.rows]
+    for walk in walks:
+        yield from walk.begin()
+    heard, parents = [logits] * len(walks), [0] * len(walks)
+    while True:
+        for walk, values in zip(walks, heard, strict=True):
+            yield from walk.take(values)
+        going = [(parent, walk) for parent, walk in zip(parents, walks, strict=True) if not walk.row.finished]
+        if not going:
             return
-        known = len(context) - 1
-        if known == state.window:
-            drafts = []
-            context = context[: state.keep] + context[-state.recent :]
-            logits = yield [Feed(context[state.keep :], 0, state.keep)]
-        else:
-            drafts = drafter.propose(context, state.window - len(context))
-            logits = yield [Feed([token, *(draft.token for draft in drafts)], 0, known, every=True)]
+        walks = [walk for _, walk in going]
+        feeds = [walk.feed(parent) for parent, walk in going]
+        logits = yield feeds
+        counts = [len(feed.tokens) if feed.every else 1 for feed in feeds]
+        heard, parents = np.split(logits, np.cumsum(counts)[:-1]), list(range(len(walks)))
 
 
-def _search(state: _State) -> Task[Piece, None]:
+class Walk:
+    """A row that takes several tokens a call."""
+
+    def __init__(self, state: State, row: Row, sampler: Sampler) -> None:
+        self.row, self._state, self._sampler = row, state, sampler
+        self._context, self._held = list(state.ids), len(state.ids)  # tokens, and how many of them the engine has
+        self._count = 0  # tokens that were chosen
+        self._due: list[int] = []  # forced tokens that wait for their log-probabilities
+        self._drafts: list[Draft] = []
+        self._fed = 0  # how many of these, or of those that are due, the engine has as well
+        sampling = state.request.sampling
+        # where a ban may meet a token that is forced, one after another is asked for
+        self._forces = not (sampling.no_repeat_ngram or -inf in sampling.logit_bias.values())
+
+    def begin(self) -> Iterator[Piece]:
+        """What is certain before there are any logits."""
+        yield from self._certain()
+        self._due = self._due[:1]
+
+    def take(self, logits: Logits) -> Iterator[Piece]:
+        """Tokens, from the logits after the context and after each of those that were fed ahead."""
+        if self.row.finished or self._held < len(self._context):  # what follows was certain
+            return
+        agreed = 0
+        for place, values in enumerate(logits):
+            token, goes_on = self._next(place, values)
+            self._held += goes_on and place < self._fed
+            agreed += goes_on
+            yield self._say(token, values)
+            if self.row.finished or not goes_on:
+                break
+        if self._drafts and self._state.request.drafter:
+            self._state.request.drafter.judged(len(self._drafts), agreed)
+        self._drafts, self._due = [], []
+        if not self.row.finished:
+            yield from self._certain()
+
+    def _next(self, place: int, values: Logits) -> tuple[int, bool]:
+        """A token, and whether the logits after it are there."""
+        sampler, number = self._sampler, self.row.number
+        if place < len(self._due):
+            sampler.take(number, self._due[place])
+            return self._due[place], True
+        allowed = self.row.matcher.allowed() if self.row.matcher else None
+        banned = self._state.banned(self._count)
+        if place < len(self._drafts):
+            return sampler.judge(values[None], self._drafts[place], banned, allowed)
+        return sampler.choose(values[None], [number], banned, allowed)[0], False
+
+    def _say(self, token: int, values: Logits | None) -> Piece:
+        self._context.append(token)
+        self._count += 1
+        return self._state.piece(self.row, token, values)
+
+    def _certain(self) -> Iterator[Piece]:
+        """The tokens that the constraint forces: at once, or where log-probabilities are wanted, with these."""
+        forced = self.row.matcher.forced() if self.row.matcher and self._forces else []
+        if self._state.tokens is not None:
+            forced = forced[: self._state.tokens - self._count]
+        if self._state.request.logprobs is not None:
+            self._due = forced
+            return
+        for token in forced:
+            self._sampler.take(self.row.number, token)
+            yield self._say(token, None)
+            if self.row.finished:
+                return
+
+    def feed(self, parent: int) -> Feed:
+        """What the engine is to hold next."""
+        state, held, drafter = self._state, self._held, self._state.request.drafter
+        self._fed = 0
+        if len(self._context) > state.window:
+            self._context = self._context[: state.keep] + self._context[-state.recent :]
+            self._held, self._due = len(self._context), self._due[:1]
+            return Feed(self._context[state.keep :], parent, state.keep)
+        new, room = self._context[held:], state.window - len(self._context)
+        self._held = len(self._context)
+        ahead = self._due[:room]
+        self._due = ahead or self._due[:1]
+        if drafter and room and len(new) == 1 and not ahead:
+            drafts = drafter.propose(self._context, room)
+            if self.row.matcher:
+                drafts = drafts[: self.row.matcher.taken([draft.token for draft in drafts])]
+            self._drafts, ahead = drafts, [draft.token for draft in drafts]
+        self._fed = len(ahead)
+        # drafts that were refused are still in the engine's row
+        return Feed([*new, *ahead], parent, held if drafter else None, every=bool(ahead))
+
+
+def _search(state: State) -> Task[Piece, None]:
     """The likeliest texts that beam search finds, when they are found."""
     request, rows = state.request, state.rows
     assert state.tokens is not None
@@ -143,6 +195,7 @@ def _search(state: _State) -> Task[Piece, None]:
         ends=state.ends,
         banned=state.banned,
         keep_logits=request.logprobs is not None,
+        matcher=state.matcher,
     )
     cut: BaseException | None = None
     try:
@@ -163,44 +216,3 @@ def _search(state: _State) -> Task[Piece, None]:
                 break
     if cut is not None:
         raise cut
-
-
-def _logprob(logits: Logits, token: int, count: int) -> Logprob:
-    values = log_softmax(logits)
-    leaders = highest(values, count)
-    rank = 1 + (values > values[token]).sum() + (values[:token] == values[token]).sum()
-    top = tuple(zip(leaders.tolist(), values[leaders].tolist(), strict=True))
-    return Logprob(float(values[token]), top, int(rank))
-
-
-class _Row:
-    """One continuation: its characters, its stop strings, its length."""
-
-    def __init__(
-        self, number: int, tokenizer: Tokenizer, ends: Sequence[int], limits: Limits, tokens: int | None
-    ) -> None:
-        self.number = number
-        self.finished = False
-        self._text = TextStream(tokenizer)
-        self._stop = StopStrings(limits.stop)
-        self._left = tokens
-        self._ends = ends
-
-    def push(self, token: int, logprob: Logprob | None) -> Piece:
-        if token in self._ends:
-            return self._finish("", None, logprob, "end", token)
-        text = self._stop.push(self._text.push(token))
-        if self._left is not None:
-            self._left -= 1
-        if self._stop.found or self._left == 0:
-            return self._finish(text, token, logprob, "length")
-        return Piece(self.number, text, self._stop.held + self._text.held, token, logprob)
-
-    def _finish(
-        self, text: str, token: int | None, logprob: Logprob | None, reason: Finish, end: int | None = None
-    ) -> Piece:
-        self.finished = True
-        if not self._stop.found:
-            text += self._stop.push(self._text.finish())
-        text += self._stop.finish()
-        return Piece(self.number, text, "", token, logprob, "stop" if self._stop.found else reason, end)

@@ -17,6 +17,7 @@ from typing import Any
 from gpt2cli.engine import machine
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError, UserError
 from gpt2cli.generation import texts
+from gpt2cli.generation.forms import Constraint
 from gpt2cli.generation.parameters import Limits, Sampling, is_whole, parameters
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.generation.speculation import Drafter, DraftModel, Lookup
@@ -25,6 +26,7 @@ from gpt2cli.store import hashes
 
 SCHEMA = 1
 INTERRUPTED = "interrupted"
+FORMS = ("llguidance",)  # what decides, beside the model, about a text that must have a form
 Plain = dict[str, Any]
 _UNTOUCHED = "use it as gpt2 wrote it"
 _MODEL = {
@@ -39,7 +41,15 @@ _MODEL = {
 _SHAPE = {
     "model": _MODEL,
     "prompt": dict,
-    "settings": {"samples": int, "beams": int, "first": int, "lookup": bool, "stop_tokens": [int], "logit_bias": dict},
+    "settings": {
+        "samples": int,
+        "beams": int,
+        "first": int,
+        "lookup": bool,
+        "stop_tokens": [int],
+        "logit_bias": dict,
+        "constraint": dict | None,
+    },
     "texts": [{"index": int, "ids": [int], "sha256": str, "finish_reason": str}],
     "versions": dict,
     "machine": {"threads": int},
@@ -94,6 +104,8 @@ class Receipts:
             "texts": rows,
         }
         facts = {"receipt": SCHEMA, **self.surroundings, **asked}
+        if request.constraint is not None and not request.constraint.choices:
+            facts["versions"] = facts["versions"] | machine.versions_of(*FORMS)
         return facts | {"seal": seal(facts)}
 
 
@@ -134,6 +146,7 @@ class Receipt:
     facts: Plain
     sampling: Sampling
     limits: Limits
+    constraint: Constraint | None
     prompt: list[int] | None
 
     def name(self, which: str = "model") -> str | None:
@@ -181,6 +194,7 @@ class Receipt:
             drafter=Lookup() if settings["lookup"] else drafter,
             first=settings["first"],
             stop_tokens=tuple(settings["stop_tokens"]),
+            constraint=self.constraint,
         )
 
 
@@ -208,7 +222,10 @@ def read(data: object) -> Receipt:
         biases = {int(token): -inf if bias == "-inf" else bias for token, bias in settings["logit_bias"].items()}
         values = settings | {"seed": data["seed"], "logit_bias": biases}
         sampling = Sampling(**{name: values[name] for name in parameters(Sampling)})
-        return Receipt(data, sampling, Limits(**{name: values[name] for name in parameters(Limits)}), prompt.get("ids"))
+        limits = Limits(**{name: values[name] for name in parameters(Limits)})
+        form = settings["constraint"]
+        constraint = None if form is None else Constraint(form["kind"], form["text"])
+        return Receipt(data, sampling, limits, constraint, prompt.get("ids"))
     except CorruptFile:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UserError) as error:

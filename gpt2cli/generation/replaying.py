@@ -5,10 +5,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2cli.engine import machine
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.generation import decoding, texts
-from gpt2cli.generation.receipts import INTERRUPTED, Plain, Receipt, Receipts, digest, read
+from gpt2cli.generation.receipts import FORMS, INTERRUPTED, Plain, Receipt, Receipts, digest, read
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.generation.speculation import DraftModel
 from gpt2cli.model import Model, load
@@ -97,6 +98,9 @@ def differences(receipt: Receipt, model: Model, draft: Model | None) -> dict[str
             pairs[prefix + name] = before["files"].get(name), now["files"].get(name)
     for part in ("versions", "machine"):
         pairs |= {name: (there[part].get(name), value) for name, value in here[part].items()}
+    for name, now in machine.versions_of(*FORMS).items():
+        if name in there["versions"]:
+            pairs[name] = there["versions"][name], now
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -128,7 +132,9 @@ class _Heard(Generator[Piece | list[Feed], Logits, None]):
 
     def decode(self, model: Model, request: Request) -> Task[Piece, None]:
         """What `texts.stream` takes for decoding.decode."""
-        self._task, self._beams = decoding.decode(model, request), request.beams > 1
+        self._task = decoding.decode(model, request)
+        # beams are chosen together, and a form forces tokens without asking the model
+        self._unheard = request.beams > 1 or request.constraint is not None
         return self
 
     def send(self, values: Logits) -> Piece | list[Feed]:
@@ -138,7 +144,7 @@ class _Heard(Generator[Piece | list[Feed], Logits, None]):
         if isinstance(wish, Piece):
             # samples that have just begun share a row of logits
             values, place = self._values, self._place
-            self.logits.append(None if self._beams or values is None else values[min(place, len(values) - 1)])
+            self.logits.append(None if self._unheard or values is None else values[min(place, len(values) - 1)])
             self._place += 1
         return wish
 

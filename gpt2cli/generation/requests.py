@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpt2cli.generation.forms import Constraint
 from gpt2cli.generation.parameters import Limits, Sampling
 
 if TYPE_CHECKING:
     from gpt2cli.generation.speculation import Drafter
 
-Finish = Literal["stop", "length", "end"]
+Finish = Literal["stop", "length", "end", "incomplete"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Piece:
     more); `held` is what waits: bytes of a character still to be completed, or what may begin a stop string. It comes
     again in a later piece, and whoever stops before adds it. `token` is None where no token was added: with
     max_tokens 0, and for an end token, which is `end`. `finish` is set on the last piece of a row: "stop" a stop
-    string, "length" enough tokens, "end" an end token."""
+    string, "length" enough tokens, "end" an end token, or that nothing can follow within the constraint, "incomplete"
+    enough tokens before the text met its constraint."""
 
     row: int
     text: str
@@ -46,7 +48,7 @@ class Request:
 
     `shares`: where a row begins with the same calls of the engine, these are not made again; with `resumes`, whatever
     calls its tokens came from. `first` is the number of the first sample, whose draws are its own. `stop_tokens` end a
-    text as the model's end tokens do."""
+    text as the model's end tokens do. `constraint` is the form that each text must have."""
 
     ids: Sequence[int]
     sampling: Sampling
@@ -59,10 +61,12 @@ class Request:
     shares: bool = False
     first: int = 0
     stop_tokens: tuple[int, ...] = ()
+    constraint: Constraint | None = None
 
     def settings(self) -> dict[str, Any]:
         """The parameters as JSON has them, but the seed."""
         biases = {str(token): "-inf" if bias == -inf else bias for token, bias in self.sampling.logit_bias.items()}
         found = asdict(self.sampling) | {"logit_bias": biases} | asdict(self.limits) | {"stop": list(self.limits.stop)}
         del found["seed"]
-        return found | {"beams": self.beams}
+        constraint = None if self.constraint is None else self.constraint.plain()
+        return found | {"beams": self.beams, "constraint": constraint}

@@ -1,6 +1,6 @@
 """Logits -> the next token, for several rows at once, in NumPy.
 
-The steps, in this order:
+The steps, in this order, on the tokens that a constraint allows (the others are gone before the first):
 
     1. logit bias
     2. repetition penalty, then presence and frequency penalties
@@ -65,10 +65,12 @@ class Sampler:
         self._streams = {row: np.random.PCG64(np.random.SeedSequence((sampling.seed or 0, row))) for row in numbers}
         self._histories = {row: History(sampling, prompt) for row in numbers}
 
-    def choose(self, logits: Array, rows: Sequence[int], banned: Sequence[int] = ()) -> list[int]:
-        """The next tokens of `rows`, from logits [len(rows), vocabulary]. Raises CannotMeet where every token is
-        banned."""
-        logits = self._adjusted(logits, rows, banned)
+    def choose(
+        self, logits: Array, rows: Sequence[int], banned: Sequence[int] = (), allowed: Array | None = None
+    ) -> list[int]:
+        """The next tokens of `rows`, from logits [len(rows), vocabulary]; of `allowed` [vocabulary], where not all
+        are. Raises CannotMeet where every token is banned."""
+        logits = self._adjusted(logits, rows, banned, allowed)
         if self.sampling.greedy:
             tokens: list[int] = logits.argmax(axis=1).tolist()
         else:
@@ -78,10 +80,16 @@ class Sampler:
             self._histories[row].append(token)
         return tokens
 
-    def judge(self, logits: Array, draft: Draft, banned: Sequence[int] = ()) -> tuple[int, bool]:
+    def take(self, row: int, token: int) -> None:
+        """The next token of a row, about which there was no choice."""
+        self._histories[row].append(token)
+
+    def judge(
+        self, logits: Array, draft: Draft, banned: Sequence[int] = (), allowed: Array | None = None
+    ) -> tuple[int, bool]:
         """The next token of row 0, from logits [1, vocabulary], and whether it is the draft. Greedy: what `choose`
         gives. Otherwise a token distributed as what `choose` gives. Raises CannotMeet."""
-        logits = self._adjusted(logits, [0], banned)
+        logits = self._adjusted(logits, [0], banned, allowed)
         if self.sampling.greedy:
             token = int(logits[0].argmax())
             taken = token == draft.token
@@ -97,12 +105,14 @@ class Sampler:
         self._histories[0].append(token)
         return token, taken
 
-    def _adjusted(self, logits: Array, rows: Sequence[int], banned: Sequence[int]) -> Array:
+    def _adjusted(self, logits: Array, rows: Sequence[int], banned: Sequence[int], allowed: Array | None) -> Array:
         """The logits after steps 1 to 3: a copy, where these change anything."""
         sampling = self.sampling
+        if allowed is not None:
+            logits = np.where(allowed, logits, np.float32(-inf))
         penalties = sampling.repeat_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty
         if not (banned or penalties or sampling.logit_bias or sampling.no_repeat_ngram):
-            return logits
+            return logits  # of the allowed there is one at least
         logits = logits.copy()
         for values, row in zip(logits, rows, strict=True):
             self._histories[row].adjust(values)

@@ -10,9 +10,10 @@ from typing import Any
 
 from gpt2cli.engine.tasks import Task
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation import decoding
+from gpt2cli.generation import constraints, decoding
+from gpt2cli.generation.forms import Constraint
 from gpt2cli.generation.parameters import Limits, Sampling, is_whole, most_kept
-from gpt2cli.generation.requests import Piece, Request
+from gpt2cli.generation.requests import Finish, Piece, Request
 from gpt2cli.generation.speculation import Drafter
 from gpt2cli.model import Model
 
@@ -25,6 +26,7 @@ class Prompt:
     cut: bool
 
 
+# nine parameters: whoever writes Python names each by itself, and help() shows them
 def generate(
     model: Model,
     prompt: str | Sequence[int],
@@ -35,20 +37,22 @@ def generate(
     beams: int = 1,
     logprobs: int | None = None,
     drafter: Drafter | None = None,
+    constraint: Constraint | None = None,
 ) -> Iterator[Piece]:
     """Continue `prompt` (text or ids, made to fit as by `fit`), a piece at a time.
 
     With several samples the rows' pieces interleave; each row's own are in order. With `beams` above 1 the text is
     found by beam search, and comes when it is whole. With `logprobs` each piece has its token's log-probability and
     those of so many of the likeliest. A `drafter` (speculation.py) guesses ahead for a single sample: greedy text is
-    as without (at fp32), drawn text has the same distribution.
+    as without (at fp32), drawn text has the same distribution. With a `constraint` each text has its form; what does
+    not come to an end in time finishes as "incomplete".
 
     Several texts may be generated on one model at a time, by any number of threads: each comes out as it would alone.
     Raises UsageError and CannotMeet, when called."""
     limits, sampling = Limits() if limits is None else limits, Sampling() if sampling is None else sampling
     check_types(model=(model, Model), sampling=(sampling, Sampling), limits=(limits, Limits))
     ids = fit(model, prompt, keep=limits.keep).ids
-    return stream(model, Request(ids, sampling, limits, samples, beams, logprobs, drafter))
+    return stream(model, Request(ids, sampling, limits, samples, beams, logprobs, drafter, constraint=constraint))
 
 
 def complete(
@@ -59,11 +63,12 @@ def complete(
     *,
     beams: int = 1,
     drafter: Drafter | None = None,
+    constraint: Constraint | None = None,
 ) -> str:
     """The text that continues `prompt`, as `generate` yields it. Raises as `generate`, and UsageError for limits
     without an end."""
     refuse_endless(limits)
-    pieces = generate(model, prompt, sampling, limits, beams=beams, drafter=drafter)
+    pieces = generate(model, prompt, sampling, limits, beams=beams, drafter=drafter, constraint=constraint)
     return "".join(piece.text for piece in pieces)
 
 
@@ -92,7 +97,9 @@ def stream(
             )
     engine.check_room(max(request.samples, request.beams), engine.window if tokens is None else len(ids) + tokens)
     if tokens == 0:
-        return iter([Piece(row, "", finish="length") for row in range(request.samples)])
+        whole = request.constraint is None or constraints.matcher(model, request.constraint).complete
+        finish: Finish = "length" if whole else "incomplete"
+        return iter([Piece(row, "", finish=finish) for row in range(request.samples)])
     return model.scheduler.stream(decode(model, request))
 
 
@@ -110,6 +117,10 @@ def _check(request: Request) -> None:
             raise UsageError(f"`{name}` is {value}", f"`{name}` must be {least} or more")
     if 1 < beams < samples:
         raise UsageError(f"{samples} samples of {beams} beams", f"raise `beams` to {samples}, or lower `samples`")
+    if request.constraint is not None and not isinstance(request.constraint, Constraint):
+        raise UsageError(
+            f"`constraint` is {reprlib.repr(request.constraint)}", "`constraint` must be a Constraint(kind, text)"
+        )
     if request.drafter is not None and not isinstance(request.drafter, Drafter):
         raise UsageError(f"`drafter` is {reprlib.repr(request.drafter)}", "`drafter` must be Lookup() or a DraftModel")
     if request.drafter is not None and max(samples, beams) > 1:

@@ -95,7 +95,10 @@ class Desk:
         finish = self.write(1, stream=True)
         added = len(self.session.document.nodes) > known
         if finish == "end":
-            self.screen.say("the model ended the text here")
+            whole = self.session.settings.constraint
+            self.screen.say("the text has its form" if whole else "the model ended the text here")
+        elif finish == "incomplete":
+            self.screen.say("the text does not have its form yet: /set max-tokens gives it more room")
         elif not added:
             self.screen.say("nothing was added")
 

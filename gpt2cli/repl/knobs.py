@@ -5,8 +5,9 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
-from gpt2cli.console import written
+from gpt2cli.console import formoptions, written
 from gpt2cli.errors import UsageError
+from gpt2cli.generation.forms import KINDS, Constraint
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
 
 _KINDS = {name: kind for kind in (Limits, Sampling) for name in parameters(kind)}
@@ -14,7 +15,7 @@ _PARAMETERS = parameters(Limits) | parameters(Sampling)
 _SHORT = {flag.lstrip("-"): name for name, (parameter, _) in _PARAMETERS.items() for flag in parameter.flags}
 _SWITCH = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
 
-KEYS = tuple(name.replace("_", "-") for name in _PARAMETERS)
+KEYS = tuple(name.replace("_", "-") for name in (*_PARAMETERS, *KINDS))
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     sampling: Sampling
     limits: Limits = field(default_factory=Limits)  # keep -1: the first text
     logit_bias: tuple[str, ...] = ()  # TOKEN=X, of which each model makes ids of its own
+    constraint: Constraint | None = None  # the form of each continuation
 
     @property
     def seed(self) -> int:
@@ -37,6 +39,9 @@ class Settings:
     def changed(self, key: str, value: str) -> "Settings":
         """The same with `key` set to what `value` says. Raises UsageError."""
         name = self.name(key).replace("-", "_")
+        if name in KINDS:
+            others = self.constraint is not None and self.constraint.kind != name
+            return self if value == "off" and others else replace(self, constraint=_constraint(name, value))
         try:
             parsed = _parsed(name, value)
         except ValueError:
@@ -51,7 +56,10 @@ class Settings:
         """Keys and values, as /set takes them."""
         values = self._values()
         none = {name: parameter.none for name, (parameter, _) in _PARAMETERS.items()}
-        return {name.replace("_", "-"): _text(values[name], none[name]) for name in _PARAMETERS}
+        shown = {name.replace("_", "-"): _text(values[name], none[name]) for name in _PARAMETERS}
+        form = self.constraint
+        says = {} if form is None else {form.kind: "|".join(form.choices) or " ".join(form.words.split("\n"))}
+        return shown | {name.replace("_", "-"): says.get(name, "off") for name in KINDS}
 
     @staticmethod
     def name(key: str) -> str:
@@ -67,10 +75,19 @@ class Settings:
         """Plain data, without the seed: a node's settings."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in self._values().items()}
         del values["seed"]
-        return values
+        return values | ({"constraint": self.constraint.plain()} if self.constraint else {})
 
     def _values(self) -> dict[str, Any]:
         return asdict(self.sampling) | asdict(self.limits) | {"logit_bias": self.logit_bias}
+
+
+def _constraint(kind: str, value: str) -> Constraint | None:
+    """What /set says: an expression, a schema or a file of it, a grammar's file, or A|B. Raises UsageError."""
+    if value == "off":
+        return None
+    if kind == "choice":
+        return Constraint("choice", [written.text(one, escapes=True) for one in value.split("|")])
+    return formoptions.read(kind, value)
 
 
 def worded(text: str) -> str:

@@ -14,7 +14,7 @@ from gpt2cli.console import written
 from gpt2cli.engine.engine import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation import texts
+from gpt2cli.generation import constraints, texts
 from gpt2cli.generation.requests import Logprob, Piece, Request
 from gpt2cli.generation.sampling import log_softmax
 from gpt2cli.model import Model
@@ -68,6 +68,8 @@ class Session:
             )
         biases = written.logit_bias(settings.logit_bias, model.tokenizer, escapes=False)
         model.engine.check_ids(list(biases))
+        if settings.constraint:
+            constraints.matcher(model, settings.constraint)  # which says what is wrong with it
         self.model, self.settings, self._biases = model, settings, biases
 
     def change(self, settings: Settings) -> None:
@@ -134,7 +136,9 @@ class Session:
         ids = texts.fit(model, self.context()).ids
         sampling = replace(settings.sampling, logit_bias=self._biases)
         limits = replace(settings.limits, keep=self._keep())
-        pieces = texts.stream(model, Request(ids, sampling, limits, samples, resumes=True))
+        pieces = texts.stream(
+            model, Request(ids, sampling, limits, samples, resumes=True, constraint=settings.constraint)
+        )
         self.stats = stats = Stats(settings.seed, reused=model.scheduler.shared(ids))
         stats.fed = len(ids) - stats.reused
         return self._watched(pieces, [_Row() for _ in range(samples)], stats)

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 
 from gpt2cli.analysis.scoring import Scored
-from gpt2cli.generation.requests import Piece
+from gpt2cli.generation.requests import Finish, Piece
 from gpt2cli.server.protocol import Completions
 from gpt2cli.tokenizer.tokenizer import TextStream, Tokenizer
 
@@ -50,6 +50,7 @@ class Delta:
     stop_reason: int | str | None = None
     held: str = ""  # what waits for its character or stop string to be complete, and is lost where all ends here
     end: int | None = None
+    exactly: Finish | None = None  # what the schema calls stop or length
 
     def add(self, other: "Delta") -> None:
         self.text += other.text
@@ -63,6 +64,7 @@ class Delta:
         ):
             mine.extend(theirs)  # type: ignore[arg-type]
         self.finish, self.stop_reason, self.held, self.end = other.finish, other.stop_reason, other.held, other.end
+        self.exactly = other.exactly
 
 
 class Choice:
@@ -107,7 +109,8 @@ class Choice:
                     self._enter(delta, token, found.logprob, found.top, found.rank, self._offset)
             self._offset += len(self._characters.push(token))
         if piece.finish is not None:
-            delta.finish = "length" if piece.finish == "length" else "stop"
+            delta.finish = "length" if piece.finish in ("length", "incomplete") else "stop"
+            delta.exactly = piece.finish
             delta.stop_reason = piece.end if piece.end in self._asked.stop_tokens else None
         return delta
 
@@ -170,6 +173,7 @@ class Choice:
             self._begun = True
             found |= {"held": delta.held} if delta.held else {}
             found |= {} if delta.end is None else {"end": delta.end}
+            found |= {"finish": delta.exactly} if asked.constraint and delta.exactly else {}
         if delta.stop_reason is not None:
             found["stop_reason"] = delta.stop_reason
         return found

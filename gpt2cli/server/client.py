@@ -27,8 +27,10 @@ def body_of(prompt: str | list[int], request: Request, *, model: str | None, spe
         "max_tokens": -1 if request.limits.max_tokens is None else request.limits.max_tokens,
         "stop": list(request.limits.stop),
     }
+    constraint = request.constraint
+    form = {constraint.kind: list(constraint.choices) or constraint.words} if constraint else {}
     how = {"n": request.samples, "logprobs": request.logprobs, "special": special, "strict": strict, "slide": True}
-    return {"model": model, "prompt": prompt} | sampling | limits | changes | how
+    return {"model": model, "prompt": prompt} | sampling | limits | changes | how | form
 
 
 class Heard:
@@ -152,7 +154,7 @@ class Served:
         end = choice.get("end")
         token = None if end is not None else next(iter(choice["token_ids"]), None)
         finish: dict[str | None, Finish | None] = {"length": "length", "stop": "stop" if end is None else "end"}
-        reason = finish.get(choice["finish_reason"])
+        reason = choice.get("finish") or finish.get(choice["finish_reason"])
         return Piece(choice["index"], choice["text"], choice.get("held", ""), token, logprob, reason, end)
 
     def _send(

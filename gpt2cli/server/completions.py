@@ -8,7 +8,7 @@ from typing import Any
 from gpt2cli.analysis.scoring import Scored, scored
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
-from gpt2cli.generation import decoding, texts
+from gpt2cli.generation import constraints, decoding, texts
 from gpt2cli.generation.requests import Piece, Request
 from gpt2cli.model import Model
 from gpt2cli.server.answers import Choice, Delta
@@ -42,6 +42,11 @@ def prompts(model: Model, asked: Completions) -> list[Prompt]:
         model.engine.check_ids(asked.stop_tokens)
     except UsageError as problem:
         raise refused(problem, param="stop_token_ids") from None
+    if asked.constraint:
+        try:
+            constraints.matcher(model, asked.constraint, asked.stop_tokens)  # which is kept: it may take a second
+        except (UsageError, CannotMeet) as problem:
+            raise refused(problem, param=asked.form) from None
     if (numbers := _logprobs(model, asked, found)) > _MOST_LOGPROBS:
         raise BadRequest(
             f"an answer holds at most {_MOST_LOGPROBS:,} log-probabilities, and this one would have {numbers:,}:"
@@ -112,7 +117,7 @@ class Answer:
                 try:
                     self._add(model, number, prompt, samples, first)
                 except (UsageError, CannotMeet) as problem:
-                    raise refused(problem) from None
+                    raise refused(problem, param=asked.form) from None
         self.order = Order(self._works)
 
     def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
@@ -131,6 +136,7 @@ class Answer:
             shares=True,
             first=first,
             stop_tokens=asked.stop_tokens,
+            constraint=asked.constraint,
         )
         stream: Any = texts.stream(model, request)  # checks the request, computes nothing yet
         if self._scores and first == 0:

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError, UserError
+from gpt2cli.generation.forms import Constraint
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
+from gpt2cli.server import forms
 
 Body = Mapping[str, Any]
 Check = Callable[[object], bool]
@@ -82,6 +84,8 @@ class Completions:
     truncate: int | None = None  # the last so many tokens of a prompt; -1: as many as there is room for
     special: bool = False
     strict: bool = False
+    constraint: Constraint | None = None
+    form: str | None = None  # the field that asks for it
     unknown: tuple[str, ...] = ()  # fields that mean nothing here
 
 
@@ -89,6 +93,7 @@ def completions(body: object) -> Completions:
     """Raises BadRequest."""
     fields = Fields(body)
     _refuse_suffix(fields)
+    form, constraint = _constraint(fields)
     n, best_of = fields.whole("n", 1, 1, MOST_SAMPLES), fields.whole("best_of", None, 1, MOST_SAMPLES)
     stream = fields.switch("stream")
     found = Completions(
@@ -107,6 +112,8 @@ def completions(body: object) -> Completions:
         truncate=fields.whole("truncate_prompt_tokens", None, -1),
         special=fields.switch("special"),
         strict=fields.switch("strict"),
+        constraint=constraint,
+        form=form,
     )
     if found.best_of < found.n:
         raise BadRequest(f"best_of is {found.best_of}, less than n, which is {found.n}", "best_of")
@@ -200,6 +207,20 @@ def are_ids(value: object) -> bool:
 def _refuse_suffix(fields: Fields) -> None:
     if fields.get("suffix") not in (None, ""):
         raise BadRequest("suffix is not supported: GPT-2 continues a text, it cannot fill a gap in one", "suffix")
+
+
+def _constraint(fields: Fields) -> tuple[str | None, Constraint | None]:
+    """The field that asks for a form, and what it asks for."""
+    name = None
+    try:
+        found = forms.wishes(fields.get)
+        if len(found) > 1:
+            raise BadRequest(f"{found[0][0]} and {found[1][0]}: a text has one form, send one of them", found[1][0])
+        for name, kind, text in found:
+            return name, Constraint(kind, text)
+    except UsageError as problem:
+        raise refused(problem, param=name) from None
+    return None, None
 
 
 def _logprobs(fields: Fields) -> int | None:

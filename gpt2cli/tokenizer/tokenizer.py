@@ -62,6 +62,7 @@ class Tokenizer:
         # these are written as themselves, not in the byte alphabet
         added = self._tokenizer.get_added_tokens_decoder()
         self._added = {token: content.content.encode() for token, content in added.items()}
+        self.special = frozenset(token for token, content in added.items() if content.special)  # which are no text
 
     @property
     def end(self) -> int | None:

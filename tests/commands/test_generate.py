@@ -592,3 +592,81 @@ def test_the_speed_of_beams_is_over_the_whole_time(gen):
 @pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x", "a\0b", "x/" + "y" * 300])
 def test_names_that_no_folder_can_have(run, name):
     assert_error(run("generate", "-m", name, "x"), 3, ascii(name[:5])[1:-1])
+
+
+# The form of a text
+
+
+def test_a_form_holds_on_every_way_out(gen, tmp_path):
+    forms = {
+        "regex": ("--regex", " [ab]{2}!", " [ab]{2}!"),
+        "schema": ("--json-schema", "ok bool", r'\{"ok": (true|false)\}'),
+        "choice": ("--choice", " yes", " yes"),
+    }
+    (tmp_path / "g.lark").write_text('start: " the " /[a-c]/ "."')
+    (tmp_path / "s.json").write_text('{"enum": ["a", "b"]}')
+    forms["grammar"] = ("--grammar", tmp_path / "g.lark", r" the [a-c]\.")
+    forms["file"] = ("--json-schema", tmp_path / "s.json", '"(a|b)"')
+    for flag, value, pattern in forms.values():
+        argv = (flag, value, "-n", 40)
+        assert re.fullmatch(f"{pattern}\n", gen(PROMPT, *argv).stdout)
+        assert re.fullmatch(f"{pattern}\n---\n{pattern}\n", gen(PROMPT, *argv, "-N", 2).stdout)
+        found = json.loads(gen(PROMPT, *argv, "--json").stdout)
+        assert found["samples"][0]["finish_reason"] == "end"
+        assert re.fullmatch(pattern, found["samples"][0]["text"])
+        assert found["settings"]["constraint"]["kind"] in ("regex", "json_schema", "choice", "grammar")
+
+
+def test_json_tells_how_probable_each_choice_is(gen, run, checkpoint, tmp_path):
+    (tmp_path / "before.txt").write_text(PROMPT)
+    choices = (" the cat", " the dog sat", " no")
+    argv = [word for one in choices for word in ("--choice", one)]
+    found = json.loads(gen(PROMPT, *argv, "--json").stdout)
+    assert [one["text"] for one in found["choices"]] == [*choices]
+    assert sum(one["share"] for one in found["choices"]) == pytest.approx(1)
+    for one in found["choices"]:
+        scored = run(
+            "score", "-m", checkpoint, "--json", "--no-start", "--context", tmp_path / "before.txt", one["text"]
+        )
+        (text,) = json.loads(scored.stdout)["texts"]
+        assert one["logprob"] == pytest.approx(text["logprob"], abs=1e-4)
+        assert len(one["ids"]) == text["tokens"]
+    assert found["samples"][0]["text"] in choices
+    lines = [json.loads(line) for line in gen(PROMPT, *argv, "--jsonl", "-N", 2).stdout.splitlines()]
+    assert [line["choices"] for line in lines] == [found["choices"]] * 2
+    assert "choices" not in json.loads(gen(PROMPT, "--json").stdout)
+
+
+def test_a_text_that_does_not_come_to_its_end_is_kept_and_told(run, checkpoint):
+    argv = ("generate", "-m", checkpoint, "-s", 1, "-n", 5, "--regex", "[ab]{50}", PROMPT)
+    told = run(*argv)
+    assert told.code == 0
+    assert re.fullmatch("[ab]{5,}\n", told.stdout)
+    (note,) = told.stderr.splitlines()
+    assert note == "note: the text does not have the form that was asked for: 5 tokens were not enough"
+    strict = run(*argv, "--strict")
+    assert (strict.code, strict.stdout) == (6, told.stdout)
+    assert [line.split(":")[0] for line in strict.stderr.splitlines()] == ["error", "hint"]
+    found = run(*argv, "--strict", "--json", "-N", 2)
+    assert found.code == 6
+    assert [one["finish_reason"] for one in json.loads(found.stdout)["samples"]] == ["incomplete"] * 2
+    assert "2 texts do not have the form" in found.stderr
+
+
+def test_a_wrong_form_is_told_before_anything_is_written(gen, tmp_path):
+    target = tmp_path / "out.txt"
+    target.write_text("before")
+    (tmp_path / "g.lark").write_text('start: "a" |\n  )')
+    for argv, code, words in [
+        (["--regex", "(a"], 2, ["line 1, column 1", "unclosed group"]),
+        (["--regex", "a", "--choice", "b"], 2, ["--regex contradicts --choice"]),
+        (["--json-schema", '{"type":\n 1}'], 2, ["the JSON schema, line"]),
+        (["--json-schema", "name, age foo"], 2, ["line 1, column 7", "'age foo'"]),
+        (["--json-schema", tmp_path / "none.json"], 2, ["none.json"]),
+        (["--grammar", tmp_path / "none"], 2, ["none"]),
+        (["--grammar", tmp_path / "g.lark"], 2, ["line 2, column 3"]),
+        (["--choice", ""], 2, ["empty text"]),
+        (["--regex", r"[^\s\S]"], 6, ["nothing that this model can say"]),
+    ]:
+        assert_error(gen(PROMPT, *argv, "-o", target), code, *words)
+        assert target.read_text() == "before"

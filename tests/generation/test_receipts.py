@@ -5,17 +5,17 @@ from dataclasses import fields
 
 import pytest
 
-from gpt2cli import Limits, Sampling, UserError, generate, load, receipt, replay
+from gpt2cli import Constraint, Limits, Sampling, UserError, generate, load, receipt, replay
 from gpt2cli.errors import CorruptFile, UsageError
 from gpt2cli.generation import texts
-from gpt2cli.generation.receipts import Receipts, Told, read
+from gpt2cli.generation.receipts import Receipts, Told, read, seal
 from gpt2cli.generation.requests import Request
 from gpt2cli.generation.speculation import DraftModel, Lookup
 
 
 def test_a_receipt_names_everything_that_is_asked_for():
     """A new field of Request belongs into `Receipts.of` and `Receipt.request`, unless no text depends on it."""
-    named = {"ids", "sampling", "limits", "samples", "beams", "drafter", "first", "stop_tokens"}
+    named = {"ids", "sampling", "limits", "samples", "beams", "drafter", "first", "stop_tokens", "constraint"}
     assert {one.name for one in fields(Request)} - {"logprobs", "shares", "resumes"} == named
 
 
@@ -55,6 +55,20 @@ def test_a_row_of_many_has_a_receipt_of_its_own(small):
     made = Receipts(small).of(request, [told if len(told.ids) == 20 else Told(told.ids, told.text, "end")])
     assert made["texts"][0]["index"] == 2
     assert replay(made, small).same
+
+
+@pytest.mark.parametrize("constraint", [Constraint("regex", "[a-z ]{4,12}[.]"), Constraint("choice", ["the", "old"])])
+def test_the_form_of_a_text_is_part_of_it(small, constraint):
+    request = Request([5, 7], Sampling(seed=3), Limits(max_tokens=30), constraint=constraint)
+    pieces = list(texts.stream(small, request))
+    ids = [one.token for one in pieces if one.token is not None]
+    made = Receipts(small).of(request, [Told(ids, "".join(one.text for one in pieces), pieces[-1].finish)])
+    assert ("llguidance" in made["versions"]) == (constraint.kind == "regex")
+    found = replay(json.loads(json.dumps(made)), small)
+    assert (found.same, found.differences) == (True, {})
+    made["versions"]["llguidance"] = "0.1"
+    made["seal"] = seal({name: value for name, value in made.items() if name != "seal"})
+    assert (replay(made, small).differences["llguidance"][0]) == "0.1"
 
 
 def test_a_private_receipt_in_the_library(small):

@@ -1,6 +1,7 @@
 """A model writing in a document: the same text as `gpt2 generate`, and no token computed twice."""
 
 import json
+import re
 
 import numpy as np
 import oracle
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file
 from texts import generate
 
 from gpt2cli.errors import CannotMeet, UsageError
+from gpt2cli.generation.forms import KINDS, Constraint
 from gpt2cli.generation.parameters import Limits, Sampling, parameters
 from gpt2cli.model import load
 from gpt2cli.repl.document import Document
@@ -319,10 +321,10 @@ def test_max_length_counts_what_was_there(session):
 
 
 def test_settings_are_checked_and_named():
-    base = settings()
+    base, known = settings(), [*parameters(Sampling), *parameters(Limits), *KINDS]
     assert base.changed("max-length", "50").limits.max_length == 50
     assert base.changed("max-length", "50").changed("max-length", "off").limits.max_length is None
-    assert set(base.shown()) == {name.replace("_", "-") for name in {**parameters(Sampling), **parameters(Limits)}}
+    assert set(base.shown()) == {name.replace("_", "-") for name in known}
     assert base.changed("temperature", "0.5").sampling.temperature == 0.5
     assert base.changed("n", "-1").limits.max_tokens is None
     assert base.changed("--top-k", " 7").sampling.top_k == 7
@@ -345,5 +347,39 @@ def test_settings_are_checked_and_named():
         with pytest.raises(UsageError) as caught:
             base.changed(key, value)
         assert word in caught.value.message
-    for key, value in base.shown().items():  # what is shown can be typed
+    for key, value in base.changed("regex", " [a-z]+").shown().items():  # what is shown can be typed
+        assert base.changed("regex", " [a-z]+").changed(key, value).shown()["regex"] == " [a-z]+"
+    for key, value in base.shown().items():
         assert base.changed(key, value).shown() == base.shown()
+
+
+def test_each_continuation_has_the_form_that_is_set(session, tmp_path):
+    def set_to(key, value):
+        session.change(session.settings.changed(key, value))
+
+    set_to("regex", " [a-f]{3}!")
+    go_on(session, "Once")
+    go_on(session)
+    assert re.fullmatch("Once( [a-f]{3}!){2}", session.document.text)
+    assert session.document.nodes[session.document.current].settings["constraint"] == {
+        "kind": "regex",
+        "text": " [a-f]{3}!",
+    }
+    set_to("choice", " yes| no")
+    assert (session.settings.shown()["choice"], session.settings.shown()["regex"]) == (" yes| no", "off")
+    go_on(session)
+    assert re.search("!( yes| no)$", session.document.text)
+    set_to("json-schema", "ok bool")
+    go_on(session)
+    assert re.search(r'\{"ok": (true|false)\}$', session.document.text)
+    (tmp_path / "a.lark").write_text('start: "." | "?"')
+    set_to("grammar", str(tmp_path / "a.lark"))
+    go_on(session)
+    assert session.document.text[-1] in ".?"
+    set_to("regex", "off")  # which is not the one that is on
+    assert session.settings.constraint == Constraint("grammar", 'start: "." | "?"')
+    with pytest.raises(UsageError, match="line 1, column 1: unclosed group"):
+        set_to("regex", "(a")
+    assert session.settings.constraint.kind == "grammar"
+    set_to("grammar", "off")
+    assert session.settings.constraint is None

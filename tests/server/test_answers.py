@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from servers import live, merged
 
-from gpt2cli.generation.decoding import Logprob, Piece, _Row
+from gpt2cli.generation.requests import Logprob, Piece
+from gpt2cli.generation.rows import Row
 from gpt2cli.model import load
 from gpt2cli.server.answers import Choice, token_name
 from gpt2cli.server.protocol import completions
@@ -166,7 +167,7 @@ def grown(small_model):
     def grow(ids, **fields):
         asked = completions({"logprobs": 1, "seed": 1} | fields)
         choice = Choice(0, asked, small_model.tokenizer, "ab", [1, 2])
-        row = _Row(0, small_model.tokenizer, (299,), asked.limits, asked.limits.max_tokens)
+        row = Row(0, small_model.tokenizer, (299,), asked.limits, asked.limits.max_tokens)
         return [choice.push(row.push(token, Logprob(-1.0, ((token, -1.0),), 1))) for token in ids]
 
     return grow

@@ -45,6 +45,10 @@ def same(run, served, *argv, stdin=None):
         ["-s", 2, "-n", 20, "--ignore-eos", "--typical", 0.9, ""],
         ["-s", 2, "-n", 5, "日本語 🧙‍♂️"],
         ["-n", 0, "The king"],
+        ["-s", 2, "-n", 5, "--regex", " [a-z]{3}!", "The king"],
+        ["-s", 2, "-n", 5, "--regex", "[ab]{90}", "The king"],
+        ["-s", 2, "-N", 2, "--json-schema", "ok bool", "The king"],
+        ["-s", 2, "--choice", " a", "--choice", " the end", "The king"],
     ],
 )
 def test_the_same_text(run, served, argv):

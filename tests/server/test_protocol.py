@@ -249,3 +249,69 @@ def test_any_json_is_answered_or_refused(served, body):
         assert found.problem["message"]
     elif not body.get("stream"):
         assert all(choice["finish_reason"] for choice in found.json["choices"])
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "text"),
+    [
+        ({"response_format": {"type": "text"}}, None, None),
+        ({"response_format": {"type": "json_object"}}, "json_schema", {"type": "object"}),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, "json_schema", SCHEMA),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+            "json_schema",
+            SCHEMA,
+        ),
+        ({"response_format": {"type": "json_schema", "schema": SCHEMA}}, "json_schema", SCHEMA),
+        ({"structured_outputs": {"json": SCHEMA}}, "json_schema", SCHEMA),
+        ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, "json_schema", SCHEMA),
+        ({"structured_outputs": {"json_object": True}}, "json_schema", {"type": "object"}),
+        ({"structured_outputs": {"regex": "a+", "choice": None}}, "regex", "a+"),
+        ({"structured_outputs": {"choice": ["a", "b"]}}, "choice", ("a", "b")),
+        ({"structured_outputs": {"grammar": "start: A"}}, "grammar", "start: A"),
+        ({"guided_choice": ["a", "b"]}, "choice", ("a", "b")),
+        ({"guided_json": SCHEMA}, "json_schema", SCHEMA),
+        ({"json_schema": SCHEMA}, "json_schema", SCHEMA),
+        ({"grammar": 'root ::= "a"', "json_schema": None}, "grammar", 'root ::= "a"'),
+        ({"grammar": "", "regex": "a"}, "regex", "a"),
+        ({"choice": ["a"]}, "choice", ("a",)),
+        ({"constraint": {"kind": "choice", "text": ["a"]}}, "choice", ("a",)),
+    ],
+    ids=str,
+)
+def test_forms(fields, kind, text):
+    found = asked(**fields)
+    assert found.unknown == ()
+    if kind is None:
+        assert found.constraint is None
+    else:
+        said = found.constraint.text
+        assert found.constraint.kind == kind
+        assert (json.loads(said) if kind == "json_schema" else said) == text
+        assert found.form in fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"structured_outputs": ["a"]}, "structured_outputs"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": []}}, "choice"),
+        ({"structured_outputs": {"json": "{", "regex": "a"}}, "structured_outputs"),
+        ({"grammar": 1}, "grammar"),
+        ({"regex": "a", "choice": ["b"]}, "choice"),
+        ({"choice": ["a", ""]}, "choice"),
+        ({"choice": "ab"}, "choice"),
+        ({"regex": "a" * 60_000}, "regex"),
+        ({"constraint": {"kind": "poem"}}, "constraint"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_forms_that_are_none(fields, param):
+    assert refused(**fields).param == param

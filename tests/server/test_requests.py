@@ -2,6 +2,7 @@
 whoever else asks."""
 
 import json
+import re
 import threading
 import time
 
@@ -478,3 +479,54 @@ def test_parameters_are_the_command_s(client):
     found = {one["name"]: one for one in client.ask("/parameters").json}
     assert found["temperature"]["flag"] == "--temperature"
     assert found["max_tokens"]["default"] == Limits().max_tokens
+
+
+# Forms
+
+
+def test_a_form_is_kept_beside_texts_without_one(client):
+    """Each request gets what it gets alone; several prompts and samples too."""
+    asks = [
+        {"structured_outputs": {"choice": [" the cat", " a"]}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["a", "b", True]}}}},
+        {"regex": " [a-c]{2}!", "n": 3},
+        {},
+        {"grammar": 'root ::= " x" root | "."', "prompt": ["the", "a"]},
+    ]
+    fields = [{"prompt": TEXT, "seed": 3, "max_tokens": 24, "temperature": 0.8} | ask for ask in asks]
+    alone = [texts(client.complete(**one)) for one in fields]
+    found = [None] * len(fields)
+
+    def ask(number):
+        found[number] = texts(client.complete(**fields[number]))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(fields))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == alone
+    assert found[0][0] in (" the cat", " a")
+    assert found[1][0] in ('"a"', '"b"', "true")
+    assert all(re.fullmatch(" [a-c]{2}!", text) for text in found[2])
+
+
+def test_a_form_that_cannot_be_is_the_request_s_fault(client):
+    for fields, code, words in [
+        ({"regex": "(a"}, None, "line 1, column 1: unclosed group"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}}, None, "not"),
+        ({"structured_outputs": {"regex": r"[^\s\S]"}}, "cannot_meet", "nothing that this model can say"),
+    ]:
+        found = client.post(prompt="a", **fields)
+        error = found.problem
+        assert found.status == 400
+        assert words in error["message"]
+        assert error["code"] == code
+        assert error["param"] in fields
+
+
+def test_what_does_not_come_to_its_end_says_so(client):
+    (choice,) = client.complete(prompt="a", regex="[ab]{50}", max_tokens=3, return_token_ids=True)["choices"]
+    assert (choice["finish_reason"], choice["finish"]) == ("length", "incomplete")
+    (choice,) = client.complete(prompt="a", regex="[ab]{2}", return_token_ids=True)["choices"]
+    assert (choice["finish_reason"], choice["finish"]) == ("stop", "end")

@@ -58,7 +58,7 @@ def answers(model: Model, cases: Sequence[Case]) -> Iterator[list[Answer]]:
     yield from _together(model, cases, together)
     alone = sorted(set(range(len(cases))).difference(together), key=lambda n: tuple(cases[n].context))
     for number in alone:
-        yield [(number, model.scheduler.run(_alone(model, cases[number])))]
+        yield [(number, model.scheduler.run(answer(model, cases[number])))]
 
 
 def _is_short(case: Case) -> bool:
@@ -123,7 +123,7 @@ def _batches(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _alone(model: Model, case: Case) -> Task[None, list[Likelihood]]:
+def answer(model: Model, case: Case) -> Task[None, list[Likelihood]]:
     """The answer to a case that has rows of its own: the context is computed once."""
     context, endings = case.context, case.endings
     model.engine.check_ids([*context, *itertools.chain.from_iterable(endings)])

@@ -1,0 +1,35 @@
+"""How probable each of several texts is after a prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+
+from gpt2cli.analysis.evaluation.likelihoods import Case, answer
+from gpt2cli.generation.choices import ids_of
+from gpt2cli.model import Model
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A text that may follow: the sum of its tokens' log-probabilities under the model's own distribution, natural, and
+    its share of what all the choices have together."""
+
+    text: str
+    ids: tuple[int, ...]
+    logprob: float
+    share: float
+
+
+def choices(model: Model, prompt: Sequence[int], texts: Sequence[str]) -> list[Choice] | None:
+    """For each text, as the tokenizer cuts it; the prompt is computed once. None where the window has no room for one
+    of them. Raises UserError."""
+    ids = ids_of(model, texts)
+    if len(prompt) + max(map(len, ids)) - 1 > model.engine.window:
+        return None
+    found = model.scheduler.run(answer(model, Case(prompt, ids)))
+    best = max(one.logprob for one in found)
+    total = sum(exp(one.logprob - best) for one in found)
+    return [
+        Choice(text, tokens, one.logprob, exp(one.logprob - best) / total)
+        for text, tokens, one in zip(texts, ids, found, strict=True)
+    ]
