@@ -80,7 +80,7 @@ class PromptOptions(Options):
 
 
 @dataclass(frozen=True)
-class TextOptions(o.LengthOptions):
+class TextOptions(FormOptions, o.LengthOptions):
     heading = "Length and number"
 
     num_samples: Annotated[
@@ -220,7 +220,6 @@ def generate(
     prompt: PromptOptions,
     length: TextOptions,
     sampling: o.SamplingOptions,
-    form: FormOptions,
     model: PlaceOptions,
     guess: GuessOptions,
     output: OutputOptions,
@@ -231,7 +230,7 @@ def generate(
     model.refuse_contradictions(context, length, guess, output.receipt)
     whole = prompt.read(talk)
     limits = length.limits(talk.note, escapes=prompt.escapes)
-    wish = _Wish(whole, limits, form.constraint(escapes=prompt.escapes), prompt, length, sampling, output, talk)
+    wish = _Wish(whole, limits, length.constraint(escapes=prompt.escapes), prompt, length, sampling, output, talk)
     started = time.monotonic()
     from gpt2cli.console.record import Record
 

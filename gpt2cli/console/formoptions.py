@@ -12,32 +12,46 @@ from gpt2cli.console.groups import Options
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.forms import Constraint, is_json
 
+_HEADING = "Form of the text"
+
 
 @dataclass(frozen=True)
 class FormOptions(Options):
-    heading = "Form of the text"
+    """Part of a group that says how long texts are; in the help under a heading of their own."""
 
     regex: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="The text matches this regular expression, as a whole.", show_default=False),
+        typer.Option(
+            metavar="TEXT",
+            help="The text matches this regular expression, as a whole.",
+            rich_help_panel=_HEADING,
+            show_default=False,
+        ),
     ] = None
     json_schema: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|TEXT",
             help="The text is JSON of this schema; in short: 'name, age int'.",
+            rich_help_panel=_HEADING,
             show_default=False,
         ),
     ] = None
     grammar: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The text follows the grammar in FILE, Lark's or GBNF.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="The text follows the grammar in FILE, Lark's or GBNF.",
+            rich_help_panel=_HEADING,
+            show_default=False,
+        ),
     ] = None
     choice: Annotated[
         list[str],
         typer.Option(
             metavar="TEXT",
             help="The text is TEXT, or another --choice. With JSON: how probable each is.",
+            rich_help_panel=_HEADING,
             show_default=False,
         ),
     ] = field(default_factory=list)

@@ -84,7 +84,7 @@ def _options(group: type[Options]) -> Iterator[inspect.Parameter]:
         for name, kind, info, default in found:
             assert isinstance(info, ParameterInfo)
             info = copy(info)
-            info.rich_help_panel = group.heading
+            info.rich_help_panel = info.rich_help_panel or group.heading
             yield _parameter(name, Annotated[kind, info], default)
 
 
