@@ -2,19 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Protocol
 
-from gpt2cli.generation.requests import Logprob, Piece, Request
-
-
-class Words(Protocol):
-    """What a tokenizer knows of tokens."""
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-    def plain(self, token: int) -> dict[str, Any]: ...
+from gpt2cli.generation.requests import Logprob, Piece, Request, Words
 
 
 class Speaker(Protocol):
@@ -137,8 +130,7 @@ class Record:
                 "ids": sample.ids,
                 "finish_reason": sample.finish_reason,
                 "logprobs": [
-                    _logprob(tokenizer, token, logprob)
-                    for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
+                    logprob.plain(token, tokenizer) for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
                 ]
                 if self._request.logprobs is not None
                 else None,
@@ -162,13 +154,6 @@ class Record:
             "total_s": round(total, 4),
             "tokens_per_second": round(speed, 2),
         } | drafts
-
-
-def _logprob(tokenizer: Words, token: int, logprob: Logprob) -> dict[str, Any]:
-    return tokenizer.plain(token) | {
-        "logprob": logprob.logprob,
-        "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
-    }
 
 
 def _line(value: dict[str, Any], indent: int | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gpt2cli.generation.parameters import Limits, Sampling
 
@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from gpt2cli.generation.speculation import Drafter
 
 Finish = Literal["stop", "length", "end"]
+
+
+class Words(Protocol):
+    """What a tokenizer knows of tokens."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def plain(self, token: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,11 @@ class Logprob:
     logprob: float
     top: tuple[tuple[int, float], ...]
     rank: int | None = None
+
+    def plain(self, token: int, words: "Words") -> dict[str, Any]:
+        """That of this token, for JSON."""
+        top = [{"id": other, "token": words.decode([other]), "logprob": value} for other, value in self.top]
+        return words.plain(token) | {"logprob": self.logprob, "top": top}
 
 
 @dataclass(frozen=True)
