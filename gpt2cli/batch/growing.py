@@ -177,7 +177,18 @@ def _differences(before: Json, now: Json) -> Iterator[str]:
         if isinstance(first, dict) and isinstance(second, dict):
             yield from _differences(first, second)
         else:
-            yield f"`{name}` was {_short(first)}, and is {_short(second)}"
+            yield f"{_WORDS.get(name, f'`{name}`')} was {_short(first)}, and is {_short(second)}"
+
+
+_WORDS = {
+    "rows_sha256": "the sha256 of the rows",
+    "json": "whether rows are JSON",
+    "weights": "the sha256 of the weights",
+    "revision": "the model's revision",
+    "task": "what is made of a row",
+    "given": "what the command line says itself",
+    "n": "`samples`",
+}
 
 
 def _short(value: Any) -> str:

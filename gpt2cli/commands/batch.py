@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -62,6 +64,9 @@ def batch(
         from gpt2cli.batch import cluster as _  # noqa: F401 - without Ray it is said at once
     # NumPy and the model: 200 ms that --help and usage errors do not pay
     from gpt2cli.batch import rows as reading
+    from gpt2cli.batch.growing import Growing
+    from gpt2cli.batch.running import Runner
+    from gpt2cli.batch.wishes import Settings
 
     shard = reading.Shard.parse(rows.shard)
     with contextlib.ExitStack() as stack:
@@ -70,8 +75,6 @@ def batch(
         source = reading.survey(file, rows.name, rows.format, shard)
         opened = model.open(talk)
         found, said = body(context, length, limits, sampling, output.logprobs, opened.tokenizer)
-        from gpt2cli.batch.wishes import Settings
-
         settings = Settings(
             instead.task,
             _seed(sampling.seed),
@@ -82,11 +85,17 @@ def batch(
             instead.layer,
             instead.normalize,
         )
-        sink = _sink(stack, output, _identity(opened, settings, source, rows), source, ordered=not rows.unordered)
-        answering = _answering(stack, opened, settings, rows, cluster, model)
-        del opened
-        progress = _Progress(source.count, talk, sink, stack.enter_context(Bar(quiet=talk.quiet)))
-        _run(source, answering, progress, ordered=not rows.unordered)
+        run, ordered = _identity(opened, settings, source, rows), not rows.unordered
+        made = partial(Growing, run=run, source=source, ordered=ordered, restart=output.restart)
+        bar = stack.enter_context(Bar(quiet=talk.quiet))
+        runner = Runner(opened, settings, rows.rows)  # also where others compute: settings that cannot be are refused
+        sink = _sink(stack, bar, output.output_file, made)
+        answering = runner.answers
+        if cluster.ray is not None:
+            answering = _cluster(stack, opened, settings, rows, cluster, model)
+            del runner, opened
+        progress = _Progress(source.count, talk, sink, bar)
+        _run(source, answering, progress, ordered=ordered)
     return 0
 
 
@@ -124,20 +133,17 @@ class _Sink:
     name: str = "stdout"
 
 
-def _sink(
-    stack: contextlib.ExitStack, output: OutputOptions, run: dict[str, Any], source: "Source", *, ordered: bool
-) -> _Sink:
-    path = output.output_file
+def _sink(stack: contextlib.ExitStack, bar: Bar, path: Path | None, made: "Callable[[Path], Growing]") -> _Sink:
+    """stdout, or a file that grows."""
     if path is None or outputs.is_stdout(path):
         file = stack.enter_context(outputs.Output())
-        return _Sink(lambda answers: file.write("".join(f"{one.line}\n" for one in answers)))
-    from gpt2cli.batch.growing import Growing
-
-    growing = stack.enter_context(Growing(path, run, source, ordered=ordered, restart=output.restart))
+        write = bar.before(file.write)
+        return _Sink(lambda answers: write("".join(f"{one.line}\n" for one in answers)))
+    growing = stack.enter_context(made(path))
     return _Sink(growing.add, growing, f"'{path}'")
 
 
-def _answering(
+def _cluster(
     stack: contextlib.ExitStack,
     opened: "Model",
     settings: "Settings",
@@ -145,21 +151,15 @@ def _answering(
     cluster: ClusterOptions,
     model: o.ModelOptions,
 ) -> "Answering":
-    """What answers rows: the model here, or a cluster."""
-    from gpt2cli.batch.running import Runner
-
-    runner = Runner(opened, settings, rows.rows)  # also where others compute: what is wrong with the settings is seen
-    if cluster.ray is None:
-        return runner.answers
-    from gpt2cli.batch import cluster as machines
+    """The same model on the machines of a cluster."""
     from gpt2cli.batch import identity
+    from gpt2cli.batch.cluster import Cluster, Place, Sizes
 
-    name = str(opened.folder.resolve()) if opened.revision is None else f"{opened.name}@{opened.revision}"
-    if opened.revision is None and model.model is not None:
-        name = model.model
-    place = machines.Place(name, opened.precision, opened.device, model.source, model.offline)
-    sizes = machines.Sizes(cluster.ray_engines, model.threads)
-    engines = machines.Cluster(cluster.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)
+    assert cluster.ray is not None
+    name = f"{opened.name}@{opened.revision}" if opened.revision else model.model or str(opened.folder)
+    place = Place(name, opened.precision, opened.device, model.source, model.offline)
+    sizes = Sizes(cluster.ray_engines, model.threads)
+    engines = Cluster(cluster.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)
     return stack.enter_context(engines).answers
 
 
@@ -203,8 +203,6 @@ class _Progress:
         self.failed = failed
 
     def write(self, some: list["Answer"]) -> None:
-        if self.sink.growing is None:
-            self.bar.before(lambda _: None)("")
         self.sink.write(some)
         self.done += len(some)
         self.failed += sum(one.failed for one in some)
@@ -244,4 +242,4 @@ class _Progress:
                 f"jq -c 'select(.error)'{where} shows why",
             )
         if self.sink.growing and self.done > self._before:
-            self.talk.note(f"{self._told()}")
+            self.talk.note(self._told())
