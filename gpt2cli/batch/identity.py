@@ -10,6 +10,7 @@ from gpt2cli.model import Model
 def of(model: Model) -> Json:
     """By its revision; a folder has none, and is known by its weights."""
     found: Json = dict(model.plain())
+    found["model"] = name_of(model)
     if model.revision is None:
         digest = hashlib.sha256()
         for path in _weights(model):
@@ -18,6 +19,11 @@ def of(model: Model) -> Json:
         found["weights"] = digest.hexdigest()
         del found["model"]  # a folder may be called in many ways
     return found
+
+
+def name_of(model: Model) -> str:
+    """Without the revision that may have been asked for."""
+    return model.name.partition("@")[0] if model.revision else model.name
 
 
 def _weights(model: Model) -> list[Path]:

@@ -90,7 +90,7 @@ def batch(
         bar = stack.enter_context(Bar(quiet=talk.quiet))
         runner = Runner(opened, settings, rows.rows)  # also where others compute: settings that cannot be are refused
         sink = _sink(stack, bar, output.output_file, made)
-        answering = runner.answers
+        answering: Answering = runner.answers
         if cluster.ray is not None:
             answering = _cluster(stack, opened, settings, rows, cluster, model)
             del runner, opened
@@ -156,7 +156,7 @@ def _cluster(
     from gpt2cli.batch.cluster import Cluster, Place, Sizes
 
     assert cluster.ray is not None
-    name = f"{opened.name}@{opened.revision}" if opened.revision else model.model or str(opened.folder)
+    name = f"{identity.name_of(opened)}@{opened.revision}" if opened.revision else model.model or str(opened.folder)
     place = Place(name, opened.precision, opened.device, model.source, model.offline)
     sizes = Sizes(cluster.ray_engines, model.threads)
     engines = Cluster(cluster.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)
