@@ -14,10 +14,10 @@ from gpt2cli.console import options as o
 from gpt2cli.console import outputs, terminal
 from gpt2cli.console.bars import Bar, time_left
 from gpt2cli.console.batchoptions import (
-    ClusterOptions,
     InsteadOptions,
     LengthOptions,
     OutputOptions,
+    PlaceOptions,
     RowOptions,
     SamplingOptions,
     body,
@@ -45,6 +45,7 @@ Examples:
   gpt2 batch rows.jsonl --shard 3/8 -o part3.jsonl
   gpt2 batch rows.jsonl --ray auto -o answers.jsonl
 """
+_FEW = 10  # rows, from which on it can be told how long the others will take
 _WORD_SECONDS = 30.0  # between two lines on how far it has come, where there is no terminal
 
 
@@ -54,13 +55,12 @@ def batch(
     instead: InsteadOptions,
     length: LengthOptions,
     sampling: SamplingOptions,
-    model: o.ModelOptions,
-    cluster: ClusterOptions,
+    model: PlaceOptions,
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
     limits = length.limits(talk.note, escapes=length.escapes)
-    if cluster.ray is not None:
+    if model.ray is not None:
         from gpt2cli.batch import cluster as _  # noqa: F401 - without Ray it is said at once
     # NumPy and the model: 200 ms that --help and usage errors do not pay
     from gpt2cli.batch import rows as reading
@@ -91,8 +91,8 @@ def batch(
         runner = Runner(opened, settings, rows.rows)  # also where others compute: settings that cannot be are refused
         sink = _sink(stack, bar, output.output_file, made)
         answering: Answering = runner.answers
-        if cluster.ray is not None:
-            answering = _cluster(stack, opened, settings, rows, cluster, model)
+        if model.ray is not None:
+            answering = _cluster(stack, opened, settings, rows, model)
             del runner, opened
         progress = _Progress(source.count, talk, sink, bar)
         _run(source, answering, progress, ordered=ordered)
@@ -148,18 +148,17 @@ def _cluster(
     opened: "Model",
     settings: "Settings",
     rows: RowOptions,
-    cluster: ClusterOptions,
-    model: o.ModelOptions,
+    model: PlaceOptions,
 ) -> "Answering":
     """The same model on the machines of a cluster."""
     from gpt2cli.batch import identity
     from gpt2cli.batch.cluster import Cluster, Place, Sizes
 
-    assert cluster.ray is not None
+    assert model.ray is not None
     name = f"{identity.name_of(opened)}@{opened.revision}" if opened.revision else model.model or str(opened.folder)
     place = Place(name, opened.precision, opened.device, model.source, model.offline)
-    sizes = Sizes(cluster.ray_engines, model.threads)
-    engines = Cluster(cluster.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)
+    sizes = Sizes(model.ray_engines, model.threads)
+    engines = Cluster(model.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)
     return stack.enter_context(engines).answers
 
 
@@ -223,7 +222,8 @@ class _Progress:
 
     def _told(self) -> str:
         seconds = max(time.monotonic() - self._begun, 1e-9)
-        left = time_left(seconds, self.done - self._before, self.total - self._before)
+        fresh = self.done - self._before
+        left = time_left(seconds, fresh, self.total - self._before) if fresh >= _FEW else ""
         speed = f"{self.done:,} of {self.total:,} rows · {self._tokens / seconds:,.0f} tokens/s"
         return f"{speed} · {left}" if left else speed
 

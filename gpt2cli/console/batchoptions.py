@@ -144,9 +144,7 @@ class SamplingOptions(o.SamplingOptions):
 
 
 @dataclass(frozen=True)
-class ClusterOptions(Options):
-    heading = "More than one machine"
-
+class PlaceOptions(o.ModelOptions):
     ray: Annotated[
         str | None,
         typer.Option(

@@ -3,13 +3,17 @@
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 from batch_rows import PROMPTS, mixed, objects, write
 from conftest import assert_error
+from documents import blocks
 
 from gpt2cli.errors import BrokenPipe
 
@@ -459,3 +463,24 @@ def test_head_takes_two_lines(spawn, batch, checkpoint, tmp_path):
     assert process.wait() == 141
     assert process.stderr.read() == b""
     assert [json.loads(line)["custom_id"] for line in found] == ["row-0", "row-1"]
+
+
+@pytest.mark.long
+@pytest.mark.process
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("bash"), reason="bash")
+def test_the_shards_of_the_page_are_the_whole(rows, tmp_path):
+    (script,) = blocks("bash", "docs/batch.md")
+    program = tmp_path / "bin/gpt2"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gpt2cli "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "whole.jsonl").read_text().count("\n") == 24
+
+
+def test_the_rows_of_the_page_are_answered(batch, tmp_path):
+    (shown,) = blocks("json", "docs/batch.md")
+    path = write(tmp_path / "rows.jsonl", shown.splitlines())
+    assert [one["custom_id"] for one in answers(batch(path, "-n", 2))] == [1, "tale-7", "r1", "r2"]
