@@ -7,12 +7,12 @@ them see."""
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from gpt2cli.batch import identity
 from gpt2cli.batch.answers import Answer, Json
+from gpt2cli.batch.places import Place, Sizes
 from gpt2cli.batch.rows import Row
 from gpt2cli.batch.running import Runner
 from gpt2cli.batch.wishes import Settings
@@ -27,17 +27,6 @@ _BLOCK = 32  # rows
 _AT_ONCE = 2  # blocks of an actor: while one comes to its end the other keeps the engine busy
 _AHEAD = 256  # blocks that may be done before one that takes longer
 _AGAIN = 5  # times that a block is done again whose actor was lost
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the model is found on each machine, and how it runs there."""
-
-    name: str
-    precision: str
-    device: str
-    source: str
-    offline: bool
 
 
 class _Worker:
@@ -68,15 +57,13 @@ class _Worker:
 class Cluster:
     """Engines on a cluster. A context manager, which leaves it."""
 
-    def __init__(
-        self, address: str, place: Place, settings: Settings, *, model: Json, rows: int, sizes: "Sizes"
-    ) -> None:
+    def __init__(self, address: str, place: Place, settings: Settings, *, model: Json, rows: int, sizes: Sizes) -> None:
         """`address` as ray.init has it, `auto` or `local`; `model` is what the engines must be of. Raises
         NetworkError."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as reason:
+        except Exception as reason:  # Ray has many, and some are nothing but Exception
             first = str(reason).strip().splitlines()[0] if str(reason).strip() else type(reason).__name__
             raise NetworkError(
                 f"no Ray cluster answers at '{address}': {first}", "start one with `ray start --head`, or --ray local"
@@ -142,24 +129,3 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         ray.shutdown()
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many engines there are, and threads of each; 0: one on each machine, and all its processors."""
-
-    engines: int = 0
-    threads: int = 0
-
-    def of(self, processors: list[int]) -> tuple[int, int]:
-        """Of machines with so many processors each. Raises CannotMeet."""
-        machines = [count for count in processors if count > 0]
-        engines = self.engines or len(machines)
-        threads = self.threads or max(1, min(machines, default=1) * len(machines) // max(1, engines))
-        threads = min(threads, max(machines, default=1)) if not self.threads else threads
-        if engines < 1 or sum(count // threads for count in machines) < engines:
-            raise CannotMeet(
-                f"{engines} engines of {threads} threads do not fit {sum(machines)} processors of the cluster",
-                "lower --ray-engines or --threads",
-            )
-        return engines, threads

@@ -152,7 +152,8 @@ def _cluster(
 ) -> "Answering":
     """The same model on the machines of a cluster."""
     from gpt2cli.batch import identity
-    from gpt2cli.batch.cluster import Cluster, Place, Sizes
+    from gpt2cli.batch.cluster import Cluster
+    from gpt2cli.batch.places import Place, Sizes
 
     assert model.ray is not None
     name = f"{identity.name_of(opened)}@{opened.revision}" if opened.revision else model.model or str(opened.folder)

@@ -7,13 +7,14 @@ import pytest
 from batch_rows import mixed, write
 from conftest import assert_error
 
+from gpt2cli.batch.places import Sizes
 from gpt2cli.errors import CannotMeet
 
 # The first answers are there when one of the two dies.
 _KILLING = """
 import os, signal, sys
 from pathlib import Path
-from gpt2cli.batch import cluster, identity, order, rows
+from gpt2cli.batch import cluster, identity, order, places, rows
 from gpt2cli.batch.wishes import Settings
 from gpt2cli.model import load
 import ray
@@ -21,9 +22,9 @@ import ray
 path, model = sys.argv[1:]
 source = rows.survey(Path(path).open("rb"), path, "auto", rows.Shard())
 settings = Settings(body={"temperature": 0.8, "max_tokens": 128})
-place = cluster.Place(model, "fp32", "cpu", "auto", True)
+place = places.Place(model, "fp32", "cpu", "auto", True)
 opened = identity.of(load(model, precision="fp32"))
-with cluster.Cluster("local", place, settings, model=opened, rows=0, sizes=cluster.Sizes(2, 1)) as engines:
+with cluster.Cluster("local", place, settings, model=opened, rows=0, sizes=places.Sizes(2, 1)) as engines:
     actors = engines._actors
     pids = ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in actors])
     for number, some in enumerate(order.answers(source.rows(), engines.answers, ordered=True)):
@@ -69,9 +70,6 @@ def test_without_ray_one_error_says_how_to_get_it(run, tmp_path, monkeypatch):
 
 
 def test_engines_are_one_a_machine_unless_somebody_says_otherwise():
-    pytest.importorskip("ray")
-    from gpt2cli.batch.cluster import Sizes
-
     assert Sizes().of([16, 8, 0]) == (2, 8)
     assert Sizes(4).of([16]) == (4, 4)
     assert Sizes(0, 2).of([4, 4]) == (2, 2)

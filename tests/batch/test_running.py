@@ -108,7 +108,7 @@ def test_seeds_come_from_the_runs_and_the_id():
 
 
 @pytest.mark.parametrize("line", ["{", "[" * 1000, '{"a": 1e999}', "null", '"' + "\\ud800" + '"', "\0", "7" * 5000])
-def test_no_line_ends_the_reading(line):
+def test_no_line_ends_the_reading(line, surveyed):
     source = surveyed(f'{{"prompt": "a"}}\n{line}\n{{"prompt": "b"}}\n'.encode())
     assert [row.id for row in source.rows()] == [1, 2, 3]
 
