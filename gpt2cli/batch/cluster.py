@@ -4,9 +4,11 @@ one again that was lost, and does its blocks again; nothing here does. What an a
 Each machine gets the model's files as it would for `gpt2 generate`: once, from the hub, or from a folder that all of
 them see."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -61,9 +63,15 @@ class Cluster:
         """`address` as ray.init has it, `auto` or `local`; `model` is what the engines must be of. Raises
         NetworkError."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._left = contextlib.ExitStack()
+        # Ray says on stdout what becomes of its actors, and stdout is for the answers
+        nowhere = self._left.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        self._left.enter_context(contextlib.redirect_stdout(nowhere))
+        self._left.callback(ray.shutdown)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
         except Exception as reason:  # Ray has many, and some are nothing but Exception
+            self._left.close()
             first = str(reason).strip().splitlines()[0] if str(reason).strip() else type(reason).__name__
             raise NetworkError(
                 f"no Ray cluster answers at '{address}': {first}", "start one with `ray start --head`, or --ray local"
@@ -128,4 +136,4 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ray.shutdown()
+        self._left.close()

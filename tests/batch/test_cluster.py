@@ -15,6 +15,7 @@ _KILLING = """
 import os, signal, sys
 from pathlib import Path
 from gpt2cli.batch import cluster, identity, order, places, rows
+from gpt2cli.batch.running import Runner
 from gpt2cli.batch.wishes import Settings
 from gpt2cli.model import load
 import ray
@@ -23,31 +24,32 @@ path, model = sys.argv[1:]
 source = rows.survey(Path(path).open("rb"), path, "auto", rows.Shard())
 settings = Settings(body={"temperature": 0.8, "max_tokens": 128})
 place = places.Place(model, "fp32", "cpu", "auto", True)
-opened = identity.of(load(model, precision="fp32"))
-with cluster.Cluster("local", place, settings, model=opened, rows=0, sizes=places.Sizes(2, 1)) as engines:
+opened = load(model, precision="fp32")
+expected = [one for some in order.answers(source.rows(), Runner(opened, settings).answers, ordered=True) for one in some]
+facts, found = identity.of(opened), []
+with cluster.Cluster("local", place, settings, model=facts, rows=0, sizes=places.Sizes(2, 1)) as engines:
     actors = engines._actors
     pids = ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in actors])
     for number, some in enumerate(order.answers(source.rows(), engines.answers, ordered=True)):
         if number == 0:
             os.kill(pids[0], signal.SIGKILL)
-        for one in some:
-            print(one.line)
+        found += some
     again = ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in actors])
     assert again[0] != pids[0] and again[1] == pids[1], (pids, again)
+assert len(found) == 1500 and found == expected
 """
 
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_a_worker_that_is_killed_changes_no_byte(run, checkpoint, tmp_path):
+def test_a_worker_that_is_killed_changes_no_byte(checkpoint, tmp_path):
     pytest.importorskip("ray")
     path = write(tmp_path / "rows.jsonl", mixed(1500))
-    expected = run("batch", path, "-m", checkpoint, "--precision", "fp32")
     done = subprocess.run(
         [sys.executable, "-c", _KILLING, path, checkpoint], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == expected.stdout
+    assert done.stdout == ""
 
 
 @pytest.mark.slow
