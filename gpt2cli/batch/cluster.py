@@ -65,7 +65,8 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._left = contextlib.ExitStack()
         # Ray says on stdout what becomes of its actors, and stdout is for the answers
-        nowhere = self._left.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the stack closes it
+        self._left.enter_context(nowhere)
         self._left.enter_context(contextlib.redirect_stdout(nowhere))
         self._left.callback(ray.shutdown)
         try:

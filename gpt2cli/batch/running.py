@@ -33,6 +33,8 @@ class Runner:
         self._model, self._settings = model, settings
         self._rows = rows or model.engine.rows_at_once()
         model.scheduler.kept = self._rows
+        if settings.beams > self._rows:
+            raise UsageError(f"`beams` is {settings.beams}", f"at most {self._rows} rows are computed at a time")
         if settings.task == "embed":
             self._embedder = Embedder(
                 model, pooling=settings.pooling, layer=settings.layer, normalize=settings.normalize
@@ -101,15 +103,17 @@ class Runner:
         for row in block:
             try:
                 _check(row)
-                text, unknown = wishes.text_of(row)
-                ids = encode_in_pieces(self._model.tokenizer, text) if isinstance(text, str) else text
+                asked = wishes.text(row, self._settings)
+                ids = asked.text
+                if isinstance(ids, str):
+                    ids = encode_in_pieces(self._model.tokenizer, ids, special=asked.special)
                 self._model.engine.check_ids(ids)
                 if empty and not ids:
                     raise BadRequest(f"the text is empty: {empty}")
             except _ROWS_OWN as reason:
                 yield answers.failed(row, reason)
             else:
-                good.append((row, ids, unknown))
+                good.append((row, ids, asked.unknown))
         return good
 
     def _vectors(self, rows: Iterable[Row]) -> Iterator[Answer]:

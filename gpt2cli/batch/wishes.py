@@ -37,12 +37,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """What an answer depends on."""
-        if self.task == "score":
-            return {"task": self.task}
-        if self.task == "embed":
-            return {name: getattr(self, name) for name in ("task", "pooling", "layer", "normalize")}
-        found = asdict(self)
-        return {name: found[name] for name in ("task", "seed", "beams", "given")} | self.body
+        return {name: value for name, value in asdict(self).items() if name != "body"} | self.body
 
     def seed_of(self, id: Id) -> int:
         """A row's own seed: that of the run, and what the row is called."""
@@ -60,11 +55,19 @@ class Record:
     unknown: tuple[str, ...]  # fields that mean nothing here
 
 
-def text_of(row: Row) -> tuple[str | list[int], tuple[str, ...]]:
-    """The text of a record that is scored, or made a vector, and the fields that mean nothing here. Raises
-    BadRequest."""
-    fields = Fields(row.body)
-    return _text(fields), fields.unknown()
+@dataclass(frozen=True)
+class Text:
+    """What is scored, or made a vector. `special`: <|endoftext|> in it is the token."""
+
+    text: str | list[int]
+    special: bool
+    unknown: tuple[str, ...]  # fields that mean nothing here
+
+
+def text(row: Row, settings: Settings) -> Text:
+    """Raises BadRequest."""
+    fields = Fields({"special": settings.body.get("special")} | row.body)
+    return Text(_text(fields), fields.switch("special"), fields.unknown())
 
 
 def _text(fields: Fields) -> str | list[int]:

@@ -156,7 +156,10 @@ def _cluster(
     from gpt2cli.batch.places import Place, Sizes
 
     assert model.ray is not None
-    name = f"{identity.name_of(opened)}@{opened.revision}" if opened.revision else model.model or str(opened.folder)
+    name = f"{identity.name_of(opened)}@{opened.revision}"
+    if opened.revision is None:
+        folder = Path(model.model or opened.folder)
+        name = str(folder.resolve() if folder.exists() else folder)
     place = Place(name, opened.precision, opened.device, model.source, model.offline)
     sizes = Sizes(model.ray_engines, model.threads)
     engines = Cluster(model.ray, place, settings, model=identity.of(opened), rows=rows.rows, sizes=sizes)

@@ -25,7 +25,8 @@ source = rows.survey(Path(path).open("rb"), path, "auto", rows.Shard())
 settings = Settings(body={"temperature": 0.8, "max_tokens": 128})
 place = places.Place(model, "fp32", "cpu", "auto", True)
 opened = load(model, precision="fp32")
-expected = [one for some in order.answers(source.rows(), Runner(opened, settings).answers, ordered=True) for one in some]
+local = order.answers(source.rows(), Runner(opened, settings).answers, ordered=True)
+expected = [one for some in local for one in some]
 facts, found = identity.of(opened), []
 with cluster.Cluster("local", place, settings, model=facts, rows=0, sizes=places.Sizes(2, 1)) as engines:
     actors = engines._actors

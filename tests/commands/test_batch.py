@@ -129,6 +129,12 @@ def test_scores_and_vectors_are_those_of_their_commands(batch, run, checkpoint, 
     assert [one["embedding"] for one in found] == [one["embedding"] for one in vectors]
 
 
+def test_special_tokens_are_read_where_they_are_asked_for(batch, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "a<|endoftext|>"}, {"prompt": "a<|endoftext|>", "special": True}])
+    assert [one["tokens"] for one in answers(batch(path, "--embed"))][1] == 2
+    assert [one["tokens"] for one in answers(batch(path, "--embed", "--special"))] == [2, 2]
+
+
 def request(number, url="/v1/completions", **body):
     return {"custom_id": f"r{number}", "method": "POST", "url": url, "body": body}
 
@@ -262,6 +268,7 @@ def test_what_cannot_begin_is_refused_at_once(batch, tmp_path, rows):
         ([rows, "--score", "--embed"], ["--score contradicts"]),
         ([rows, "--embed", "--pooling", "none"], ["--pooling 'none'"]),
         ([rows, "-n", "-1"], ["without an end"]),
+        ([rows, "--beams", 99], ["--beams is 99"]),
         ([rows, "--restart"], ["--restart is for a file"]),
         ([rows, "-o", rows], ["both read and written"]),
         ([rows, "--embed", "--layer", 9, "-o", tmp_path / "never"], ["layer"]),
