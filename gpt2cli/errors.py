@@ -7,8 +7,9 @@
     │   └── Unreachable  4   no answer at all
     ├── CorruptFile      5   a checkpoint, export or tokenizer that cannot be what it claims
     ├── CannotMeet       6   the prompt or a constraint cannot be met
-    └── StorageError     7   a cache or output file that cannot be written
-        └── Homeless     7   no folder of the user's, and no variable that names another
+    ├── StorageError     7   a cache or output file that cannot be written
+    │   └── Homeless     7   no folder of the user's, and no variable that names another
+    └── SomeFailed       9   some of many were wrong, the others are done
 
 They are raised where the mistake is understood, and become words in `cli.main`; or in the command itself, where it goes
 on with what else was named.
@@ -65,6 +66,10 @@ class StorageError(UserError):
 
 class Homeless(StorageError):
     """Where something of the user's would lie nobody can say: whoever only looks finds nothing there."""
+
+
+class SomeFailed(UserError):
+    exit_code = 9
 
 
 class Terminated(BaseException):

@@ -140,7 +140,7 @@ def test_metavars_are_words_in_capitals_and_pages_name_only_their_own_options(ru
         options = text.partition("\n\n")[2].rpartition("Examples:")[2].partition("\n\n")[2]
         for one in command.params:
             if not getattr(one, "is_flag", False):
-                words = r"(\[[A-Z]+\]|[A-Z]+|[A-Z]+\|[A-Z]+)(\.\.\.)?|TOKEN=X"
+                words = r"(\[[A-Z]+\]|[A-Z]+|[A-Z]+\|[A-Z]+)(\.\.\.)?|TOKEN=X|I/N"
                 assert re.fullmatch(words, one.metavar or ""), (name, one.name)
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", options):
             assert flag in own, (name, flag)

@@ -84,4 +84,5 @@ def main() -> None:
     serve(run, f"ctranslate2 {ctranslate2.__version__}, {generator.compute_type}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -99,4 +99,5 @@ def main() -> None:
     serve(run, f"llama-cpp-python {llama_cpp.__version__}, {TYPES[precision]}")
 
 
-main()
+if __name__ == "__main__":
+    main()

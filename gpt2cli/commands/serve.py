@@ -146,7 +146,6 @@ def serve(
     from gpt2cli.server import run
     from gpt2cli.server.app import Capacity, Server
     from gpt2cli.server.gate import Rules
-    from gpt2cli.server.worker import rows_for
 
     sockets = run.listen_locally(address.socket) if address.socket else run.listen(address.host, address.port)
     where = str(address.socket) if address.socket else address.url(sockets[0].getsockname()[1])
@@ -156,7 +155,7 @@ def serve(
 
     def opening() -> None:
         opened = model.open(talk, text=False)  # where there is no tokenizer, prompts are ids
-        rows = load.parallel or rows_for(opened)
+        rows = load.parallel or opened.engine.rows_at_once()
         server.open(opened, Capacity(rows, load.queue, load.timeout))
         what = f"{opened.name} ({opened.precision}, {opened.device}, {rows} at a time)"
         log({"note": f"{what} answers on {where}; Ctrl-C ends"})

@@ -22,7 +22,7 @@ class Bar:
     it does not come where stderr is no terminal, or `quiet` is asked for."""
 
     def __init__(self, *, quiet: bool, patience: float = 0.5) -> None:
-        self._wanted = not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.wanted = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._patience = patience
         self._next = time.monotonic() + patience
         self._shown: Any = None
@@ -31,7 +31,7 @@ class Bar:
         """How far the work has come, None for a `total` that nobody knows; behind the bar stands what is `told`, or
         else these two."""
         now = time.monotonic()
-        if not self._wanted or now < self._next:
+        if not self.wanted or now < self._next:
             return
         self._next = now + _PAUSE
         new = self._shown is None
@@ -66,7 +66,7 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self.hide()
-        self._wanted = False
+        self.wanted = False
 
 
 def _made() -> Any:

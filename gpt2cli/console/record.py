@@ -6,17 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gpt2cli.generation.requests import Logprob, Piece, Request
+from gpt2cli.generation.requests import Logprob, Piece, Request, Words
 
 if TYPE_CHECKING:
     from gpt2cli.analysis.choosing import Choice
-
-
-class Words(Protocol):
-    """What a tokenizer knows of tokens."""
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-    def plain(self, token: int) -> dict[str, Any]: ...
 
 
 class Speaker(Protocol):
@@ -155,8 +148,7 @@ class Record:
                 "ids": sample.ids,
                 "finish_reason": sample.finish_reason,
                 "logprobs": [
-                    _logprob(tokenizer, token, logprob)
-                    for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
+                    logprob.plain(token, tokenizer) for token, logprob in zip(sample.ids, sample.logprobs, strict=True)
                 ]
                 if self._request.logprobs is not None
                 else None,
@@ -180,13 +172,6 @@ class Record:
             "total_s": round(total, 4),
             "tokens_per_second": round(speed, 2),
         } | drafts
-
-
-def _logprob(tokenizer: Words, token: int, logprob: Logprob) -> dict[str, Any]:
-    return tokenizer.plain(token) | {
-        "logprob": logprob.logprob,
-        "top": [{"id": other, "token": tokenizer.decode([other]), "logprob": value} for other, value in logprob.top],
-    }
 
 
 def _line(value: dict[str, Any], indent: int | None = None) -> str:

@@ -223,6 +223,13 @@ class Engine:
                 "lower `samples` or `max_tokens`",
             )
 
+    def rows_at_once(self) -> int:
+        """How many rows the machine's memory is good for: their cache gets a quarter of it, and 16 are enough."""
+        facts, memory = self.facts, physical_memory()
+        width = 2 if facts.precision == "fp16" else 4
+        row = 2 * facts.layers * facts.heads * facts.head_size * facts.positions * width
+        return 16 if memory is None else max(1, min(16, memory // 4 // row))
+
     def _run(self, rows: slice, ids: Any, wanted: Any = None) -> Logits:
         """One call of the graph: ids [B, T] after what `rows` hold; the logits at the places `wanted` of B * T, or else
         after the last token of each row. Whose they are is for the caller to note."""

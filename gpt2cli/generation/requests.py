@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gpt2cli.generation.forms import Constraint
 from gpt2cli.generation.parameters import Limits, Sampling
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length", "end", "incomplete"]
 
 
+class Words(Protocol):
+    """What a tokenizer knows of tokens."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def plain(self, token: int) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Logprob:
     """Natural log-probability of a token under the model's own distribution, before any sampling step, the most
@@ -22,6 +29,11 @@ class Logprob:
     logprob: float
     top: tuple[tuple[int, float], ...]
     rank: int | None = None
+
+    def plain(self, token: int, words: "Words") -> dict[str, Any]:
+        """That of this token, for JSON."""
+        top = [{"id": other, "token": words.decode([other]), "logprob": value} for other, value in self.top]
+        return words.plain(token) | {"logprob": self.logprob, "top": top}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ token: also for the end token that ends a text, of which the text itself has not
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -177,6 +177,29 @@ class Choice:
         if delta.stop_reason is not None:
             found["stop_reason"] = delta.stop_reason
         return found
+
+
+class Choices:
+    """The deltas of an answer, summed up."""
+
+    def __init__(self, asked: Completions) -> None:
+        self._asked = asked
+        self._found: dict[int, tuple[Choice, Delta]] = {}
+
+    def add(self, deltas: Iterable[tuple[Choice, Delta]]) -> None:
+        for choice, delta in deltas:
+            self._found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
+
+    def best(self) -> list[Json]:
+        """The n best of each prompt's, by the log-probability of a token."""
+        asked, plain = self._asked, list[Json]()
+        for first in range(0, len(self._found), asked.best_of):
+            mine = [self._found[first + sample] for sample in range(asked.best_of)]
+            if asked.best_of > asked.n:
+                mine.sort(key=lambda pair: -pair[0].logprob)
+            for choice, delta in mine[: asked.n]:
+                plain.append(choice.plain(delta, index=len(plain)))
+        return plain
 
 
 def _number(value: float) -> float:

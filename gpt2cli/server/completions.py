@@ -1,8 +1,9 @@
 """A checked request -> tasks of the worker -> deltas of its choices, as they come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gpt2cli.analysis.scoring import Scored, scored
@@ -110,7 +111,7 @@ class Answer:
         self._unscored = [len(prompt.ids) for prompt in found]  # tokens of each prompt
         # what came before its prompt was scored
         self._early: dict[int, list[tuple[Choice, Delta]]] = {n: [] for n in range(len(found))} if self._scores else {}
-        self._works: list[Work] = []
+        self.works: list[Work] = []
         for number, prompt in enumerate(found):
             for first in range(0, asked.best_of, rows):
                 samples = min(rows, asked.best_of - first)
@@ -118,7 +119,11 @@ class Answer:
                     self._add(model, number, prompt, samples, first)
                 except (UsageError, CannotMeet) as problem:
                     raise refused(problem, param=asked.form) from None
-        self.order = Order(self._works)
+
+    @cached_property
+    def order(self) -> Order:
+        """The works as an order, for the event loop that is running."""
+        return Order(self.works)
 
     def _add(self, model: Model, number: int, prompt: Prompt, samples: int, first: int) -> None:
         asked = self._asked
@@ -143,20 +148,23 @@ class Answer:
             stream = model.scheduler.stream(_scored(model, request))
         elif asked.limits.max_tokens == 0:
             return
-        self._works.append(Work(number, samples, stream))
+        self.works.append(Work(number, samples, stream))
 
     async def deltas(self, seconds: float) -> AsyncIterator[list[tuple[Choice, Delta]]]:
         """What each step adds to the choices; nothing where it takes longer than so many seconds. Raises UserError."""
-        asked = self._asked
-        if asked.echo and not self._scores:
-            yield [(choice, choice.echo) for choice in self.choices]
-        if not self._works:
-            yield [(choice, Delta(finish="length")) for choice in self.choices]
-            return
-        while (items := await self.order.next(seconds)) is not None:
-            yield await asyncio.to_thread(self._told, items) if self.is_large else self._told(items)
+        for deltas in self.before():
+            yield deltas
+        while self.works and (items := await self.order.next(seconds)) is not None:
+            yield await asyncio.to_thread(self.told, items) if self.is_large else self.told(items)
 
-    def _told(self, items: Sequence[tuple[int, Any]]) -> list[tuple[Choice, Delta]]:
+    def before(self) -> Iterator[list[tuple[Choice, Delta]]]:
+        """What the choices begin with, and all of them where nothing is to be computed."""
+        if self._asked.echo and not self._scores:
+            yield [(choice, choice.echo) for choice in self.choices]
+        if not self.works:
+            yield [(choice, Delta(finish="length")) for choice in self.choices]
+
+    def told(self, items: Sequence[tuple[int, Any]]) -> list[tuple[Choice, Delta]]:
         """What the choices make of what has come."""
         asked = self._asked
         found: list[tuple[Choice, Delta]] = []
@@ -178,7 +186,7 @@ class Answer:
     @property
     def cached(self) -> int:
         """Tokens of the prompts that needed not be computed."""
-        first = {work.number: work.stream.reused for work in reversed(self._works)}
+        first = {work.number: work.stream.reused for work in reversed(self.works)}
         return sum(first.values())
 
     def _of(self, number: int) -> Sequence[Choice]:

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gpt2cli.analysis.embedding import Embedder, Vectors, numbers
 from gpt2cli.engine.engine import CHUNK
@@ -99,16 +100,29 @@ class Answer:
     """A request under way: what the worker is to do, and what has come of it."""
 
     def __init__(self, asked: Embeddings, embedder: Embedder, texts: Sequence[list[int]]) -> None:
-        self._asked = asked
+        self._asked, self._embedder, self._texts = asked, embedder, texts
         self.tokens = sum(map(len, texts))
-        self.order = worker.Order([worker.Work(0, 1, worker.Steps(embedder.steps(texts, CHUNK)), alone=True)])
         self._written = [""] * len(texts)
+
+    @cached_property
+    def order(self) -> worker.Order:
+        """For the event loop that is running."""
+        steps = worker.Steps(self._embedder.steps(self._texts, CHUNK))
+        return worker.Order([worker.Work(0, 1, steps, alone=True)])
 
     async def json(self, name: str) -> str:
         """The answer of the model that the request calls `name`, when all vectors have come. Raises UserError."""
         while (items := await self.order.next(_PATIENCE)) is not None:
             for _, (number, vector) in items:  # a few at a time: thousands at once would hold up everybody's answers
-                self._written[number] = f'{{"object":"embedding","index":{number},"embedding":{self._value(vector)}}}'
+                self.take(number, vector)
+        return self.body(name)
+
+    def take(self, number: int, vector: Vectors) -> None:
+        """The vector of a text."""
+        self._written[number] = f'{{"object":"embedding","index":{number},"embedding":{self._value(vector)}}}'
+
+    def body(self, name: str) -> str:
+        """When all have been taken."""
         usage = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}
         rest = json.dumps({"model": name, "usage": usage}, ensure_ascii=False)
         return f'{{"object":"list","data":[{",".join(self._written)}],{rest[1:]}'

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from gpt2cli.errors import CorruptFile, UserError
 from gpt2cli.server import protocol
-from gpt2cli.server.answers import Choice, Delta, Envelope, Json
+from gpt2cli.server.answers import Choice, Choices, Delta, Envelope, Json
 from gpt2cli.server.completions import Answer
 from gpt2cli.server.metrics import Metrics
 from gpt2cli.server.protocol import BadRequest, Completions
@@ -142,8 +142,10 @@ class Reply(Response):
 class Finding(Protocol):
     """An answer that is one JSON object, when all of it has been found."""
 
-    order: Order
     tokens: int  # of what was asked about
+
+    @property
+    def order(self) -> Order: ...
 
     async def json(self, name: str) -> str: ...
 
@@ -209,27 +211,15 @@ class CompletionsReply(Reply):
         await (self._stream(scope, send) if self._asked.stream else super()._respond(scope, receive, send))
 
     async def _whole(self) -> Response:
-        found: dict[int, tuple[Choice, Delta]] = {}
+        choices = Choices(self._asked)
         async for deltas in self._deltas():
-            for choice, delta in deltas:
-                found.setdefault(choice.index, (choice, Delta()))[1].add(delta)
+            choices.add(deltas)
         self._measure()
-        body = self._envelope.plain(self._chosen(found), usage=self._envelope.usage())
+        body = self._envelope.plain(choices.best(), usage=self._envelope.usage())
         return Response(await self._json(body), headers=dict(self.headers))
 
     async def _json(self, value: Json) -> bytes:
         return await asyncio.to_thread(_json_by_pieces, value) if self._answer.is_large else _whole_json(value)
-
-    def _chosen(self, found: Mapping[int, tuple[Choice, Delta]]) -> list[Json]:
-        """The n best of each prompt's, by the log-probability of a token."""
-        asked, plain = self._asked, list[Json]()
-        for first in range(0, len(found), asked.best_of):
-            mine = [found[first + sample] for sample in range(asked.best_of)]
-            if asked.best_of > asked.n:
-                mine.sort(key=lambda pair: -pair[0].logprob)
-            for choice, delta in mine[: asked.n]:
-                plain.append(choice.plain(delta, index=len(plain)))
-        return plain
 
     async def _stream(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

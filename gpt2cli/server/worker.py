@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from gpt2cli.engine.engine import physical_memory
 from gpt2cli.model import Model
 from gpt2cli.server.metrics import Metrics
 
@@ -227,10 +226,3 @@ class Worker:
         except Exception as error:
             order.error, order.cancelled = order.error or error, True
             return None
-
-
-def rows_for(model: Model) -> int:
-    """How many rows the machine's memory is good for: their cache gets a quarter of it, and 16 are enough."""
-    facts, memory = model.engine.facts, physical_memory()
-    row = 2 * facts.layers * facts.heads * facts.head_size * facts.positions * (2 if facts.precision == "fp16" else 4)
-    return 16 if memory is None else max(1, min(16, memory // 4 // row))

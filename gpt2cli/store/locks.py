@@ -70,6 +70,11 @@ def model_path(name: str) -> Path:
     return paths.cache() / "locks" / f"{name}.lock"
 
 
+def file_path(file: Path) -> Path:
+    """The file of the lock of a file of the user's that grows."""
+    return model_path(digest(str(file.resolve())))
+
+
 def unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> StorageError:
     """What to raise where a cache, which `setting` can move, cannot be written."""
     return StorageError(

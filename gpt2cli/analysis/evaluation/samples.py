@@ -30,8 +30,7 @@ class Samples:
                 if path.exists() and not path.is_file():  # some are read without an end
                     raise StorageError(f"cannot write samples to '{path}': it is no plain file", "name another file")
                 self._file = stack.enter_context(path.open("a+b", buffering=0))
-                lock = locks.model_path(locks.digest(str(path.resolve())))
-                if not stack.enter_context(locks.unless_held(lock)):
+                if not stack.enter_context(locks.unless_held(locks.file_path(path))):
                     raise StorageError(
                         f"another eval is writing '{path}'", "wait for its end, or give this one a file of its own"
                     )
