@@ -23,7 +23,10 @@ from gpt2cli.errors import (
 )
 
 # what one wants a model for, with a line each in --help; and what there is besides
-_WORK = "generate repl serve tokens score eval embed explain compare batch finetune replay".split()
+_WORK = (
+    *("generate", "repl", "serve", "tokens", "score", "eval", "embed"),
+    *("explain", "compare", "batch", "finetune", "replay"),
+)
 _BESIDES = {
     "Models": ("pull", "list", "show", "verify", "rm", "prune", "export", "bench"),
     "Settings": ("config", "completion"),

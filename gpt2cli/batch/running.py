@@ -13,6 +13,7 @@ from gpt2cli.batch.rows import EMBEDDINGS, Row
 from gpt2cli.batch.wishes import Settings
 from gpt2cli.batch.works import RecordWork, RequestWork, Work
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.generation.receipts import Receipts
 from gpt2cli.model import Model
 from gpt2cli.server import embeddings
 from gpt2cli.server.embeddings import Embeddings
@@ -35,6 +36,7 @@ class Runner:
         model.scheduler.kept = self._rows
         if settings.beams > self._rows:
             raise UsageError(f"`beams` is {settings.beams}", f"at most {self._rows} rows are computed at a time")
+        self._receipts = Receipts(model) if settings.receipt else None
         if settings.task == "embed":
             self._embedder = Embedder(
                 model, pooling=settings.pooling, layer=settings.layer, normalize=settings.normalize
@@ -76,8 +78,9 @@ class Runner:
     def _work(self, row: Row) -> Work:
         """Raises what is wrong with the row."""
         _check(row)
-        kind = RecordWork if row.url is None else RequestWork
-        return kind(self._model, row, self._settings, self._rows)
+        if row.url is None:
+            return RecordWork(self._model, row, self._settings, self._rows, self._receipts)
+        return RequestWork(self._model, row, self._settings, self._rows)
 
     def _scored(self, rows: Iterable[Row]) -> Iterator[Answer]:
         scorer, tokenizer = Scorer(self._model), self._model.tokenizer

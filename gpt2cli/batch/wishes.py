@@ -10,27 +10,28 @@ from typing import Any
 
 from gpt2cli.batch.rows import Id, Row
 from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling, parameters
-from gpt2cli.server import protocol
+from gpt2cli.server import forms, protocol
 from gpt2cli.server.protocol import BadRequest, Completions, Fields
 
 TASKS = ("generate", "score", "embed")
 _TEXT = "a text, or a list of token ids"
 _OURS = frozenset({"n", "logprobs", "stop_token_ids", "special", "strict", "typical_p", "repetition_penalty"})
-_KNOWN = frozenset({*parameters(Sampling), *parameters(Limits)}) | _OURS
+_KNOWN = frozenset({*parameters(Sampling), *parameters(Limits), *forms.NAMES}) | _OURS
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is to do with its rows; plain data.
 
-    `body` are a record's defaults by name. Those of them that somebody has `given` are a request's too. `layer`,
-    `pooling` and `normalize` are for vectors."""
+    `body` are a record's defaults by name. Those of them that somebody has `given` are a request's too. With `receipt`
+    a record's answer has one. `layer`, `pooling` and `normalize` are for vectors."""
 
     task: str = "generate"
     seed: int = 0
     body: dict[str, Any] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     beams: int = 1
+    receipt: bool = False
     pooling: str = "mean"
     layer: int = -1
     normalize: bool = False
@@ -106,6 +107,8 @@ def _with_defaults(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
         meant |= {"repeat_penalty", "repeat_last_n"}
     if "max_length" in own:
         meant.add("max_tokens")  # as for `gpt2 generate`: nothing else ends the text
+    if not meant.isdisjoint(forms.NAMES):
+        meant.update(forms.NAMES)  # a text has one form
     return {name: value for name, value in defaults.items() if name not in meant} | own
 
 

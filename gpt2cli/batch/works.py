@@ -3,6 +3,7 @@ bring is gathered until the answer is whole."""
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gpt2cli.batch import answers, wishes
@@ -11,6 +12,7 @@ from gpt2cli.batch.rows import Row
 from gpt2cli.batch.wishes import Settings
 from gpt2cli.errors import UsageError
 from gpt2cli.generation import texts
+from gpt2cli.generation.receipts import INTERRUPTED, Receipts, Told
 from gpt2cli.generation.requests import Logprob, Piece, Request
 from gpt2cli.model import Model
 from gpt2cli.server import completions
@@ -81,37 +83,34 @@ class Work:
 class RecordWork(Work):
     """A record of ours: answered as `gpt2 generate --jsonl` writes a sample."""
 
-    def __init__(self, model: Model, row: Row, settings: Settings, rows: int) -> None:
-        """Raises UserError and BadRequest."""
+    def __init__(self, model: Model, row: Row, settings: Settings, rows: int, receipts: Receipts | None) -> None:
+        """`receipts` where the answer is to have one. Raises UserError and BadRequest."""
         wanted = wishes.record(row, settings)
-        asked, self._model, self._unknown = wanted.asked, model, wanted.unknown
-        self._seed, self._logprobs = asked.sampling.seed, asked.logprobs is not None
+        self._asked, self._model, self._unknown, self._receipts = wanted.asked, model, wanted.unknown, receipts
+        asked = wanted.asked
         if wanted.beams > rows:
             raise UsageError(f"`beams` is {wanted.beams}", f"at most {rows} rows are computed at a time")
         model.engine.check_ids(asked.stop_tokens)
         self._fed = texts.fit(model, wanted.prompt, special=asked.special, keep=asked.limits.keep, strict=asked.strict)
         logprobs = model.engine.vocabulary if asked.logprobs == -1 else asked.logprobs
-
-        def stream(first: int, samples: int) -> Any:
-            return texts.stream(
-                model,
-                Request(
-                    self._fed.ids,
-                    asked.sampling,
-                    asked.limits,
-                    samples,
-                    wanted.beams,
-                    logprobs,
-                    shares=True,
-                    first=first,
-                    stop_tokens=asked.stop_tokens,
-                ),
-            )
-
+        self._request = Request(
+            self._fed.ids,
+            asked.sampling,
+            asked.limits,
+            asked.n,
+            wanted.beams,
+            logprobs,
+            shares=True,
+            stop_tokens=asked.stop_tokens,
+            constraint=asked.constraint,
+        )
         self._samples = [_Sample() for _ in range(asked.n)]
         # beams find all samples together, and texts that are drawn know their numbers
         each = asked.n if wanted.beams > 1 else min(rows, asked.n)
-        parts = [(first, stream(first, min(each, asked.n - first))) for first in range(0, asked.n, each)]
+        parts = [
+            (first, texts.stream(model, replace(self._request, first=first, samples=min(each, asked.n - first))))
+            for first in range(0, asked.n, each)
+        ]
         super().__init__(row, max(each, wanted.beams), iter(parts))
 
     def take(self, number: int, item: Piece) -> None:
@@ -119,12 +118,17 @@ class RecordWork(Work):
         self._samples[item.row].push(item)
 
     def answer(self) -> Answer:
-        found = [one.plain(self._model, logprobs=self._logprobs) for one in self._samples]
-        common: Json = {"seed": self._seed, "prompt_tokens": len(self._fed.ids)}
+        told = [one.told for one in self._samples]
+        if self._asked.strict and any(one.finish == "incomplete" for one in told):
+            return answers.failed(self.row, "the tokens were not enough for the form that was asked for")
+        found = [one.plain(self._model, logprobs=self._asked.logprobs is not None) for one in self._samples]
+        common: Json = {"seed": self._asked.sampling.seed, "prompt_tokens": len(self._fed.ids)}
         if self._fed.cut:
             common["prompt_cut"] = True
-        told = found[0] if len(found) == 1 else {"samples": found}
-        return answers.answered(self.row, told | common, self.tokens, self._unknown)
+        if self._receipts is not None:
+            common["receipt"] = self._receipts.of(self._request, told)
+        texts = found[0] if len(found) == 1 else {"samples": found}
+        return answers.answered(self.row, texts | common, self.tokens, self._unknown)
 
 
 class _Sample:
@@ -144,8 +148,12 @@ class _Sample:
                 self._logprobs.append(piece.logprob)
         self._finish = piece.finish or self._finish
 
+    @property
+    def told(self) -> Told:
+        return Told(self._ids, "".join(self._text), self._finish or INTERRUPTED)
+
     def plain(self, model: Model, *, logprobs: bool) -> Json:
-        found: Json = {"text": "".join(self._text), "ids": self._ids, "finish_reason": self._finish}
+        found: Json = {"text": self.told.text, "ids": self._ids, "finish_reason": self._finish}
         if logprobs:
             pairs = zip(self._ids, self._logprobs, strict=True)
             found["logprobs"] = [one.plain(token, model.tokenizer) for token, one in pairs]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gpt2cli.batch.wishes import Settings
     from gpt2cli.model import Model
 
-HELP = """Answer each row of a file, many at a time, and survive every crash.
+HELP = """Answer each row of a file once, many at a time, through every crash.
 
 A row is a line of text, {"prompt": ..., "max_tokens": ..., "custom_id": ...} with any setting of its own, or a line of
 OpenAI's batch format. The same command goes on where it was cut; docs/batch.md tells more."""
@@ -76,14 +76,15 @@ def batch(
         opened = model.open(talk)
         found, said = body(context, length, limits, sampling, output.logprobs, opened.tokenizer)
         settings = Settings(
-            instead.task,
-            _seed(sampling.seed),
-            found,
-            said,
-            length.beams,
-            instead.pooling,
-            instead.layer,
-            instead.normalize,
+            task=instead.task,
+            seed=_seed(sampling.seed),
+            body=found,
+            given=said,
+            beams=length.beams,
+            receipt=output.receipt,
+            pooling=instead.pooling,
+            layer=instead.layer,
+            normalize=instead.normalize,
         )
         run, ordered = _identity(opened, settings, source, rows), not rows.unordered
         made = partial(Growing, run=run, source=source, ordered=ordered, restart=output.restart)

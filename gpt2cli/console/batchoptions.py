@@ -15,6 +15,7 @@ import typer
 from gpt2cli.analysis.poolings import POOLINGS
 from gpt2cli.console import choices, inputs
 from gpt2cli.console import options as o
+from gpt2cli.console.formoptions import FormOptions
 from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import MAX_SEED, Limits
@@ -116,7 +117,7 @@ class InsteadOptions(Options):
 
 
 @dataclass(frozen=True)
-class LengthOptions(o.LengthOptions):
+class LengthOptions(FormOptions, o.LengthOptions):
     heading = "Length and number"
 
     num_samples: Annotated[
@@ -124,7 +125,10 @@ class LengthOptions(o.LengthOptions):
     ] = 1
     beams: Annotated[int, typer.Option(metavar="N", min=1, help="Beam search with N beams.")] = 1
     special: o.Special = False
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a prompt longer than the model's window.")] = False
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a prompt longer than the window, and a text without the form asked for."),
+    ] = False
     escapes: Annotated[bool, typer.Option("-e", "--escapes", help="Read \\n, \\t, \\xHH ... in --stop.")] = False
 
 
@@ -177,6 +181,10 @@ class OutputOptions(Options):
         typer.Option(metavar="N", min=0, help="Each token's log-probability, and the N best.", show_default=False),
     ] = None
 
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="A record's answer says what it came from, for `gpt2 replay`.")
+    ] = False
+
     def __post_init__(self) -> None:
         if self.restart and self.output_file is None:
             raise UsageError("--restart is for a file", "name it: -o FILE")
@@ -201,8 +209,10 @@ def body(
     found["logit_bias"] = {str(id): "-inf" if bias == -inf else bias for id, bias in chosen.logit_bias.items()}
     found["stop"] = list(limits.stop)
     found["max_tokens"] = -1 if limits.max_tokens is None else limits.max_tokens
+    form = length.constraint(escapes=length.escapes)
+    found["constraint"] = form and form.plain()
     found |= {"n": length.num_samples, "special": length.special, "strict": length.strict, "logprobs": logprobs}
     found = {name: value for name, value in found.items() if value not in (None, [], {})}
-    said = {"n": "num_samples", "temperature": "greedy"}
+    said = {"n": "num_samples", "temperature": "greedy", "constraint": form.kind if form else "choice"}
     names = (name for name in found if given(context, name) or (name in said and given(context, said[name])))
     return found, tuple(names)

@@ -9,6 +9,8 @@ from gpt2cli.generation.forms import KINDS, Kind
 # The kinds by other names: within vLLM's structured_outputs, and as the fields of its older versions.
 _WITHIN: dict[str, Kind] = {"json": "json_schema", "regex": "regex", "choice": "choice", "grammar": "grammar"}
 _OBJECT = {"type": "object"}
+# All fields that are read here.
+NAMES = (*KINDS, *(f"guided_{name}" for name in _WITHIN), "constraint", "structured_outputs", "response_format")
 _HOW = 'write {"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": {"schema": ...}}'
 
 Wish = tuple[str, Kind, Any]  # the field, the kind, and what it says

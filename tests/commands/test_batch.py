@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -15,6 +16,7 @@ from batch_rows import PROMPTS, mixed, objects, write
 from conftest import assert_error
 from documents import blocks
 
+from gpt2cli import Constraint, Limits, Sampling, complete
 from gpt2cli.errors import BrokenPipe
 
 
@@ -46,6 +48,42 @@ def test_lines_are_prompts_and_their_numbers_the_ids(batch, tmp_path):
     stdin = path.read_text()
     assert answers(batch("--format", "lines", "-n", 4, stdin=stdin)) == found
     assert answers(batch("-", "--format", "lines", "-n", 4, stdin=stdin)) == found
+
+
+def test_a_text_has_the_form_that_its_row_or_the_command_line_asks_for(batch, run, small, tmp_path):
+    """And is what it is alone."""
+    rows = [
+        {"prompt": "the cat", "regex": "[a-z]{3,8}[.]", "seed": 4},
+        {"prompt": "the dog"},
+        {"prompt": "sea", "n": 3, "structured_outputs": {"choice": ["zzz", "the"]}},
+        {"method": "POST", "url": "/v1/completions", "body": {"prompt": "the cat", "seed": 1, "choice": ["a", "sea"]}},
+        {"prompt": "the cat", "regex": "("},
+    ]
+    result = batch(write(tmp_path / "rows.jsonl", rows), "--regex", "[ a-z]{5,9}[.]", "-n", 30)
+    assert result.code == 9
+    first, second, third, fourth, fifth = objects(result.stdout)
+    form = Constraint("regex", "[a-z]{3,8}[.]")
+    assert first["text"] == complete(small, "the cat", Sampling(seed=4), Limits(max_tokens=30), constraint=form)
+    assert re.fullmatch("[ a-z]{5,9}[.]", second["text"])
+    assert {one["text"] for one in third["samples"]} <= {"zzz", "the"}
+    assert fourth["response"]["body"]["choices"][0]["text"] in ("a", "sea")
+    assert "the regular expression" in fifth["error"]["message"]
+
+
+def test_what_has_not_its_form_within_its_tokens(batch, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "the cat", "regex": "[a-z]{200}"}])
+    assert answers(batch(path, "-n", 3))[0]["finish_reason"] == "incomplete"
+    result = batch(path, "-n", 3, "--strict")
+    assert result.code == 9
+    assert "were not enough" in objects(result.stdout)[0]["error"]["message"]
+
+
+def test_answers_may_have_receipts(batch, run, rows, tmp_path):
+    many = write(tmp_path / "many.jsonl", [*mixed(3), {"prompt": "the cat", "n": 3, "regex": "[a-z]{3,9}[.]"}])
+    assert batch(many, "--receipt", "-o", tmp_path / "answers.jsonl", "--rows", 2).code == 0
+    result = run("replay", tmp_path / "answers.jsonl")
+    assert (result.code, result.stdout.count("the same")) == (0, 4)
+    assert "receipt" not in answers(batch(many))[0]
 
 
 def test_the_first_line_says_what_rows_are_where_the_name_does_not(batch, tmp_path):
