@@ -279,7 +279,8 @@ def test_a_copy_goes_its_own_way(small):
 
 # Random forms on random weights.
 LITERALS = st.text('ab1 é"-', min_size=1, max_size=3).map(re.escape).map(lambda text: text.replace("\\ ", " "))
-CLASSES = st.sampled_from(["[a-c]", "[^a-y]", "\\d", "[xé]", "(?i:[a-c])", ".", "[0-9a-f]"])
+# neither \d nor \w: the Unicode of the library is newer than Python's
+CLASSES = st.sampled_from(["[a-c]", "[^a-y]", "(?i:é)", "[xé]", "(?i:[a-c])", ".", "[0-9a-f]"])
 REGEXES = st.recursive(
     LITERALS | CLASSES,
     lambda inner: (
