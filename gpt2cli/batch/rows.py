@@ -168,8 +168,7 @@ def _record(number: int, text: str) -> Row:
         if "\\u" in text:  # an escape may be half a character
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        reason = "it holds half a character" if isinstance(error, UnicodeError) else str(error) or "it is too deep"
-        return Row(number, number, problem=f"the line is no JSON: {reason}")
+        return Row(number, number, problem=f"the line is no JSON: {_reason(error)}")
     if not isinstance(found, dict):
         return Row(number, number, problem=f"the line is {_shown(found)}, and no JSON object")
     own = found.pop("custom_id", None)
@@ -190,6 +189,14 @@ def _request(number: int, id: Id, found: dict[str, Any]) -> Row:
     elif not isinstance(body, dict):
         problem = f"body is {_shown(body)}; it must be an object"
     return Row(number, id, body if isinstance(body, dict) else {}, str(url), problem)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, character {error.pos + 1}"
+    if isinstance(error, UnicodeError):
+        return "it holds half a character"
+    return "it is too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _shown(value: Any) -> str:

@@ -241,10 +241,10 @@ class _Progress:
         """Raises SomeFailed."""
         self.bar.hide()
         if self.failed:
-            where = "" if self.sink.growing is None else f" {self.sink.name}"
+            show = "jq -c 'select(.error)'"
             raise SomeFailed(
                 f"{self.failed:,} of {terminal.counted(f'{self.total:,}', 'row')} failed",
-                f"jq -c 'select(.error)'{where} shows why",
+                f"{show} {self.sink.name} shows why" if self.sink.growing else f"their lines say why: | {show}",
             )
         if self.sink.growing and self.done > self._before:
             self.talk.note(self._told())

@@ -471,21 +471,23 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(spawn, batch, 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("kills", [pytest.param(12, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.slow)])
 def test_kills_at_any_moment_lose_double_and_change_nothing(spawn, batch, checkpoint, tmp_path, kills):
-    path, out = write(tmp_path / "rows.jsonl", mixed(12 * kills)), tmp_path / "out.jsonl"
+    path, out = write(tmp_path / "rows.jsonl", mixed(100 * kills)), tmp_path / "out.jsonl"
     argv, chance = (path, "-m", checkpoint, "--precision", "fp32"), random.Random(kills)
-    there = b""
+    there, under_way = b"", 0
     for number in range(kills):
         process = spawn("batch", *argv, "-o", out)
         if number % 3:  # when a line more is there, else at any moment of the start
             while process.poll() is None and len(out.read_bytes() if out.exists() else b"") <= len(there):
                 time.sleep(0.001)
         time.sleep(chance.random() * (0.05 if number % 3 else 0.8))
+        under_way += process.poll() is None
         process.kill()
         process.wait()
         now = out.read_bytes() if out.exists() else b""
         whole = now[: now.rfind(b"\n") + 1]
         assert whole.startswith(there)
         there = whole
+    assert under_way > 0.9 * kills
     assert batch(path, "-o", out).code == 0
     assert out.read_text() == batch(path).stdout
 
