@@ -7,6 +7,7 @@ them see."""
 import contextlib
 import itertools
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ except ImportError:
 _BLOCK = 32  # rows
 _AT_ONCE = 2  # blocks of an actor: while one comes to its end the other keeps the engine busy
 _AHEAD = 256  # blocks that may be done before one that takes longer
+_PATIENCE = 5.0  # seconds for a cluster to answer
 _AGAIN = 5  # times that a block is done again whose actor was lost
 
 
@@ -70,6 +72,9 @@ class Cluster:
         self._left.enter_context(contextlib.redirect_stdout(nowhere))
         self._left.callback(ray.shutdown)
         try:
+            host, colon, port = address.rpartition(":")
+            if colon and port.isdigit() and "://" not in address:  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
             ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=False)
         except Exception as reason:  # Ray has many, and some are nothing but Exception
             self._left.close()

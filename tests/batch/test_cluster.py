@@ -80,3 +80,10 @@ def test_engines_are_one_a_machine_unless_somebody_says_otherwise():
     for sizes, processors in ((Sizes(3), [2]), (Sizes(1, 9), [8]), (Sizes(), [])):
         with pytest.raises(CannotMeet, match="do not fit"):
             sizes.of(processors)
+
+
+@pytest.mark.process
+def test_a_cluster_that_does_not_answer_is_named(run, tmp_path):
+    pytest.importorskip("ray")
+    path = write(tmp_path / "rows.jsonl", mixed(2))
+    assert_error(run("batch", path, "-m", "tiny", "--ray", "127.0.0.1:1"), 4, "'127.0.0.1:1'", "ray start --head")
