@@ -10,6 +10,8 @@ from gpt2cli.generation.forms import Constraint, place_of
 def problem(constraint: Constraint, message: str, *, gbnf: bool) -> UsageError:
     """llguidance's complaint, with the place in the user's text."""
     text = constraint.words
+    if message.startswith("panic"):
+        return wrong(constraint, 0, "llguidance fails on it, by an error of its own")
     if constraint.kind == "grammar" and not gbnf:
         placed = re.match(r"(?:at )?(\d+)\((\d+)\): (.*)", message)
         if placed:
