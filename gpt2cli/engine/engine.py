@@ -4,7 +4,6 @@ The graph's contract is written in export/graph.py. A row's length says how much
 rewinding costs nothing. On CUDA weights and cache stay on the device; ids go there, and logits come back."""
 
 import json
-import os
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt2cli.engine import machine
 from gpt2cli.engine.kvcache import Cache, DeviceCache, HostCache
 from gpt2cli.engine.runtime import OrtValue, open_session, out_of_memory, settled
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
@@ -216,7 +216,7 @@ class Engine:
             return
         facts, tokens = self.facts, min(tokens, self.window)
         floats = 2 * facts.layers * facts.heads * facts.head_size * tokens + 4 * facts.vocabulary  # cache, and logits
-        needed, memory = 4 * rows * floats, physical_memory()
+        needed, memory = 4 * rows * floats, machine.memory()
         if memory is not None and needed > memory:
             raise CannotMeet(
                 f"{rows} rows of {tokens} tokens need {needed / 1e9:,.1f} GB, the machine has {memory / 1e9:,.1f}",
@@ -225,7 +225,7 @@ class Engine:
 
     def rows_at_once(self) -> int:
         """How many rows the machine's memory is good for: their cache gets a quarter of it, and 16 are enough."""
-        facts, memory = self.facts, physical_memory()
+        facts, memory = self.facts, machine.memory()
         width = 2 if facts.precision == "fp16" else 4
         row = 2 * facts.layers * facts.heads * facts.head_size * facts.positions * width
         return 16 if memory is None else max(1, min(16, memory // 4 // row))
@@ -311,11 +311,3 @@ def checked(found: Logits, what: str = "logits") -> Logits:
             "its weights overflow or are broken: try `precision` fp32, or another checkpoint",
         )
     return found
-
-
-def physical_memory() -> int | None:
-    """In bytes; None where the system does not say (Windows, where an allocation that is too large fails at once)."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

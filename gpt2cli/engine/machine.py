@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,15 @@ def features() -> list[str] | None:
     return sorted(filter(_FEATURES.fullmatch, words)) if words else None
 
 
+def memory() -> int | None:
+    """Of the machine, in bytes; None where the system does not say (Windows, where an allocation that is too large
+    fails at once)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def described() -> dict[str, Any]:
     return {
         "system": platform.system(),
@@ -38,11 +46,15 @@ def described() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what takes part in every text."""
+    from importlib.metadata import version  # 10 ms that every command would pay
+
     return {"gpt2cli": version("gpt2cli"), "onnxruntime": runtime.VERSION, "numpy": np.__version__}
 
 
 def versions_of(*packages: str) -> dict[str, str | None]:
     """Of other packages; None where one is not here."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found: dict[str, str | None] = {}
     for name in packages:
         try:
