@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gpt2cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gpt2cli.analysis.choosing import Choice, choices
     from gpt2cli.analysis.comparison import Comparison, compare
     from gpt2cli.analysis.embedding import embed
     from gpt2cli.analysis.evaluation.evaluate import evaluate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gpt2cli.model import Model, load
 
 __all__ = [
+    "Choice",
     "Comparison",
     "Constraint",
     "Evaluation",
@@ -45,6 +47,7 @@ __all__ = [
     "Score",
     "UserError",
     "__version__",
+    "choices",
     "compare",
     "complete",
     "embed",
@@ -61,6 +64,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Choice": "analysis.choosing",
     "Comparison": "analysis.comparison",
     "Constraint": "generation.forms",
     "Evaluation": "analysis.evaluation.running",
@@ -72,6 +76,7 @@ _HOMES = {
     "Replay": "generation.replaying",
     "Sampling": "generation.parameters",
     "Score": "analysis.scoring",
+    "choices": "analysis.choosing",
     "compare": "analysis.comparison",
     "complete": "generation.texts",
     "embed": "analysis.embedding",

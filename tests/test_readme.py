@@ -205,7 +205,7 @@ def test_every_public_name_is_explained():
         assert name == "__version__" or re.search(rf"`{name}`|^#+ .*\b{name}\b", PAGES["docs/python.md"], re.M), name
 
 
-VERBS = "load generate complete score embed evaluate explain compare receipt replay finetune"
+VERBS = "load generate complete choices score embed evaluate explain compare receipt replay finetune"
 
 
 @pytest.mark.parametrize("name", VERBS.split())

@@ -6,6 +6,7 @@ from math import exp
 
 from gpt2cli.analysis.evaluation.likelihoods import Case, answer
 from gpt2cli.generation.choices import ids_of
+from gpt2cli.generation.texts import fit
 from gpt2cli.model import Model
 
 
@@ -20,13 +21,13 @@ class Choice:
     share: float
 
 
-def choices(model: Model, prompt: Sequence[int], texts: Sequence[str]) -> list[Choice] | None:
+def choices(model: Model, prompt: str | Sequence[int], texts: Sequence[str]) -> list[Choice] | None:
     """For each text, as the tokenizer cuts it; the prompt is computed once. None where the window has no room for one
     of them. Raises UserError."""
-    ids = ids_of(model, texts)
-    if len(prompt) + max(map(len, ids)) - 1 > model.engine.window:
+    ids, fed = ids_of(model, texts), fit(model, prompt).ids
+    if len(fed) + max(map(len, ids)) - 1 > model.engine.window:
         return None
-    found = model.scheduler.run(answer(model, Case(prompt, ids)))
+    found = model.scheduler.run(answer(model, Case(fed, ids)))
     best = max(one.logprob for one in found)
     total = sum(exp(one.logprob - best) for one in found)
     return [

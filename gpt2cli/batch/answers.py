@@ -15,7 +15,7 @@ Json = dict[str, Any]
 @dataclass(frozen=True)
 class Answer:
     """A row's line, without its newline. `tokens` were read or written for it; `unknown` are fields of the row that
-    mean nothing."""
+    mean nothing. `incomplete` texts have not the form that was asked for."""
 
     number: int
     id: Id
@@ -23,6 +23,7 @@ class Answer:
     tokens: int = 0
     failed: bool = False
     unknown: tuple[str, ...] = ()
+    incomplete: int = 0
 
 
 def answered(row: Row, found: Json, tokens: int, unknown: tuple[str, ...] = ()) -> Answer:

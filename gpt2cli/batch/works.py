@@ -3,14 +3,15 @@ bring is gathered until the answer is whole."""
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
+from gpt2cli.analysis.choosing import choices
 from gpt2cli.batch import answers, wishes
 from gpt2cli.batch.answers import Answer, Json
 from gpt2cli.batch.rows import Row
 from gpt2cli.batch.wishes import Settings
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
 from gpt2cli.generation.receipts import INTERRUPTED, Receipts, Told
 from gpt2cli.generation.requests import Logprob, Piece, Request
@@ -104,6 +105,8 @@ class RecordWork(Work):
             stop_tokens=asked.stop_tokens,
             constraint=asked.constraint,
         )
+        form = asked.constraint
+        self._choices = choices(model, self._fed.ids, form.choices) if form and form.choices else None
         self._samples = [_Sample() for _ in range(asked.n)]
         # beams find all samples together, and texts that are drawn know their numbers
         each = asked.n if wanted.beams > 1 else min(rows, asked.n)
@@ -119,16 +122,22 @@ class RecordWork(Work):
 
     def answer(self) -> Answer:
         told = [one.told for one in self._samples]
-        if self._asked.strict and any(one.finish == "incomplete" for one in told):
-            return answers.failed(self.row, "the tokens were not enough for the form that was asked for")
+        incomplete = sum(one.finish == "incomplete" for one in told)
+        if incomplete and self._asked.strict:
+            reason = "the text does not have the form that was asked for: its tokens were not enough"
+            hint = "raise `max_tokens`, or limit how long parts may be: [a-z]{1,20}, maxLength"
+            return answers.failed(self.row, CannotMeet(reason, hint))
         found = [one.plain(self._model, logprobs=self._asked.logprobs is not None) for one in self._samples]
         common: Json = {"seed": self._asked.sampling.seed, "prompt_tokens": len(self._fed.ids)}
         if self._fed.cut:
             common["prompt_cut"] = True
+        if self._choices is not None:
+            common["choices"] = [asdict(one) for one in self._choices]
         if self._receipts is not None:
             common["receipt"] = self._receipts.of(self._request, told)
         texts = found[0] if len(found) == 1 else {"samples": found}
-        return answers.answered(self.row, texts | common, self.tokens, self._unknown)
+        answer = answers.answered(self.row, texts | common, self.tokens, self._unknown)
+        return replace(answer, incomplete=incomplete)
 
 
 class _Sample:

@@ -196,6 +196,7 @@ class _Progress:
     bar: Bar
     done: int = 0
     failed: int = 0
+    incomplete: int = 0  # texts, since the command began
     _tokens: int = 0
     _before: int = 0  # rows that were there
     _begun: float = field(default_factory=time.monotonic)
@@ -210,6 +211,7 @@ class _Progress:
         self.sink.write(some)
         self.done += len(some)
         self.failed += sum(one.failed for one in some)
+        self.incomplete += sum(one.incomplete for one in some)
         self._tokens += sum(one.tokens for one in some)
         for one in some:
             self._note_strange(one)
@@ -240,6 +242,9 @@ class _Progress:
     def finish(self) -> None:
         """Raises SomeFailed."""
         self.bar.hide()
+        if self.incomplete:
+            what = "a text does" if self.incomplete == 1 else f"{self.incomplete:,} texts do"
+            self.talk.note(f'{what} not have the form that was asked for: finish_reason is "incomplete"')
         if self.failed:
             show = "jq -c 'select(.error)'"
             raise SomeFailed(

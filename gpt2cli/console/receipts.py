@@ -107,6 +107,10 @@ def found(
         try:
             for number, value in _objects(path):
                 place = f"{path}:{number}" if number else str(path)
+                if isinstance(value, CorruptFile):
+                    failed(value, place)
+                    count += 1
+                    continue
                 inner = value.get("receipt")
                 if inner is None:
                     without += 1
@@ -122,37 +126,42 @@ def found(
                 note(f"{path}: {terminal.counted(without, 'line')} without a receipt passed over")
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each line's object with its number, or the whole file's with 0. Raises UsageError and CorruptFile."""
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | CorruptFile]]:
+    """Each line's object, or what is wrong with it, with the line's number; 0 where there is but one. An object may
+    have many lines, where it is alone. Raises UsageError."""
     with contextlib.ExitStack() as stack:
         try:
             stdin = str(path) == "-"
             if stdin and (sys.stdin is None or sys.stdin.isatty()):
                 raise UsageError("no receipt on stdin", "name its file: gpt2 replay FILE")
             file: Any = sys.stdin.buffer if stdin else stack.enter_context(path.open("rb"))
-            first = file.readline(SMALL)
-            try:
-                value = _object(first, "")
-            except CorruptFile:  # an object may have many lines
-                yield 0, _object(first + file.read(SMALL), "")
-                return
-            second = file.readline(SMALL)
-            yield (1 if second else 0), value
-            for number, line in enumerate(itertools.chain([second], iter(lambda: file.readline(SMALL), b"")), 2):
-                if line.strip():
-                    yield number, _object(line, f"line {number}: ")
+            head = [file.readline(SMALL)]
+            if not isinstance(_object(head[0]), dict):
+                whole = head[0] + file.read(SMALL) + file.readline(SMALL)
+                head = whole.splitlines()
+                found = _object(whole)
+                if isinstance(found, dict) or not any(isinstance(_object(line), dict) for line in head):
+                    yield 0, found
+                    return
+            lines = enumerate(itertools.chain(head, iter(lambda: file.readline(SMALL), b"")), 1)
+            numbered = ((number, line) for number, line in lines if line.strip())
+            first = list(itertools.islice(numbered, 2))
+            for number, line in itertools.chain(first, numbered):
+                yield (number if len(first) > 1 else 0), _object(line)
         except OSError as reason:
             raise UsageError(f"cannot be read: {reason.strerror}", "check the path of the file") from None
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Any] | CorruptFile:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
+        if not line.lstrip().startswith(b"{"):
+            return CorruptFile("there is no receipt in it", "gpt2 generate --receipt FILE writes one")
         what = "cut off, or no JSON" if isinstance(error, ValueError) else "nested too deep"
-        raise CorruptFile(f"{where}this is {what}", "use the receipt as gpt2 wrote it") from None
+        return CorruptFile(f"this is {what}", "use the receipt as gpt2 wrote it")
     if not isinstance(value, dict):
-        raise CorruptFile(f"{where}this is no receipt", "gpt2 generate --receipt FILE writes one")
+        return CorruptFile("this is no receipt", "gpt2 generate --receipt FILE writes one")
     return value
 
 

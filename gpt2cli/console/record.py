@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.choosing import Choice
 
 
+_MOMENT = 1e-3  # seconds, in which no model computes several tokens
+
+
 class Speaker(Protocol):
     """A model, here or on a server."""
 
@@ -158,11 +161,12 @@ class Record:
 
     def _timings(self) -> dict[str, float]:
         """Seconds. first_token_s and total_s begin when the model is loaded; tokens_per_second counts the tokens of
-        all rows after the first step, over the time after it (a single step, and beams: over the whole time)."""
+        all rows after the first step, over the time after it (a single step, beams, and text that a form forces at
+        once: all, over the whole time)."""
         total = time.monotonic() - self._begun
         first = total if self._first_token_s is None else self._first_token_s
         later = self.tokens - len(self._samples)
-        streams = self._request.beams == 1 and later > 0 and total > first
+        streams = self._request.beams == 1 and later > 0 and total - first > _MOMENT
         drafter = self._request.drafter
         drafts = {"drafted": drafter.drafted, "accepted": drafter.accepted} if drafter else {}
         speed = later / (total - first) if streams else self.tokens / max(total, 1e-9)

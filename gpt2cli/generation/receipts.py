@@ -109,7 +109,6 @@ class Receipts:
         return facts | {"seal": seal(facts)}
 
 
-# eight parameters: as those of `generate`, and `private`
 def receipt(
     model: Model,
     prompt: str | Sequence[int],
@@ -119,6 +118,7 @@ def receipt(
     samples: int = 1,
     beams: int = 1,
     drafter: Drafter | None = None,
+    constraint: Constraint | None = None,
     private: bool = False,
 ) -> tuple[list[str], Plain]:
     """The texts that `generate` yields, and their receipt. `private`: it has the prompt's hash, not the prompt. Raises
@@ -127,7 +127,7 @@ def receipt(
     texts.check_types(model=(model, Model), sampling=(sampling, Sampling), limits=(limits, Limits))
     texts.refuse_endless(limits)
     ids = texts.fit(model, prompt, keep=limits.keep).ids
-    request = Request(ids, sampling.seeded(), limits, samples, beams, drafter=drafter)
+    request = Request(ids, sampling.seeded(), limits, samples, beams, drafter=drafter, constraint=constraint)
     pieces = list(texts.stream(model, request))
     rows = [_told([piece for piece in pieces if piece.row == row]) for row in range(samples)]
     draft = drafter.model if isinstance(drafter, DraftModel) else None

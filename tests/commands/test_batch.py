@@ -16,7 +16,7 @@ from batch_rows import PROMPTS, mixed, objects, write
 from conftest import assert_error
 from documents import blocks
 
-from gpt2cli import Constraint, Limits, Sampling, complete
+from gpt2cli import Constraint, Limits, Sampling, choices, complete
 from gpt2cli.errors import BrokenPipe
 
 
@@ -66,13 +66,18 @@ def test_a_text_has_the_form_that_its_row_or_the_command_line_asks_for(batch, ru
     assert first["text"] == complete(small, "the cat", Sampling(seed=4), Limits(max_tokens=30), constraint=form)
     assert re.fullmatch("[ a-z]{5,9}[.]", second["text"])
     assert {one["text"] for one in third["samples"]} <= {"zzz", "the"}
+    assert [(one["text"], one["share"]) for one in third["choices"]] == [
+        (one.text, one.share) for one in choices(small, "sea", ["zzz", "the"])
+    ]
     assert fourth["response"]["body"]["choices"][0]["text"] in ("a", "sea")
     assert "the regular expression" in fifth["error"]["message"]
 
 
 def test_what_has_not_its_form_within_its_tokens(batch, tmp_path):
     path = write(tmp_path / "rows.jsonl", [{"prompt": "the cat", "regex": "[a-z]{200}"}])
-    assert answers(batch(path, "-n", 3))[0]["finish_reason"] == "incomplete"
+    result = batch(path, "-n", 3)
+    assert (result.code, objects(result.stdout)[0]["finish_reason"]) == (0, "incomplete")
+    assert result.stderr == 'note: a text does not have the form that was asked for: finish_reason is "incomplete"\n'
     result = batch(path, "-n", 3, "--strict")
     assert result.code == 9
     assert "were not enough" in objects(result.stdout)[0]["error"]["message"]

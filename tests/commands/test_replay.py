@@ -264,8 +264,10 @@ def test_receipts_that_are_none(gen, run, tmp_path):
         (tmp_path / "bad.json").write_bytes(text if isinstance(text, bytes) else text.encode())
         return run("replay", "bad.json")
 
-    for torn in (written[:500], "", "text", b"\xff\xfe\x00", "[" * 100_000, '{"receipt": NaN'):
+    for torn in (written[:500], '{"receipt": NaN', '{"receipt":' * 100_000):
         assert_error(bad(torn), 5, "bad.json: this is ")
+    for other in ("", "text", b"\xff\xfe\x00", "[" * 100_000):
+        assert_error(bad(other), 5, "bad.json: there is no receipt in it")
     assert_error(bad("[1]"), 5, "no receipt")
     for other in ('{"model": "tiny"}', '{"receipt": null}'):
         assert_error(bad(other), 5, "no receipt in it", "--receipt FILE")
@@ -342,7 +344,14 @@ def test_many_receipts_go_on_after_one_that_fails(gen, run, tmp_path):
     errors = [line for line in result.stderr.splitlines() if line.startswith("error")]
     assert errors == [
         "error: many.jsonl:2: the receipt was changed after it was written",
-        "error: many.jsonl: line 6: this is cut off, or no JSON",
+        "error: many.jsonl:6: this is cut off, or no JSON",
+    ]
+    (tmp_path / "many.jsonl").write_text(f"torn\n{{\n{lines[0]}")  # whatever stands before
+    result = run("replay", "many.jsonl")
+    assert (result.code, result.stdout) == (5, "many.jsonl:3: the same, 12 tokens\n")
+    assert [line for line in result.stderr.splitlines() if line.startswith("error")] == [
+        "error: many.jsonl:1: there is no receipt in it",
+        "error: many.jsonl:2: this is cut off, or no JSON",
     ]
     (tmp_path / "many.jsonl").write_text("".join(records[2:]))
     result = run("replay", "many.jsonl", "r.json", "--json")

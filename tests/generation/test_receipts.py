@@ -66,6 +66,8 @@ def test_the_form_of_a_text_is_part_of_it(small, constraint):
     assert ("llguidance" in made["versions"]) == (constraint.kind == "regex")
     found = replay(json.loads(json.dumps(made)), small)
     assert (found.same, found.differences) == (True, {})
+    form = constraint
+    assert receipt(small, [5, 7], Sampling(seed=3), Limits(max_tokens=30), constraint=form)[1]["texts"] == made["texts"]
     made["versions"]["llguidance"] = "0.1"
     made["seal"] = seal({name: value for name, value in made.items() if name != "seal"})
     assert (replay(made, small).differences["llguidance"][0]) == "0.1"
