@@ -151,7 +151,7 @@ def main() -> None:
         environment = {f"GPT2_{name}": f"{folder}/{name}" for name in ("CACHE", "STATE", "CONFIG")}
         environment |= {"GPT2_THREADS": "1", "HF_HUB_OFFLINE": "1", "GPT2_MODEL": ""}
         session = commands(
-            'gpt2 generate -m tiny "Once upon a time" --seed 14 -n 56',
+            'gpt2 generate -m tiny "Once upon a time" --seed 1',
             'echo "The wolf said to the moon," | gpt2 generate -m tiny --seed 6 -N 3 --stop .',
             **environment,
         )

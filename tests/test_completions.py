@@ -208,7 +208,7 @@ def test_zsh_shows_backslashes_as_they_are(environment):
     [
         ("gpt2 gen", ["generate\tContinue a text, streaming."]),
         ("gpt2 generate -m poet", ["poet/tarot\tdownloaded"]),
-        ("gpt2 generate --model=ti", ["--model=tiny\ttrained by this project on children's books"]),
+        ("gpt2 generate --model=ti", ["--model=tiny\ttrained by this project on children's books and short stories"]),
         ("gpt2 generate --stop 'a b' --precision ", ["auto\tthe default", "fp32", "int8", "int4", "fp16"]),
         ("gpt2 explain --by z", ["zeroing\ta token's values are zero"]),
         ("gpt2 config set prec", ["precision\tauto, fp32, int8, int4; fp16."]),

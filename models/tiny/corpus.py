@@ -1,8 +1,9 @@
 """The corpus: plain-text books and short stories, and which of them training never sees."""
 
+import argparse
 import csv
 import hashlib
-import sys
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,38 @@ def _file(corpus: Path, name: str) -> str:
     return (corpus / "stories" / name).read_text(encoding="utf-8")
 
 
-def main() -> None:
-    """Print sources.tsv: what the corpus in a folder is."""
-    corpus = Path(sys.argv[1])
+def write_texts(corpus: Path, folder: Path) -> None:
+    """What the last part of the training read: FOLDER/learn/, every story twice and as much again of the books, and
+    FOLDER/validation.txt, stories and a piece of a book that are not in it."""
+    draw = random.Random(5)
+    found = stories(corpus)[0]
+    order = list(range(len(found)))
+    draw.shuffle(order)
+    rest = [found[number] for number in sorted(order[120:])]
+    (folder / "learn").mkdir(parents=True)
+    for copy in (1, 2):
+        draw.shuffle(rest)
+        _write(folder / f"learn/stories-{copy}.txt", SEPARATOR.join(rest))
+    texts = [(name, text) for name, text in books(corpus) if name not in HELD_OUT]
+    draw.shuffle(texts)
+    (_, unread), *texts = texts
+    size = 0
+    for name, text in texts:
+        if size > 24e6:
+            break
+        size += len(text.encode())
+        _write(folder / "learn" / name, text)
+    _write(
+        folder / "validation.txt", SEPARATOR.join([*(found[number] for number in order[:60]), unread[20_000:60_000]])
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def print_sources(corpus: Path) -> None:
+    """sources.tsv: the books."""
     with (corpus / "SOURCES.tsv").open(encoding="utf-8", newline="") as file:
         rows = {Path(row["file"]).name: row for row in csv.DictReader(file, delimiter="\t")}
     print("file", "title", "author", "source", "licence", "bytes", "sha256", "split", sep="\t")
@@ -72,6 +102,27 @@ def main() -> None:
         split = "held out" if name in HELD_OUT else "training"
         digest = hashlib.sha256(data).hexdigest()
         print(name, title, row["author"], row["source_repo"], row["licence_basis"], len(data), digest, split, sep="\t")
+
+
+def print_picture_books(corpus: Path) -> None:
+    """picture_books.tsv: who wrote them."""
+    with (corpus / "STORIES_SOURCES.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    print("title", "author", "licence", sep="\t")
+    for row in rows:
+        print(*(" ".join(row[name].split()) for name in ("title", "author", "licence")), sep="\t")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("what", choices=("sources", "picture-books", "texts"))
+    parser.add_argument("folder", type=Path, nargs="?", help="of texts: where they go")
+    asked = parser.parse_args()
+    if asked.what == "texts":
+        write_texts(asked.corpus, asked.folder)
+    else:
+        {"sources": print_sources, "picture-books": print_picture_books}[asked.what](asked.corpus)
 
 
 if __name__ == "__main__":

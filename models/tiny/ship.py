@@ -15,7 +15,7 @@ from gpt2cli.export.export import export
 
 HERE = Path(__file__).parent
 MANIFEST = """\
-description = "trained by this project on children's books"
+description = "trained by this project on children's books and short stories"
 licence = "MIT"
 folder = "tiny"
 revision = "{revision}"

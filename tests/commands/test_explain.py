@@ -108,15 +108,15 @@ def test_every_way_in_is_the_same(explain, tmp_path):
 
 
 def test_the_first_view_marks_unlikely_tokens_and_says_what_the_last_rests_on(tiny):
-    text, marks, _, legend, _, facts, likeliest, _, head, *bars = tiny("The cat sat on the mat.")
-    assert text == "The cat sat on the mat."
-    assert marks.split() == ["====----", "--"]
-    assert marks.index("=") == text.index(" cat")
+    text, marks, _, legend, _, facts, likeliest, _, head, *bars = tiny("The cat ate the moon.")
+    assert text == "The cat ate the moon."
+    assert marks.split() == ["-" * 11, "=" * 5]
+    assert marks.index("=") == text.index(" moon")
     assert legend == "rank: - 11 to 100  = 101 to 1000  # beyond"
-    assert facts.startswith("token 8, '.': ")
+    assert facts.startswith("token 6, '.': ")
     assert likeliest.startswith("likeliest: ")
     assert head.startswith("log p('.') is -")
-    assert [line.split()[0] for line in bars] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [line.split()[0] for line in bars] == ["1", "2", "3", "4", "5"]
     assert any("█" in line or "░" in line for line in bars)
 
 
@@ -177,8 +177,8 @@ def test_a_long_text_is_broken_at_blanks_with_its_marks_below(tiny):
 
 def test_colours_instead_of_marks(run, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    coloured = run("explain", "-m", "tiny", "The cat sat").stdout
-    assert "\x1b[31m cat\x1b[0m" in coloured
+    coloured = run("explain", "-m", "tiny", "The cat ate the moon").stdout
+    assert "\x1b[31m moon\x1b[0m" in coloured
     assert "=" not in coloured.partition("rank")[0]
     assert "\x1b[31m101 to 1000\x1b[0m" in coloured
     monkeypatch.setenv("NO_COLOR", "1")
