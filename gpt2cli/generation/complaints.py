@@ -39,11 +39,10 @@ def unread(constraint: Constraint, message: str) -> UsageError:
     return wrong(constraint, (int(line), int(column)) if line.isdigit() and column.isdigit() else 0, reason)
 
 
-def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str) -> UsageError:
+def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str, hint: str = "") -> UsageError:
     line, column = place_of(constraint.words, place) if isinstance(place, int) else place
-    return UsageError(
-        f"the {constraint.noun}, line {line}, column {column}: {reason[:200].rstrip('.')}", _HINTS[constraint.kind]
-    )
+    told = f"the {constraint.noun}, line {line}, column {column}: {reason[:200].rstrip('.')}"
+    return UsageError(told, hint or _HINTS[constraint.kind])
 
 
 _HINTS = {
