@@ -29,6 +29,8 @@ def problem(constraint: Constraint, message: str, *, gbnf: bool) -> UsageError:
         border = re.search(r"\\[bB]|(?<!^)\^|\$(?!$)|\\[Az]", text)
         return wrong(constraint, border.start() if border else 0, "borders (\\b, ^ and $ within) are not supported")
     reason = echoed[3] if echoed else first_line(message)
+    if reason.startswith("oneOf"):
+        reason = "'oneOf' is supported where only one alternative can match; 'anyOf' allows several"
     return wrong(constraint, offset_of_word(text, echoed[1] if echoed else reason), reason)
 
 

@@ -402,6 +402,10 @@ WRONG = {
     ("json_schema", '{"type":\n  }'): "line 2, column 3: expecting value",
     ("json_schema", "{'a': 1}"): "line 1, column 2: expecting property name",
     ("json_schema", '{"type": "integer", "minimum": 5,\n"maximum": 3}'): "line 1, column 21: Unsatisfiable schema",
+    (
+        "json_schema",
+        '{"oneOf": [{"type": "integer"}, {"type": "number"}]}',
+    ): "line 1, column 2: 'oneOf' is supported where only one alternative can match; 'anyOf' allows several: see",
     ("json_schema", '{"$ref": "#/x"}'): "line 1, column 10: Pointer '/x' does not exist",
     ("json_schema", "false"): "line 1, column 1: no value is valid",
     ("json_schema", "[1]"): "line 1, column 1: a schema is an object",
