@@ -5,6 +5,7 @@ A line counts when its newline is there: what follows the last one, a process th
 off. Nothing that counts is ever written again."""
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from gpt2cli.batch.rows import Row, Source, key_of
 from gpt2cli.errors import StorageError, UsageError
 from gpt2cli.store import locks
 
+_SHOWN = 40  # characters of what is another
 _SYNC_SECONDS = 5.0  # of work that a power cut may cost
 _OTHER = "give the command that it was begun with, another -o, or --restart to begin anew (what is there is lost)"
 
@@ -153,9 +155,12 @@ class Growing:
         self._synced = time.monotonic()
 
     def _unwritable(self, reason: OSError) -> StorageError:
+        full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return StorageError(
             f"cannot write '{self._path}': {reason.strerror or reason}",
-            "the same command goes on where this one ended, when there is room, and the path can be written",
+            "make room: the same command goes on where this one ended"
+            if full
+            else "check the path and its permissions",
         )
 
     def __enter__(self) -> "Growing":
@@ -192,5 +197,7 @@ _WORDS = {
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) > _SHOWN:
+        value = f"{value[: 12 if len(value) == 64 else _SHOWN]}..."  # of a hash as much as anybody reads
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    return text if len(text) <= _SHOWN + 5 else f"{text[:_SHOWN]}..."

@@ -116,7 +116,7 @@ def _refuse_doubles(
         row = next(row for row in _rows(file, is_json=is_json) if row.number == second)
         raise UsageError(
             f"lines {first} and {second} of {name} have the same id: {json.dumps(row.id, ensure_ascii=False)[:80]}",
-            "give each row a `custom_id` of its own, or none",
+            'give each row a "custom_id" of its own; that of a row without one is the number of its line',
         )
 
 
@@ -196,6 +196,8 @@ def _reason(error: Exception) -> str:
         return f"{error.msg}, character {error.pos + 1}"
     if isinstance(error, UnicodeError):
         return "it holds half a character"
+    if "int_max_str_digits" in str(error):
+        return "it holds a number of too many digits"
     return "it is too deep" if isinstance(error, RecursionError) else str(error)
 
 

@@ -11,8 +11,9 @@ from gpt2cli.batch import answers, wishes
 from gpt2cli.batch.answers import Answer
 from gpt2cli.batch.rows import EMBEDDINGS, Row
 from gpt2cli.batch.wishes import Settings
-from gpt2cli.batch.works import RecordWork, RequestWork, Work
+from gpt2cli.batch.works import RecordWork, RequestWork, Work, request_of
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
+from gpt2cli.generation import texts
 from gpt2cli.generation.receipts import Receipts
 from gpt2cli.model import Model
 from gpt2cli.server import embeddings
@@ -34,13 +35,23 @@ class Runner:
         self._model, self._settings = model, settings
         self._rows = rows or model.engine.rows_at_once()
         model.scheduler.kept = self._rows
-        if settings.beams > self._rows:
-            raise UsageError(f"`beams` is {settings.beams}", f"at most {self._rows} rows are computed at a time")
+        if settings.task == "generate":
+            self._check_settings()
         self._receipts = Receipts(model) if settings.receipt else None
         if settings.task == "embed":
             self._embedder = Embedder(
                 model, pooling=settings.pooling, layer=settings.layer, normalize=settings.normalize
             )
+
+    def _check_settings(self) -> None:
+        """As they are for the shortest prompt. Raises UsageError and CannotMeet."""
+        ids = [0]
+        try:
+            wanted = wishes.record(Row(0, 0, {"prompt": ids}), self._settings)
+        except BadRequest as reason:
+            hint = reason.hint or "no row can have it"
+            raise UsageError(reason.message.removesuffix(f": {hint}"), hint) from None
+        texts.stream(self._model, request_of(self._model, wanted, ids, self._rows))
 
     def answers(self, rows: Iterable[Row]) -> Iterator[Answer]:
         """Of all rows. A row that is wrong gets an answer that says so. Raises UserError for what is wrong with all."""
@@ -136,8 +147,8 @@ class Runner:
     def _together(self, asked: "list[tuple[Row, Embeddings, Embedder, list[list[int]]]]") -> Iterator[Answer]:
         found = [embeddings.Answer(one, embedder, texts) for _, one, embedder, texts in asked]
         places = [(answer, place) for answer, one in zip(found, asked, strict=True) for place in range(len(one[3]))]
-        texts = [ids for one in asked for ids in one[3]]
-        for (answer, place), vector in zip(places, asked[0][2].each(texts), strict=True):
+        rows = [ids for one in asked for ids in one[3]]
+        for (answer, place), vector in zip(places, asked[0][2].each(rows), strict=True):
             answer.take(place, vector)
         for answer, (row, one, _, _) in zip(found, asked, strict=True):
             name = str(row.body.get("model") or self._model.name)

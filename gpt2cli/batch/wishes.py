@@ -77,7 +77,7 @@ def _text(fields: Fields) -> str | list[int]:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) or protocol.are_ids(value)
+    return isinstance(value, str) or (value != [] and protocol.are_ids(value))
 
 
 def record(row: Row, settings: Settings) -> Record:

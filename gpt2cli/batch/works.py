@@ -2,7 +2,7 @@
 bring is gathered until the answer is whole."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from gpt2cli.analysis.choosing import choices
 from gpt2cli.batch import answers, wishes
 from gpt2cli.batch.answers import Answer, Json
 from gpt2cli.batch.rows import Row
-from gpt2cli.batch.wishes import Settings
+from gpt2cli.batch.wishes import Record, Settings
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
 from gpt2cli.generation.receipts import INTERRUPTED, Receipts, Told
@@ -89,22 +89,8 @@ class RecordWork(Work):
         wanted = wishes.record(row, settings)
         self._asked, self._model, self._unknown, self._receipts = wanted.asked, model, wanted.unknown, receipts
         asked = wanted.asked
-        if wanted.beams > rows:
-            raise UsageError(f"`beams` is {wanted.beams}", f"at most {rows} rows are computed at a time")
-        model.engine.check_ids(asked.stop_tokens)
         self._fed = texts.fit(model, wanted.prompt, special=asked.special, keep=asked.limits.keep, strict=asked.strict)
-        logprobs = model.engine.vocabulary if asked.logprobs == -1 else asked.logprobs
-        self._request = Request(
-            self._fed.ids,
-            asked.sampling,
-            asked.limits,
-            asked.n,
-            wanted.beams,
-            logprobs,
-            shares=True,
-            stop_tokens=asked.stop_tokens,
-            constraint=asked.constraint,
-        )
+        self._request = request_of(model, wanted, self._fed.ids, rows)
         form = asked.constraint
         self._choices = choices(model, self._fed.ids, form.choices) if form and form.choices else None
         self._samples = [_Sample() for _ in range(asked.n)]
@@ -138,6 +124,25 @@ class RecordWork(Work):
         texts = found[0] if len(found) == 1 else {"samples": found}
         answer = answers.answered(self.row, texts | common, self.tokens, self._unknown)
         return replace(answer, incomplete=incomplete)
+
+
+def request_of(model: Model, wanted: Record, ids: Sequence[int], rows: int) -> Request:
+    """What is asked for after these ids. Raises UsageError."""
+    asked = wanted.asked
+    if wanted.beams > rows:
+        raise UsageError(f"`beams` is {wanted.beams}", f"at most {rows} rows are computed at a time")
+    model.engine.check_ids(asked.stop_tokens)
+    return Request(
+        ids,
+        asked.sampling,
+        asked.limits,
+        asked.n,
+        wanted.beams,
+        model.engine.vocabulary if asked.logprobs == -1 else asked.logprobs,
+        shares=True,
+        stop_tokens=asked.stop_tokens,
+        constraint=asked.constraint,
+    )
 
 
 class _Sample:

@@ -21,6 +21,7 @@ from gpt2cli.console.batchoptions import (
     RowOptions,
     SamplingOptions,
     body,
+    refuse_meaningless,
 )
 from gpt2cli.errors import SomeFailed, Terminated, UsageError
 
@@ -59,6 +60,7 @@ def batch(
     output: OutputOptions,
     talk: o.TalkOptions,
 ) -> int:
+    refuse_meaningless(context, instead)
     limits = length.limits(talk.note, escapes=length.escapes)
     if model.ray is not None:
         from gpt2cli.batch import cluster as _  # noqa: F401 - without Ray it is said at once

@@ -18,7 +18,7 @@ from gpt2cli.console import options as o
 from gpt2cli.console.formoptions import FormOptions
 from gpt2cli.console.groups import Options, given
 from gpt2cli.errors import UsageError
-from gpt2cli.generation.parameters import MAX_SEED, Limits
+from gpt2cli.generation.parameters import MAX_SEED, Limits, Sampling
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -188,6 +188,24 @@ class OutputOptions(Options):
     def __post_init__(self) -> None:
         if self.restart and self.output_file is None:
             raise UsageError("--restart is for a file", "name it: -o FILE")
+
+
+_OF_TEXTS = {one.name for group in (LengthOptions, SamplingOptions, Limits, Sampling) for one in fields(group)}
+_OF_TEXTS = _OF_TEXTS - {"special"} | {"logprobs", "receipt"}
+_OF_VECTORS = {"pooling", "layer", "normalize"}
+
+
+def refuse_meaningless(context: typer.Context, instead: InsteadOptions) -> None:
+    """Raises UsageError for an option on the command line that says nothing about what is made of the rows."""
+    others = set() if instead.embed else _OF_VECTORS
+    if instead.task != "generate":
+        others = others | _OF_TEXTS
+    for option in context.command.params:
+        if option.name in others and given(context, option.name):
+            called = f"--{option.name.replace('_', '-')}"
+            if instead.task == "generate":
+                raise UsageError(f"{called} is for vectors", "add --embed, or leave it out")
+            raise UsageError(f"{called} means nothing with --{instead.task}", "leave one of them out")
 
 
 def body(

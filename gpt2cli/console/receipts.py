@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gpt2cli.generation.requests import Request
     from gpt2cli.model import Model
 
+_SHOWN = 80  # characters of a value in a receipt, which may hold anything
+
 
 @dataclass(frozen=True)
 class ReceiptOptions(Options):
@@ -176,9 +178,13 @@ def _word(value: Any, other: Any) -> str:
     """A value beside the other one: of lists what the other lacks, of hashes as much as anybody reads."""
     if isinstance(value, list) or isinstance(other, list):
         alone = [one for one in value or () if one not in (other or ())]
-        return " ".join(alone) or "no more"
+        return _cut(" ".join(map(str, alone))) or "no more"
     text = str(value) if value not in (None, "") else "none"
-    return text[:12] if len(text) == 64 else text
+    return text[:12] if len(text) == 64 else _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def verdict(compared: "Sequence[Compared]", model: "Model") -> list[str]:

@@ -29,6 +29,8 @@ def problem(constraint: Constraint, message: str, *, gbnf: bool) -> UsageError:
         border = re.search(r"\\[bB]|(?<!^)\^|\$(?!$)|\\[Az]", text)
         return wrong(constraint, border.start() if border else 0, "borders (\\b, ^ and $ within) are not supported")
     reason = echoed[3] if echoed else first_line(message)
+    if reason.startswith("oneOf"):
+        reason = "'oneOf' is supported where only one alternative can match; 'anyOf' allows several"
     return wrong(constraint, offset_of_word(text, echoed[1] if echoed else reason), reason)
 
 
@@ -39,11 +41,10 @@ def unread(constraint: Constraint, message: str) -> UsageError:
     return wrong(constraint, (int(line), int(column)) if line.isdigit() and column.isdigit() else 0, reason)
 
 
-def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str) -> UsageError:
+def wrong(constraint: Constraint, place: int | tuple[int, int], reason: str, hint: str = "") -> UsageError:
     line, column = place_of(constraint.words, place) if isinstance(place, int) else place
-    return UsageError(
-        f"the {constraint.noun}, line {line}, column {column}: {reason[:200].rstrip('.')}", _HINTS[constraint.kind]
-    )
+    told = f"the {constraint.noun}, line {line}, column {column}: {reason[:200].rstrip('.')}"
+    return UsageError(told, hint or _HINTS[constraint.kind])
 
 
 _HINTS = {

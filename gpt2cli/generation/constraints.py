@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from gpt2cli.errors import CannotMeet, UsageError
-from gpt2cli.generation import complaints
+from gpt2cli.generation import complaints, hazards
 from gpt2cli.generation.choices import Mask, OneOf, Spelling, one_of
 from gpt2cli.generation.forms import Constraint
 from gpt2cli.model import Model
@@ -114,7 +114,9 @@ def matcher(model: Model, constraint: Constraint, stop_tokens: Sequence[int] = (
         return one_of(model, constraint, ends)
     vocabulary = _vocabulary(model)
     with vocabulary.lock:
-        found = vocabulary.known.pop((constraint, ends), None) or _made(vocabulary, constraint, ends)
+        found = vocabulary.known.pop((constraint, ends), None)
+    found = found or _made(vocabulary, constraint, ends)  # outside the lock: others wait for no slow one
+    with vocabulary.lock:
         vocabulary.known[constraint, ends] = found
         while len(vocabulary.known) > _KEPT:
             del vocabulary.known[next(iter(vocabulary.known))]
@@ -180,11 +182,14 @@ def _vocabulary(model: Model) -> _Vocabulary:
 def _grammar(constraint: Constraint) -> Any:
     """What llguidance makes of a constraint. Raises UsageError."""
     library, text = _library(), constraint.words
+    if constraint.kind == "json_schema":
+        text = _json(text)
+    hazards.check(constraint)
     if constraint.kind == "regex":
         return library.LLMatcher.grammar_from_regex(text)
     if constraint.kind == "json_schema":
         try:
-            return library.LLMatcher.grammar_from_json_schema(_json(text), _JSON)
+            return library.LLMatcher.grammar_from_json_schema(text, _JSON)
         except ValueError as problem:  # what Python reads and Rust does not: 1e400, half a character
             raise complaints.unread(constraint, str(problem)) from None
     if is_gbnf(text):

@@ -26,6 +26,8 @@ from gpt2cli.store import hashes
 
 SCHEMA = 1
 INTERRUPTED = "interrupted"
+_MOST_THREADS = 1024
+_LONGEST = 1024  # characters of what a model is called: also a path
 FORMS = ("llguidance",)  # what decides, beside the model, about a text that must have a form
 Plain = dict[str, Any]
 _UNTOUCHED = "use it as gpt2 wrote it"
@@ -215,6 +217,11 @@ def read(data: object) -> Receipt:
         shape = _SHAPE | ({} if draft is None else {"draft_model": _MODEL})
         if not _is(data, shape) or not _is(prompt, {"ids": [int]} if "ids" in prompt else _PRIVATE):
             raise ValueError("a value is of another type")
+        if not 0 <= data["machine"]["threads"] <= _MOST_THREADS:
+            raise ValueError(f"its threads are not 0 to {_MOST_THREADS}")
+        names = [value for model in (data["model"], draft or {}) for value in model.values() if isinstance(value, str)]
+        if max(map(len, names)) > _LONGEST:
+            raise ValueError(f"a name has more than {_LONGEST} characters")
         settings = data["settings"]
         indices = [one["index"] - settings["first"] for one in data["texts"]]
         if len(indices) != settings["samples"] or indices != list(range(len(indices))):

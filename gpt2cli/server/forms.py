@@ -42,6 +42,9 @@ def _structured(value: Any) -> Iterator[Wish]:
         return
     if not isinstance(value, dict):
         raise UsageError("`structured_outputs` is no object", 'write for example {"choice": ["yes", "no"]}')
+    said = [name for name in (*_WITHIN, "json_object") if value.get(name) not in (None, False)]
+    if len(said) > 1:
+        raise UsageError(f"`structured_outputs` has {said[0]} and {said[1]}", "a text has one form: send one of them")
     for name, inner in value.items():
         if name in _WITHIN and inner is not None:
             yield "structured_outputs", _WITHIN[name], inner

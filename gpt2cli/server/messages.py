@@ -44,7 +44,8 @@ async def body_of(request: Request) -> Any:
         if b"\\ud" in raw.lower():  # an escape that may be half a character
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as problem:
-        raise BadRequest(f"the body is no JSON: {problem}") from None
+        reason = "it holds a number of too many digits" if "int_max_str_digits" in str(problem) else problem
+        raise BadRequest(f"the body is no JSON: {reason}") from None
     return value
 
 

@@ -226,6 +226,8 @@ def test_what_a_request_gets_is_what_a_server_answers(batch, client, tmp_path):
 
 
 BAD = [
+    ({"prompt": []}, "prompt is []; it must be a text, or a list of token ids"),
+    ('{"prompt": ' + "9" * 5000 + "}", "the line is no JSON: it holds a number of too many digits"),
     ("{", "no JSON"),
     ("7", "no JSON object"),
     ({"prompt": 7}, "a text, or a list of token ids"),
@@ -299,8 +301,8 @@ def test_what_cannot_begin_is_refused_at_once(batch, tmp_path, rows):
     utf16 = tmp_path / "utf16.txt"
     utf16.write_text("the cat", encoding="utf-16")
     for argv, words in (
-        ([twice], ["lines 1 and 2 of", '"x"']),
-        ([number], ["lines 1 and 2 of"]),
+        ([twice], ["lines 1 and 2 of", '"x"', 'give each row a "custom_id" of its own']),
+        ([number], ["lines 1 and 2 of", "that of a row without one is the number of its line"]),
         ([tmp_path / "none.txt"], ["cannot read"]),
         ([utf16], ["UTF-16"]),
         ([write(tmp_path / "empty.txt", [""])], ["no rows"]),
@@ -312,6 +314,18 @@ def test_what_cannot_begin_is_refused_at_once(batch, tmp_path, rows):
         ([rows, "--embed", "--pooling", "none"], ["--pooling 'none'"]),
         ([rows, "-n", "-1"], ["without an end"]),
         ([rows, "--beams", 99], ["--beams is 99"]),
+        ([rows, "-N", 3, "--beams", 2], ["3 samples of 2 beams"]),
+        ([rows, "--regex", "a(b"], ["line 1, column 2: unclosed group"]),
+        ([rows, "--logit-bias", "99999=1"], ["the token id 99999"]),
+        ([rows, "--score", "-N", 2], ["--num-samples means nothing with --score"]),
+        ([rows, "--embed", "--beams", 2], ["--beams means nothing with --embed"]),
+        ([rows, "--score", "--receipt"], ["--receipt means nothing with --score"]),
+        ([rows, "--score", "--regex", "a"], ["--regex means nothing with --score"]),
+        ([rows, "--score", "-n", 5], ["--max-tokens means nothing with --score"]),
+        ([rows, "--embed", "--greedy"], ["--greedy means nothing with --embed"]),
+        ([rows, "--embed", "--logprobs", 1], ["--logprobs means nothing with --embed"]),
+        ([rows, "--score", "--normalize"], ["--normalize means nothing with --score"]),
+        ([rows, "--layer", 1], ["--layer is for vectors"]),
         ([rows, "--restart"], ["--restart is for a file"]),
         ([rows, "-o", rows], ["both read and written"]),
         ([rows, "--embed", "--layer", 9, "-o", tmp_path / "never"], ["layer"]),
@@ -378,10 +392,10 @@ def test_another_run_is_refused_and_changes_nothing(batch, run, rows, tmp_path):
     for argv, words in (
         ([rows, "-n", 6], ["--max-tokens was 5, and is 6"]),
         ([rows, "-n", 5, "--seed", 1], ["--seed was 0, and is 1"]),
-        ([rows, "-n", 5, "--score"], ["what is made of a row"]),
+        ([rows, "--score"], ["what is made of a row"]),
         ([rows, "-n", 5, "--shard", "1/2"], ["--shard"]),
         ([rows, "-n", 5, "--unordered"], ["--unordered"]),
-        ([other, "-n", 5], ["the sha256 of the rows"]),
+        ([other, "-n", 5], ['the sha256 of the rows was "', '...", and is "', '..."']),
     ):
         assert_error(batch(*argv, "-o", out), 2, *words)
     assert_error(run("batch", "-m", "tiny", rows, "-n", 5, "-o", out), 2, "of another run")
@@ -408,6 +422,10 @@ def test_a_file_of_something_else_is_never_touched(batch, rows, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         assert_error(batch(rows, "-o", tmp_path / "pipe"), 7, "no plain file")
     assert_error(batch(rows, "-o", tmp_path / "no" / "folder"), 7, "cannot write")
+
+
+def test_a_path_that_cannot_be_written(batch, rows, tmp_path):
+    assert_error(batch(rows, "-o", tmp_path / "none" / "out.jsonl"), 7, "hint: check the path and its permissions")
 
 
 def test_two_runs_do_not_write_one_file(batch, rows, tmp_path):

@@ -294,6 +294,8 @@ CHANGES = {
     "biases that are none": lambda facts: facts["settings"].update(logit_bias={"the": 1}),
     "versions that are none": lambda facts: facts.update(versions=None),
     "threads that are none": lambda facts: facts["machine"].update(threads=None),
+    "threads below none": lambda facts: facts["machine"].update(threads=-1),
+    "threads without end": lambda facts: facts["machine"].update(threads=100_000_000_000),
 }
 
 
@@ -301,6 +303,15 @@ CHANGES = {
 def test_receipts_that_somebody_has_made_up(gen, run, changed, change):
     gen()
     assert_error(run("replay", changed(CHANGES[change])), 5, "c.json: the receipt is damaged: ")
+
+
+def test_long_words_of_a_receipt_are_cut(gen, run, changed):
+    gen()
+    result = run("replay", changed(lambda facts: facts["versions"].update(numpy="9" * 5000)))
+    assert result.code == 0
+    assert f"numpy {'9' * 80}... there" in result.stderr
+    result = run("replay", changed(lambda facts: facts["model"].update(name="m" * 5000, repository=None)))
+    assert_error(result, 5, "damaged: a name has more than 1024 characters")
 
 
 def test_receipts_of_what_cannot_be_here(gen, run, changed, tmp_path):

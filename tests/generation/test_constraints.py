@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import threading
 from dataclasses import replace
 
 import jsonschema
@@ -392,12 +393,19 @@ WRONG = {
     ("regex", "x{2,1}"): "line 1, column 2: invalid repetition count range",
     ("regex", "(?=a)b"): "line 1, column 1: look-around",
     ("regex", r"a\bb"): "line 1, column 2: borders",
+    ("regex", "a\nb\\"): "line 2, column 2: a backslash at the end",
+    ("regex", "(a{1000}){1000}"): "line 1, column 1: its repetitions make 1,000,000 characters",
+    ("regex", "(" * 3000 + "[)}a[b]]" + "){999999999}" * 3000): "its repetitions make 1,000,000,000 characters",
     ("regex", "(" * 9999 + ")" * 9999): "line 1, column",
     ("json_schema", '{"type":\n "x"}'): "line 2, column 2: Invalid type: x",
     ("json_schema", '{"type": "string",\n "not": {}}'): "line 2, column 2: Unimplemented keys",
     ("json_schema", '{"type":\n  }'): "line 2, column 3: expecting value",
     ("json_schema", "{'a': 1}"): "line 1, column 2: expecting property name",
     ("json_schema", '{"type": "integer", "minimum": 5,\n"maximum": 3}'): "line 1, column 21: Unsatisfiable schema",
+    (
+        "json_schema",
+        '{"oneOf": [{"type": "integer"}, {"type": "number"}]}',
+    ): "line 1, column 2: 'oneOf' is supported where only one alternative can match; 'anyOf' allows several: see",
     ("json_schema", '{"$ref": "#/x"}'): "line 1, column 10: Pointer '/x' does not exist",
     ("json_schema", "false"): "line 1, column 1: no value is valid",
     ("json_schema", "[1]"): "line 1, column 1: a schema is an object",
@@ -406,11 +414,22 @@ WRONG = {
     ("json_schema", '{"a": ' + "9" * 5000 + "}"): "line 1, column 1: it holds a number of too many digits",
     ("json_schema", '{"minimum":\n 1e400}'): "line 2, column 6: number out of range",
     ("json_schema", '{"const": "\\ud800"}'): "line 1, column",
+    ("json_schema", f'{{"type": "integer", "minimum": {-(2**63)}, "maximum": {-(2**63)}}}'): "column 32: 'minimum' is",
+    (
+        "json_schema",
+        '{"anyOf": [{"type": "number",\n"multipleOf": 1e30}]}',
+    ): "line 2, column 15: 'multipleOf' is beyond",
+    ("json_schema", '{"properties": {"const": {"maximum": -9007199254740993}}}'): "line 1, column 38: 'maximum' is",
+    ("json_schema", '{"$ref": "#/const", "const": {"minimum": 1e30}}'): "line 1, column 42: 'minimum' is beyond 2^53",
+    ("json_schema", '{"patternProperties": {"^a$": {}}, "minProperties": 2}'): "line 1, column 53: 'minProperties'",
+    ("json_schema", '{"pattern": "^(a{1000}){1000}$"}'): "line 1, column 13: its repetitions make 1,000,002",
     ("json_schema", "name, age foo"): "line 1, column 7: 'age foo' is no field",
     ("json_schema", " , "): "the JSON schema is empty",
     ("grammar", 'start: "a" b'): "line 1, column 12: unknown name",
     ("grammar", 'start: "a" |\n  )'): "line 2, column 3: expecting",
     ("grammar", "start: A\nA: /(/"): "line 2, column 4: unclosed group",
+    ("grammar", "start: /x+/ A\nA: /((ab){999} ){ 999 }/"): "line 2, column 5: its repetitions make 1,997,001",
+    ("grammar", f'start: %json {{"minimum": {-(2**63)}, "maximum": {-(2**63)}}}'): "column 26: 'minimum' is beyond",
     ("grammar", 'rule: "a"'): "line 1, column 1: no start rule found",
     ("grammar", 'root ::= "a" |\n b'): "line 2, column 2: Rule 'b' not found",
     ("grammar", 'root ::= "a" |\n ('): "line 2, column 3: Expected ')'",
@@ -428,6 +447,44 @@ def test_what_is_wrong_is_told_with_its_place(small, kind, text):
     with pytest.raises(UsageError) as found:
         generate(small, "a", constraint=Constraint(kind, text))
     assert WRONG[kind, text] in f"{found.value.message}: {found.value.hint}"
+
+
+def test_what_is_beside_the_limits_is_followed(small):
+    for text in (
+        '{"type": "boolean", "default": {"minimum": 9e30}}',
+        f'{{"type": "integer", "minimum": {2**53}, "maximum": {2**53}}}',
+    ):
+        written, end = texts_of(small, Constraint("json_schema", text))[0]
+        assert end == "end"
+        jsonschema.validate(json.loads(written), json.loads(text))
+    closed = {"properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["a", "b"]}
+    closed |= {"type": "object", "minProperties": 2, "additionalProperties": False}
+    assert texts_of(small, Constraint("json_schema", closed)) == [('{"a": 1, "b": 2}', "end")]
+    for regex in (r"[{(\]\\]\(\\", "(a{3}[bc]{2}){2}"):
+        ((text, end),) = texts_of(small, Constraint("regex", regex))
+        assert end == "end"
+        assert re.fullmatch(regex, text)
+
+
+def test_a_slow_constraint_holds_up_no_other(small, monkeypatch):
+    made, begun, go_on = constraints._made, threading.Event(), threading.Event()
+
+    def slow(vocabulary, constraint, ends):
+        if constraint.words == "slow":
+            begun.set()
+            assert go_on.wait(60)
+        return made(vocabulary, constraint, ends)
+
+    monkeypatch.setattr(constraints, "_made", slow)
+    thread = threading.Thread(target=constraints.matcher, args=(small, Constraint("regex", "slow")))
+    thread.start()
+    assert begun.wait(60)
+    other = threading.Thread(target=constraints.matcher, args=(small, Constraint("regex", "quick")), daemon=True)
+    other.start()
+    other.join(30)
+    assert not other.is_alive()
+    go_on.set()
+    thread.join()
 
 
 def test_where_the_library_fails_is_told(small):

@@ -315,3 +315,8 @@ def test_forms(fields, kind, text):
 )
 def test_forms_that_are_none(fields, param):
     assert refused(**fields).param == param
+
+
+def test_two_forms_within_one_field_are_named():
+    problem = refused(structured_outputs={"json": {}, "regex": "a"})
+    assert problem.message == "`structured_outputs` has json and regex: a text has one form: send one of them"
