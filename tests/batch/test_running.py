@@ -79,6 +79,7 @@ def test_order_is_that_of_the_rows(small):
     assert found == [row.number for row in asked]
 
 
+@pytest.mark.long
 def test_a_file_of_any_length_needs_no_more_memory_than_its_lines(surveyed, tmp_path):
     path = tmp_path / "rows.txt"
     path.write_text("".join(f"{number} {'word ' * 100}\n" for number in range(20_000)))

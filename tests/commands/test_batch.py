@@ -136,6 +136,7 @@ def test_a_row_says_what_is_otherwise_for_it(batch, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.long
 def test_a_line_is_the_same_whatever_runs_beside_it(batch, rows, tmp_path, precision):
     whole = batch(rows, precision=precision).stdout
     lines = whole.splitlines()
@@ -475,6 +476,7 @@ def cut(spawn, argv, out, lines, sign):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.long
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(spawn, batch, checkpoint, tmp_path):
     path, out = write(tmp_path / "rows.jsonl", mixed(2000)), tmp_path / "out.jsonl"
     argv = (path, "-m", checkpoint, "--precision", "fp32")

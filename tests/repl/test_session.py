@@ -369,6 +369,7 @@ def test_each_continuation_has_the_form_that_is_set(session, tmp_path):
     assert (session.settings.shown()["choice"], session.settings.shown()["regex"]) == (" yes| no", "off")
     go_on(session)
     assert re.search("!( yes| no)$", session.document.text)
+    set_to("max-tokens", "20")
     set_to("json-schema", "ok bool")
     go_on(session)
     assert re.search(r'\{"ok": (true|false)\}$', session.document.text)
