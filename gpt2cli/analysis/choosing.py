@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 
-from gpt2cli.analysis.evaluation.likelihoods import Case, answer
+from gpt2cli.analysis.evaluation.likelihoods import Case, answers
 from gpt2cli.generation.choices import ids_of
 from gpt2cli.generation.texts import fit
 from gpt2cli.model import Model
@@ -22,12 +22,12 @@ class Choice:
 
 
 def choices(model: Model, prompt: str | Sequence[int], texts: Sequence[str]) -> list[Choice] | None:
-    """For each text, as the tokenizer cuts it; the prompt is computed once. None where the window has no room for one
+    """For each text, as the tokenizer cuts it. None where the window has no room for one
     of them. Raises UserError."""
     ids, fed = ids_of(model, texts), fit(model, prompt).ids
     if len(fed) + max(map(len, ids)) - 1 > model.engine.window:
         return None
-    found = model.scheduler.run(answer(model, Case(fed, ids)))
+    found = next(each for some in answers(model, [Case(fed, ids)]) for _, each in some)
     best = max(one.logprob for one in found)
     total = sum(exp(one.logprob - best) for one in found)
     return [
