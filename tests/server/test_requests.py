@@ -530,3 +530,9 @@ def test_what_does_not_come_to_its_end_says_so(client):
     assert (choice["finish_reason"], choice["finish"]) == ("length", "incomplete")
     (choice,) = client.complete(prompt="a", regex="[ab]{2}", return_token_ids=True)["choices"]
     assert (choice["finish_reason"], choice["finish"]) == ("stop", "end")
+
+
+def test_a_number_without_end_is_told_without_pythons_advice(client):
+    found = client.ask("/v1/completions", b'{"max_tokens": ' + b"9" * 5000 + b"}")
+    assert found.status == 400
+    assert found.problem["message"] == "the body is no JSON: it holds a number of too many digits"
