@@ -51,11 +51,8 @@ def _check_regex(constraint: Constraint, regex: str, place: int) -> None:
 
 def _written_out(regex: str) -> int:
     """How many characters a regular expression has when its repetitions {m,n} are written out, up to a billion."""
-    outside, here, last = (
-        list[int](),
-        0,
-        0,
-    )  # sizes: of what stands before each open group, of this one, of its last part
+    outside: list[int] = []  # sizes of what stands before each group that is open
+    here = last = 0  # sizes of this group so far, and of its last part
     classes = 0  # that are open: [a-z[0-9]]
     for part in _PART.findall(regex):
         if part[0] == "[":

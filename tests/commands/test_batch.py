@@ -385,6 +385,7 @@ def test_failures_count_also_where_they_were_there_before(batch, tmp_path):
 
 def test_another_run_is_refused_and_changes_nothing(batch, run, rows, tmp_path):
     out = tmp_path / "out.jsonl"
+    assert batch(rows, "-n", 1, precision="int8").code == 0  # which exports it, and says so
     assert batch(rows, "-o", out, "-n", 5).code == 0
     whole = out.read_bytes()
     out.write_bytes(whole[: len(whole) // 2])
