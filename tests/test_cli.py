@@ -115,7 +115,16 @@ def test_a_page_has_headings_and_fits(page):
     text = page("generate")
     headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == [
-        *("Prompt:", "Length and number:", "Sampling:", "Model:", "Guessing ahead:", "Output:", "Messages:")
+        *(
+            "Prompt:",
+            "Length and number:",
+            "Form of the text:",
+            "Sampling:",
+            "Model:",
+            "Guessing ahead:",
+            "Output:",
+            "Messages:",
+        )
     ]
     assert text.rstrip().endswith("Show this message and exit.")
     assert text.index("--temperature") < text.index("--seed") < text.index("--top-k") < text.index("--logit-bias")
@@ -284,7 +293,7 @@ def test_ctrl_c_ends_a_loop_of_the_shell():
     from terminals import Terminal
 
     loop = 'for n in 1 2 3; do echo "round $n"; "$@"; echo "after $?"; done'
-    shown = Terminal("generate", "-n", "-1", "Once", shell=f"exec bash -c '{loop}' bash \"$@\"")
+    shown = Terminal("generate", "-n", "-1", "--ignore-eos", "Once", shell=f"exec bash -c '{loop}' bash \"$@\"")
     try:
         shown.wait(lambda terminal: len(" ".join(terminal.lines).split()) > 12, "a text")
         shown.type("\x03")
@@ -311,7 +320,7 @@ def wait_until_loaded(process):
 @POSIX
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
 def test_a_signal_stops_at_once_and_keeps_the_text(spawn, name, code):
-    process = spawn("generate", "-n", "-1", "Once")
+    process = spawn("generate", "-n", "-1", "--ignore-eos", "Once")
     begun = first_bytes(process)
     process.send_signal(getattr(signal, name))
     rest, errors = process.communicate(timeout=60)
@@ -330,7 +339,7 @@ def test_a_signal_waits_for_the_end_of_an_import(spawn, tmp_path, name, code, an
     (tmp_path / "tokenizers.py").write_text(
         f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{name})\nexcept BaseException:\n    {answer}\n{real}"
     )
-    process = spawn("generate", "-n", "-1", "Once", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    process = spawn("generate", "-n", "-1", "--ignore-eos", "Once", env=os.environ | {"PYTHONPATH": str(tmp_path)})
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, errors) == (code, b"", b"")
 
@@ -388,7 +397,7 @@ def test_only_the_first_sigterm_is_heard():
 @POSIX
 @pytest.mark.parametrize(("name", "code"), SIGNALS.items())
 def test_a_signal_still_prints_the_json_object(spawn, name, code):
-    process = spawn("generate", "-v", "-n", "100000", "Once", "--json", "-N", "2")
+    process = spawn("generate", "-v", "-n", "100000", "--ignore-eos", "Once", "--json", "-N", "2")
     wait_until_loaded(process)
     process.send_signal(getattr(signal, name))
     out, _ = process.communicate(timeout=60)
@@ -403,7 +412,7 @@ def test_a_signal_still_prints_the_json_object(spawn, name, code):
 @pytest.mark.long
 def test_a_signal_keeps_the_output_file(spawn, tmp_path, name, code):
     target = tmp_path / "out.txt"
-    process = spawn("generate", "-n", "-1", "Once", "-o", target)
+    process = spawn("generate", "-n", "-1", "--ignore-eos", "Once", "-o", target)
     while process.poll() is None and not any(path.stat().st_size > 10 for path in tmp_path.iterdir()):
         time.sleep(0.01)
     process.send_signal(getattr(signal, name))
@@ -437,7 +446,7 @@ def test_a_terminal_that_is_closed(tmp_path):
 
     for redirection, size in ((">out", 10), ("-o out", 10), ("2>errors", 0)):
         command = f'exec "$@" {redirection}'
-        terminal = Terminal("generate", "-m", "tiny", "-n", -1, "Once", cwd=tmp_path, shell=command)
+        terminal = Terminal("generate", "-m", "tiny", "-n", -1, "--ignore-eos", "Once", cwd=tmp_path, shell=command)
         terminal.wait(
             lambda one: len(one.raw) > 10 or any(path.stat().st_size > 10 for path in tmp_path.iterdir()), "text"
         )
@@ -455,7 +464,7 @@ def test_a_terminal_that_is_closed(tmp_path):
 @POSIX
 @pytest.mark.long
 def test_head_ends_an_endless_text_silently():
-    script = f"{GPT2} generate -n -1 Once | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
+    script = f"{GPT2} generate -n -1 --ignore-eos Once | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert result.stdout.split() == ["100", "141"]
     assert result.stderr == ""
@@ -611,7 +620,7 @@ def test_help_on_a_full_disk(spawn):
 @POSIX
 def test_a_pipe_as_output_file_whose_reader_goes(spawn, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    process = spawn("generate", "-n", "-1", "Once", "-o", str(tmp_path / "pipe"))
+    process = spawn("generate", "-n", "-1", "--ignore-eos", "Once", "-o", str(tmp_path / "pipe"))
     with (tmp_path / "pipe").open("rb") as reader:
         assert reader.read(20)
     assert process.wait(timeout=60) == 141

@@ -176,7 +176,7 @@ def test_closed_streams_are_not_taken_by_files(spawn, tmp_path):
         for number in range(3):
             os.close(number)
 
-    process = spawn("generate", "-n", "-1", "Once", "-o", tmp_path / "out", preexec_fn=close)
+    process = spawn("generate", "-n", "-1", "--ignore-eos", "Once", "-o", tmp_path / "out", preexec_fn=close)
     deadline = time.monotonic() + 20
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -167,7 +167,8 @@ class Checkpoint:
 
     def _is_tied(self) -> bool:
         """Whether the head is the embedding: as transformers has it, a head that is stored and differs is kept."""
-        if any(f"lm_head.weight.{kind}" in self for kind in ("int8", "int4")):  # of an export, which stores no copies
+        kinds = "int8", "uint8", "int4"
+        if any(f"lm_head.weight.{kind}" in self for kind in kinds):  # of an export, which stores no copies
             return False
         if "lm_head.weight" not in self:
             if not self.config.tie_word_embeddings:

@@ -165,7 +165,7 @@ def test_undo_retry_redo_and_branches(repl, says, tmp_path):
 
 
 def test_ctrl_c_stops_the_model_and_keeps_the_text(repl, tmp_path):
-    terminal = repl("-n", -1)
+    terminal = repl("-n", -1, "--ignore-eos")
     terminal.type(f"Once{ENTER}")
     terminal.wait(lambda t: len(text_of(t)) > 100, "a hundred characters")
     terminal.type(CTRL_C)
@@ -497,7 +497,7 @@ def test_a_text_is_not_lost_with_its_window(repl, tmp_path, term, shell):
 
 @pytest.mark.long
 def test_a_terminal_that_closes_amid_the_writing_costs_nothing(repl, tmp_path):
-    terminal = repl("-n", -1, shell="trap '' HUP; exec \"$@\"")
+    terminal = repl("-n", -1, "--ignore-eos", shell="trap '' HUP; exec \"$@\"")
     terminal.type(f"The king{ENTER}")
     terminal.wait(lambda t: len(text_of(t)) > 40, "text")
     os.close(terminal.main)
@@ -521,7 +521,7 @@ def test_a_second_signal_does_not_interrupt_the_first(repl, tmp_path):
 
 
 def test_many_presses_of_ctrl_c_are_one(repl, tmp_path):
-    terminal = repl("-n", -1)
+    terminal = repl("-n", -1, "--ignore-eos")
     terminal.type(f"Once{ENTER}")
     terminal.wait(lambda t: len(text_of(t)) > 60, "sixty characters")
     for _ in range(8):
@@ -691,7 +691,7 @@ def test_a_text_file_is_a_beginning(repl, says, tmp_path):
 
 @pytest.mark.long
 def test_ctrl_z_gives_the_shell_its_terminal(repl, tmp_path):
-    terminal = repl("-n", -1, shell='set -m; "$@"; stty -a; fg', rows=50)
+    terminal = repl("-n", -1, "--ignore-eos", shell='set -m; "$@"; stty -a; fg', rows=50)
     terminal.type(f"Once{ENTER}")
     terminal.wait(lambda t: len(text_of(t)) > 20, "text")
     terminal.type(CTRL_Z)
