@@ -41,7 +41,13 @@ def shell(tmp_path, monkeypatch, run):
     return call
 
 
-@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
+# a shell starts a process for each of its commands
+LONG = re.compile(r"[|<>$]|&&|bench")
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=[pytest.mark.long] * bool(LONG.search(one))) for one in dict.fromkeys(COMMANDS)]
+)
 def test_commands_run(command, shell):
     if "jq" in command and not shutil.which("jq"):
         pytest.skip("jq is not installed")
