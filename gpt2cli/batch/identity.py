@@ -5,17 +5,17 @@ from pathlib import Path
 
 from gpt2cli.batch.answers import Json
 from gpt2cli.model import Model
+from gpt2cli.store import hashes
 
 
 def of(model: Model) -> Json:
-    """By its revision; a folder has none, and is known by its weights."""
+    """By its revision; a folder has none, and is known by its weights. Raises CorruptFile."""
     found: Json = dict(model.plain())
     found["model"] = name_of(model)
     if model.revision is None:
         digest = hashlib.sha256()
-        for path in _weights(model):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for known in hashes.of(_weights(model)).values():
+            digest.update(bytes.fromhex(known))
         found["weights"] = digest.hexdigest()
         del found["model"]  # a folder may be called in many ways
     return found

@@ -13,6 +13,7 @@ from gpt2cli.batch.rows import Row
 from gpt2cli.batch.wishes import Record, Settings
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts
+from gpt2cli.generation.forms import LONGER
 from gpt2cli.generation.receipts import INTERRUPTED, Receipts, Told
 from gpt2cli.generation.requests import Logprob, Piece, Request
 from gpt2cli.model import Model
@@ -111,8 +112,7 @@ class RecordWork(Work):
         incomplete = sum(one.finish == "incomplete" for one in told)
         if incomplete and self._asked.strict:
             reason = "the text does not have the form that was asked for: its tokens were not enough"
-            hint = "raise `max_tokens`, or limit how long parts may be: [a-z]{1,20}, maxLength"
-            return answers.failed(self.row, CannotMeet(reason, hint))
+            return answers.failed(self.row, CannotMeet(reason, LONGER))
         found = [one.plain(self._model, logprobs=self._asked.logprobs is not None) for one in self._samples]
         common: Json = {"seed": self._asked.sampling.seed, "prompt_tokens": len(self._fed.ids)}
         if self._fed.cut:

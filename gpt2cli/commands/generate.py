@@ -87,7 +87,9 @@ def _tell_incomplete(count: int, limits: "Limits", talk: o.TalkOptions, *, stric
         f"{limits.max_tokens} tokens were not enough" if limits.max_tokens is not None else "there was no room for more"
     )
     if strict:
-        raise CannotMeet(f"{what}: {why}", "raise `max_tokens`, or limit how long parts may be: [a-z]{1,20}, maxLength")
+        from gpt2cli.generation.forms import LONGER
+
+        raise CannotMeet(f"{what}: {why}", LONGER)
     talk.note(f"{what}: {why}")
 
 

@@ -12,6 +12,8 @@ from gpt2cli.errors import UsageError
 Kind = Literal["regex", "json_schema", "grammar", "choice"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+# What to do where a text did not come to its end.
+LONGER = "raise `max_tokens`, or limit how long parts may be: [a-z]{1,20}, maxLength"
 MOST_CHARACTERS = 50_000  # what is longer may take seconds to read
 _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _TYPES |= {name: name for name in _TYPES.values()}
