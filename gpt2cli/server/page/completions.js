@@ -89,3 +89,6 @@ export async function explain(text, most, signal) {
   const note = tokens.length > most ? `What the model makes of the last ${most} tokens alone, not of all before them.` : "";
   return { ...(await response.json()), note };
 }
+
+// The tokens of a choice that are text: `end`, which ended it, is none.
+export const idsOfText = ({ token_ids: ids = [], end }) => (end === undefined ? ids : ids.slice(0, -1));

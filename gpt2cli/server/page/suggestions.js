@@ -1,5 +1,6 @@
 // Three continuations below the caret. The focus stays in the text.
 
+import { idsOfText } from "./completions.js";
 import { make } from "./elements.js";
 import { placeBeside, reveal } from "./floating.js";
 import { oneKindOfLine } from "./spans.js";
@@ -64,7 +65,8 @@ export class Suggestions {
     this.changed();
   }
 
-  #grow({ index, text, token_ids, logprobs, finish_reason }, seed) {
+  #grow(choice, seed) {
+    const { index, text, logprobs, finish_reason } = choice;
     const row = this.rows[index];
     const piece = oneKindOfLine(text);
     for (const entry of logprobs?.entries ?? []) {
@@ -72,7 +74,7 @@ export class Suggestions {
       row.entries.push(entry);
     }
     row.text += piece;
-    row.ids.push(...(token_ids ?? []));
+    row.ids.push(...idsOfText(choice));
     row.seed = seed ?? row.seed;
     row.finish = finish_reason ?? row.finish;
     this.options[index].textContent = row.text.trim() ? row.text.replace(/\n+/g, " \u21b5 ") : "\u2026";

@@ -1,6 +1,6 @@
 // The model's part: going on from the caret, continuations to choose from, another token in place of one.
 
-import { ServerError, stream } from "./completions.js";
+import { ServerError, idsOfText, stream } from "./completions.js";
 import { oneKindOfLine, span } from "./spans.js";
 
 const ALTERNATIVES = 10;
@@ -138,7 +138,7 @@ class Run {
     if (!choice) return;
     const text = oneKindOfLine(choice.text);
     this.finish = choice.finish_reason ?? this.finish;
-    this.ids.push(...(choice.token_ids ?? []));
+    this.ids.push(...idsOfText(choice));
     for (const entry of choice.logprobs?.entries ?? []) this.entries.push([this.end, text.length, entry]);
     this.waiting += text;
     this.end += text.length;
