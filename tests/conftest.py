@@ -1,6 +1,7 @@
 """Fixtures: an isolated cache and environment for every test, small checkpoints, and the command line in-process."""
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -28,18 +29,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's back
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """The whole suite runs on every core; a part of it that is named, on one, which begins sooner. -n decides."""
+    """The whole suite runs on every core, and one test more at a time, for some only wait; a part of it that is named,
+    on one, which begins sooner. -n decides."""
     whole, worker = config.args == config.getini("testpaths"), hasattr(config, "workerinput")
     if whole and not worker and config.getoption("numprocesses", 0) is None:
-        config.option.numprocesses, config.option.dist = "auto", "worksteal"
+        config.option.numprocesses, config.option.dist = (os.cpu_count() or 1) + 1, "worksteal"
 
 
-# What a test starts beside this process, told by its fixtures; other tests carry the marker themselves.
+# What a test starts, told by its fixtures; other tests carry the marker themselves.
 STARTS = {
     "process": {"spawn", "bound", "foreign", "bash", "shell", "wheel", "environment", "editor"},
     "terminal": {"repl", "wide", "terminal", "shown"},
     "hub": {"hub", "machine"},
     "browser": {"browser", "page", "sheet"},
+    "whole": {"run", "client", "served", "words", "serve", "alone", "small_model"},
 }
 NOT_FAST = (*STARTS, "long", "network", "gpu", "slow", "parity", "train")
 
@@ -52,6 +55,10 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(marker)
         if not any(item.get_closest_marker(marker) for marker in NOT_FAST):
             item.add_marker("fast")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what has been collected stays to the end, and needs no looking through
 
 
 class Options(onnxruntime.SessionOptions):

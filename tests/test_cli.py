@@ -480,6 +480,7 @@ def test_a_while_read_loop_keeps_its_stdin(tmp_path):
     assert result.stderr == ""
 
 
+@pytest.mark.long
 @POSIX
 def test_text_that_waits_unused_gets_a_note(spawn):
     process = spawn("generate", "-n", "2", "Once", stdin=subprocess.PIPE)
@@ -491,6 +492,7 @@ def test_text_that_waits_unused_gets_a_note(spawn):
     assert errors.count(b"\n") == 1
 
 
+@pytest.mark.long
 @POSIX
 def test_an_open_pipe_that_never_ends_does_not_hang_a_prompt(spawn):
     reader, writer = os.pipe()
@@ -508,6 +510,7 @@ def test_a_pipe_without_end_is_cut_off():
     assert "holds more than 64 MB" in result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.process
 @POSIX
 def test_closed_streams():
@@ -521,6 +524,7 @@ def test_closed_streams():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.long
 def test_a_full_disk(spawn):
     with Path("/dev/full").open("wb") as full:
         process = spawn("generate", "-n", "2", "Once", stdout=full)
@@ -562,6 +566,7 @@ def test_utf8_both_ways_whatever_the_locale_says(spawn):
     assert out.startswith("naïve 🦜".encode())
 
 
+@pytest.mark.long
 def test_tracebacks_only_with_debug(spawn):
     process = spawn("generate", "-m", "nope", "x", env=os.environ | {"GPT2_DEBUG": "1"})
     assert b"Traceback" in process.communicate(timeout=60)[1]
@@ -617,6 +622,7 @@ def test_help_on_a_full_disk(spawn):
     assert errors.count(b"\n") == 2
 
 
+@pytest.mark.long
 @POSIX
 def test_a_pipe_as_output_file_whose_reader_goes(spawn, tmp_path):
     os.mkfifo(tmp_path / "pipe")
@@ -627,6 +633,7 @@ def test_a_pipe_as_output_file_whose_reader_goes(spawn, tmp_path):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.long
 @POSIX
 @pytest.mark.parametrize("argv", [["--ids", "5 6"], ["-f", "prompt.txt"]])
 def test_text_that_waits_unused_beside_ids_or_a_file(spawn, tmp_path, argv):

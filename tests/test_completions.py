@@ -279,6 +279,7 @@ def test_install_in_a_home_whose_name_is_no_text(run, tmp_path, monkeypatch):
 
 
 @POSIX
+@pytest.mark.long
 def test_install_for_fish(environment, tmp_path):
     said = shell("fish", "gpt2 completion --install; true", environment).splitlines()
     target = tmp_path / "home/.config/fish/completions/gpt2.fish"

@@ -25,6 +25,7 @@ def kind(value):
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_the_json_is_what_the_page_shows(run, checkpoint, tmp_path, monkeypatch):
     """One after another: what one command leaves is what the next one shows."""
     shutil.copytree(checkpoint, tmp_path / "my-finetune")

@@ -22,6 +22,7 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.long
 def test_the_wheel_carries_models_and_completions(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in ("tiny.toml", "tiny/config.json", "tiny/tokenizer.json", "tiny/model.onnx", "tiny/weights.safetensors"):
@@ -66,6 +67,7 @@ def test_an_unpacked_wheel_finds_its_own_data_and_runs(wheel, tmp_path):
 MANY = {("model.py", "load"), ("texts.py", "generate"), ("receipts.py", "receipt")}
 
 
+@pytest.mark.long
 def test_no_function_takes_more_than_eight_parameters():
     many = set()
     for path in (ROOT / "gpt2cli").rglob("*.py"):

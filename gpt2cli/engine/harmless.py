@@ -67,7 +67,10 @@ def _fields(data: mmap.mmap, start: int, end: int, numbers: Container[int]) -> I
     (https://protobuf.dev/programming-guides/encoding). Raises ValueError for what is none."""
     place = start
     while place < end:
-        key, place = _varint(data, place, end)
+        if (key := data[place]) < 128:  # as most are: a call for each is a third of the time
+            place += 1
+        else:
+            key, place = _varint(data, place, end)
         kind, number = key & 7, key >> 3
         if key >= 1 << 32 or number == 0:  # readers differ in what they make of it
             raise ValueError("not an ONNX file")
@@ -76,7 +79,10 @@ def _fields(data: mmap.mmap, start: int, end: int, numbers: Container[int]) -> I
         elif kind in (1, 5):
             place += 8 if kind == 1 else 4
         elif kind == 2:
-            size, place = _varint(data, place, end)
+            if place < end and (size := data[place]) < 128:
+                place += 1
+            else:
+                size, place = _varint(data, place, end)
             if size > end - place:
                 raise ValueError("a field longer than its message")
             if number in numbers:

@@ -339,6 +339,7 @@ def test_what_cannot_begin_is_refused_at_once(batch, tmp_path, rows):
 # A file that grows
 
 
+@pytest.mark.long
 def test_a_file_goes_on_from_wherever_it_was_cut(batch, rows, tmp_path):
     whole = batch(rows).stdout.encode()
     out = tmp_path / "out.jsonl"
@@ -383,6 +384,7 @@ def test_failures_count_also_where_they_were_there_before(batch, tmp_path):
     assert "1 of 2 rows failed" in result.stderr
 
 
+@pytest.mark.long
 def test_another_run_is_refused_and_changes_nothing(batch, run, rows, tmp_path):
     out = tmp_path / "out.jsonl"
     assert batch(rows, "-n", 1, precision="int8").code == 0  # which exports it, and says so
@@ -528,6 +530,7 @@ def test_a_reader_that_leaves_is_no_error(batch, rows, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.long
 def test_head_takes_two_lines(spawn, batch, checkpoint, tmp_path):
     path = write(tmp_path / "rows.jsonl", mixed(500))
     process = spawn("batch", path, "-m", checkpoint, "--precision", "fp32")

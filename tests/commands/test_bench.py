@@ -63,6 +63,7 @@ def test_the_rate_counts_all_rows_and_the_tokens_of_the_loop(monkeypatch, small)
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_the_table_names_the_machine_and_the_units(run, checkpoint):
     lines = run("bench", "-m", checkpoint, "-p", 4, "-n", 4, "-r", 1).stdout.splitlines()
     assert "onnxruntime" in lines[0]

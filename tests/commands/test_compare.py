@@ -185,6 +185,7 @@ def test_no_line_is_wider_than_the_terminal(columns, template):
         shown.close()
 
 
+@pytest.mark.long
 def test_models_stand_beside_each_other(run, checkpoint, tmp_path):
     other = tmp_path / "other"
     make_checkpoint(other, seed=1)

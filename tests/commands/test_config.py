@@ -269,6 +269,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("what", LARGE)
+@pytest.mark.long
 def test_a_file_too_large_to_be_true(run, file, what):
     before = written(file, f"{LARGE[what]}\n").read_bytes()
     for argv in (["generate", "-m", "tiny", "Once"], ["config"]):

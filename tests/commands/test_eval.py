@@ -170,6 +170,7 @@ def test_the_published_values_of_gpt2_are_those_of_the_card():
         assert TASKS[task].protocols[place].measures[0].published["gpt2"].value == card[key]
 
 
+@pytest.mark.long
 def test_several_models_and_precisions(run, checkpoint, items):
     argv = ("eval", items, "-m", checkpoint, "-m", "tiny", "--precision", "fp32,int8")
     results = json.loads(run(*argv, "--json").stdout)["results"]
@@ -540,6 +541,7 @@ def test_a_context_that_was_cut_is_told(eval, tmp_path):
     assert eval(file, "-q").stderr == ""
 
 
+@pytest.mark.long
 def test_a_hub_gives_the_data(hub, run, checkpoint, monkeypatch):
     from gpt2cli.analysis.evaluation import tasks
     from gpt2cli.store.datasets import DataFile

@@ -169,6 +169,7 @@ def test_of_a_long_text_the_nearest_tokens_are_left_out(tiny):
     assert min(tries) > 20 * 6 - 64
 
 
+@pytest.mark.long
 def test_a_long_text_is_broken_at_blanks_with_its_marks_below(tiny):
     lines = tiny("the cat went to the sea " * 9, columns=40)
     assert lines[0] == "the cat went to the sea the cat went to"

@@ -277,6 +277,7 @@ def test_what_was_hardly_meant_gets_a_note(run, tmp_path, monkeypatch, argv, not
     assert run(*argv, "-q").stderr == ""
 
 
+@pytest.mark.long
 def test_what_was_meant_gets_no_note(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "story.txt").write_text("Once upon a time")

@@ -269,9 +269,10 @@ def test_explain_shows_what_the_last_tokens_rest_on(repl, tmp_path):
     before = saved(terminal, tmp_path / "a.json").text
     terminal.type(f"/explain 2{ENTER}")
     terminal.wait("without a token it loses")
-    assert "rank: 1 to 10  11 to 100  101 to 1000  beyond" in terminal.lines  # in colours, as `gpt2 explain` has it
+    terminal.wait("rank: 1 to 10  11 to 100  101 to 1000  beyond")  # in colours, as `gpt2 explain` has it
     terminal.wait(lambda t: any(line.startswith("likeliest: ") for line in t.lines), "the likeliest")
-    assert any(re.fullmatch(r" +\d+  .+ [+-]\d+\.\d\d  [█░]+", line) for line in terminal.lines)
+    bars = re.compile(r" +\d+  .+ [+-]\d+\.\d\d  [█░]+")
+    terminal.wait(lambda t: any(bars.fullmatch(line) for line in t.lines), "what each token is worth")
     terminal.type(f"/explain 999{ENTER}")
     terminal.wait("error: '999' is no token that was predicted")
     assert saved(terminal, tmp_path / "b.json").text == before

@@ -460,6 +460,7 @@ def test_interrupted_beams_have_none(gen, monkeypatch, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+@pytest.mark.long
 def test_where_the_reader_has_gone_there_is_no_receipt(spawn, checkpoint, tmp_path):
     process = spawn("generate", "-m", checkpoint, "-q", "-n", -1, "--receipt", tmp_path / "r.json", "x")
     process.stdout.read(1)
@@ -505,6 +506,7 @@ def test_other_weights_are_hashed_once(run, tmp_path, checkpoint, monkeypatch):
     assert len(read) == 7
 
 
+@pytest.mark.long
 @pytest.mark.hub
 def test_the_model_is_pulled_at_the_commit_of_the_receipt(hub, files, run, tmp_path, monkeypatch):
     commit = hub.add(NAME, files)

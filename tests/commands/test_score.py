@@ -282,6 +282,7 @@ class TestOnATerminal:
         )
 
 
+@pytest.mark.long
 def test_lines_arrive_while_the_pipe_is_open(spawn):
     process = spawn("score", "-m", "tiny", stdin=subprocess.PIPE)
     process.stdin.write(b"The cat\nThe dog\n")
@@ -478,6 +479,7 @@ def test_stdin_is_not_both_context_and_text(score, texts):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes that can be asked")
+@pytest.mark.long
 def test_a_context_on_stdin_is_used(spawn):
     process = spawn("score", "-m", "tiny", "--context", "-", "--jsonl", " went", stdin=subprocess.PIPE)
     out, err = process.communicate(b"The cat", timeout=30)

@@ -138,6 +138,7 @@ def test_json(run, tmp_path, tiny):
     assert [sorted(text) for text in counted] == [["count", "file"]] * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["--ids"]])
 def test_an_error_in_the_middle_keeps_the_json_whole(run, tmp_path, tiny, options):
     (tmp_path / "good.txt").write_text("The cat")

@@ -51,6 +51,7 @@ def test_a_prompt_on_the_screen_gets_its_newline():
     st.lists(st.lists(st.text("ab\n", max_size=3), max_size=4), min_size=1, max_size=4),
     st.randoms(use_true_random=False),
 )
+@pytest.mark.long
 def test_texts_come_in_order_however_they_interleave(rows, random):
     places = [row for row, parts in enumerate(rows) for _ in range(len(parts) + 1)]
     random.shuffle(places)

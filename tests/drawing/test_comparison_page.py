@@ -33,6 +33,7 @@ def hostile(plain):
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 3])
 def test_nothing_that_a_text_says_breaks_them(found, count):
     plain = hostile(found[count])

@@ -176,6 +176,7 @@ def test_scores_as_a_picture_in_the_colours_of_surprise():
     assert [None if rect is None else rect.get("class") for _, rect in groups] == [None, None, "heat8"]
 
 
+@pytest.mark.long
 def test_what_is_not_drawn_is_said_on_the_page_and_on_the_picture():
     plain = scored([token("a")] * 15_000, [token("b")] * 15_000, [token("c")])
     data = json.loads(Reader(scores.page(plain)).found[1][2])

@@ -368,6 +368,7 @@ def test_random_regular_expressions(small, regex, how):
 
 @FEW
 @given(schema=SCHEMAS, how=HOW)
+@pytest.mark.long
 def test_random_schemas(small, schema, how):
     _holds_for_a_schema(small, schema, how)
 

@@ -65,6 +65,7 @@ def test_the_same_json(run, served):
     assert plain("--server", served) == plain()
 
 
+@pytest.mark.long
 def test_a_text_beyond_the_window(run, served):
     long = "the king and the queen " * 300
     result = same(run, served, "-s", 1, "-n", 4, "--keep", 3, stdin=long)
@@ -130,6 +131,7 @@ def test_the_variable_is_as_good_as_the_flag(run, served, monkeypatch):
     assert run("generate", "-s", 1, "-n", 5, "The king").stdout == here
 
 
+@pytest.mark.long
 def test_nothing_heavy_is_imported(spawn, served):
     code = (
         "import sys; from gpt2cli import cli; cli.main(sys.argv[1:]);"

@@ -3,13 +3,16 @@
 import pytest
 from servers import live
 
-openai = pytest.importorskip("openai")
-
 PROMPT = "The old man"
 
 
+@pytest.fixture(scope="module")
+def openai():
+    return pytest.importorskip("openai")  # here, for it takes a second
+
+
 @pytest.fixture
-def sdk(words):
+def sdk(openai, words):
     with openai.OpenAI(base_url=f"{words.url}/v1", api_key="none", max_retries=0, timeout=60) as found:
         yield found
 
@@ -58,14 +61,14 @@ def test_openai_models(sdk):
         ("NotFoundError", {"model": "gpt5"}),
     ],
 )
-def test_openai_errors(sdk, kind, fields):
+def test_openai_errors(openai, sdk, kind, fields):
     with pytest.raises(getattr(openai, kind)) as caught:
         sdk.completions.create(**{"model": "tiny", "prompt": PROMPT} | fields)
     assert caught.value.param in {"model", *fields}
     assert caught.value.request_id.startswith("req-")
 
 
-def test_openai_key(small_model):
+def test_openai_key(openai, small_model):
     from gpt2cli.server.gate import Rules
 
     with live(small_model, rules=Rules(("right",)), aliases=("small",)) as (_, client):
@@ -78,7 +81,7 @@ def test_openai_key(small_model):
                     sdk.completions.create(model="small", prompt="a", max_tokens=1)
 
 
-def test_openai_comes_again_when_the_queue_was_full(small_model, monkeypatch):
+def test_openai_comes_again_when_the_queue_was_full(openai, small_model, monkeypatch):
     with live(small_model, rows=1, waiting=0, aliases=("small",)) as (_, client):
         running = client.stream(prompt="the", slide=True, max_tokens=-1, ignore_eos=True)
         next(running)
@@ -97,7 +100,7 @@ def test_openai_comes_again_when_the_queue_was_full(small_model, monkeypatch):
         assert client.metrics()["gpt2_refused_total"] == 1
 
 
-def test_openai_error_amid_a_stream(small_model):
+def test_openai_error_amid_a_stream(openai, small_model):
     extra = {"slide": True, "ignore_eos": True}
     with (
         live(small_model, seconds=0.3, aliases=("small",)) as (_, client),

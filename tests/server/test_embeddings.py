@@ -137,6 +137,7 @@ def test_a_long_text_lets_others_go_on_after_each_chunk(small_model, monkeypatch
     assert max(one for one in happened if one != "step") <= 128
 
 
+@pytest.mark.long
 def test_who_hangs_up_is_not_computed_for(small_model):
     with live(small_model) as (server, client):
         body = {"input": ["the old man went to the sea " * 2000] * 20}

@@ -201,6 +201,7 @@ def test_ctrl_c_ends_open_streams_with_an_error(serve):
 
 
 @posix
+@pytest.mark.long
 def test_ctrl_c_answers_who_waits_for_a_whole_text(serve):
     server = serve("--parallel", 1)
     found = []
@@ -232,6 +233,7 @@ def stuck(client):
     return connection
 
 
+@pytest.mark.long
 def test_a_reader_that_stopped_reading_is_let_go(small_model):
     """When its time has passed, with what it left unread."""
     with live(small_model, seconds=1, buffer=4096) as (server, client):
@@ -259,6 +261,7 @@ def test_ctrl_c_waits_for_no_reader_for_ever(serve):
 
 
 @posix
+@pytest.mark.long
 def test_ctrl_c_while_the_model_is_loaded(spawn, tmp_path):
     path = tmp_path / "s"
     process = spawn("serve", "--socket", path)
@@ -380,6 +383,7 @@ def test_a_file_without_a_key(run, tmp_path):
     assert_error(run("serve", "--api-key-file", tmp_path / "keys"), 2, "holds no key")
 
 
+@pytest.mark.long
 def test_keys_from_a_file_and_the_environment(serve, tmp_path):
     (tmp_path / "keys").write_text("one\n\n two \n", encoding="utf-8-sig")  # as editors on Windows write it
     server = serve("--api-key-file", tmp_path / "keys", env=os.environ | {"GPT2_API_KEY": "three"})
@@ -466,6 +470,7 @@ def test_the_log_as_json(serve):
     assert "whispered" not in rest
 
 
+@pytest.mark.long
 def test_the_log_as_text(serve):
     server = serve()
     server.client.post(prompt="a whispered prompt", max_tokens=2, ignore_eos=True)

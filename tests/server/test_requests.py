@@ -210,6 +210,7 @@ def test_one_more_is_refused_with_both_numbers(client, fields):
             assert words in problem["message"]
 
 
+@pytest.mark.long
 def test_a_prompt_of_megabytes(client, alone):
     text = "the old man and the sea " * 20_000
     found = client.post(prompt=text)

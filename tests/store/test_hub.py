@@ -351,6 +351,7 @@ def test_gated_and_private_models_need_the_token(hub, files, tell, monkeypatch):
     assert all("Authorization" not in request.headers for request in hub.asked("Signature"))
 
 
+@pytest.mark.long
 def test_tokens_and_signatures_never_appear(hub, files, tell, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.token)
     hub.add(NAME, files)
@@ -571,6 +572,7 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
     assert not hubcache.cache_folder(NAME).exists()
 
 
+@pytest.mark.long
 def test_downloads_in_a_cache_that_cannot_be_written(hub, files, run, bound, read_only):
     """Another HF_HOME removes nothing."""
     hub.add(NAME, files)
@@ -580,6 +582,7 @@ def test_downloads_in_a_cache_that_cannot_be_written(hub, files, run, bound, rea
     assert_error(bound("rm", "--downloads", NAME), 7, "cannot write", "make it writable")
 
 
+@pytest.mark.long
 def test_a_cache_in_disorder_is_not_said_to_be_removed(hub, files, run, bound):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
@@ -605,6 +608,7 @@ def test_what_is_freed_is_what_is_gone(hub, files, run, tmp_path):
     assert json.loads(run("rm", "--downloads", NAME, "--json").stdout)[0]["freed"] == sizes + exported
 
 
+@pytest.mark.long
 def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
     hub.add(NAME, files)
     run("pull", "-q", NAME)
@@ -616,6 +620,7 @@ def test_a_download_under_way_is_not_removed(hub, files, run, spawn):
     assert not hubcache.downloaded()
 
 
+@pytest.mark.long
 def test_blobs_that_repositories_share_are_sound(hub, files, run, tell):
     """The newest clients move a blob to a place for all repositories, and name it by another hash there."""
     hub.add(NAME, files)
@@ -794,6 +799,7 @@ def test_hashes_of_blobs(tmp_path):
     assert hubcache.file_hashes(tmp_path / "file", git=True) >= {"ce013625030ba8dba906f756967f9e9ca394464a"}
 
 
+@pytest.mark.long
 def test_a_blob_that_rots_is_found(hub, files, run):
     hub.add(NAME, files)
     run("pull", "-q", NAME)

@@ -153,6 +153,7 @@ def test_auto_is_int8_where_that_passes(checkpoint, tmp_path, monkeypatch, run):
     assert facts["passed"]
 
 
+@pytest.mark.long
 def test_auto_is_fp32_where_nothing_passes(checkpoint, tmp_path, monkeypatch, run):
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
     monkeypatch.setattr(quality, "MOST_KL", 0.0)
