@@ -214,6 +214,8 @@ class Checkpoint:
             zero = np.float32(ZERO if kind == "uint8" else 0)
             with np.errstate(all="ignore"):  # NaN is told below
                 value = (self._read(f"{name}.{kind}", stored) - zero) * self._read(f"{name}.scale", stored[1:])
+            if f"{name}.channels" in self:
+                value *= self._read(f"{name}.channels", stored[:1])[:, None]
             value = value.T if name in TABLES else value
         elif name not in self and f"{name}.int4" in self:
             inputs, outputs = shape[::-1] if name in TABLES else shape

@@ -9,38 +9,32 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt2cli.errors import CorruptFile, StorageError
 from gpt2cli.export.names import CONTRACT, SETTINGS
 from gpt2cli.paths import check_small
 
+if TYPE_CHECKING:
+    from gpt2cli.export.rounding import Rounding
 
-def export(
-    source: Path,
-    folder: Path,
-    precision: str,
-    *,
-    weight_bits: int = 8,
-    activation_bits: int = 8,
-    unsigned: bool = False,
-) -> Iterator[tuple[int, int]]:
+
+def export(source: Path, folder: Path, precision: str, rounding: "Rounding | None" = None) -> Iterator[tuple[int, int]]:
     """Write the checkpoint in `source` to `folder` (which must exist and be empty), yielding (bytes done, in all).
-
-    For int8: `weight_bits` 7 is faster on x86 without VNNI and coarser; `activation_bits` 16 is twice the work, and
-    little more than the rounding of the weights is lost. `unsigned` weights are the same, stored as x86 without VNNI
-    multiplies 8 bits exactly.
-    Raises UnknownModel, CorruptFile, StorageError, OSError."""
+    `rounding` is for int8: without it, 8 bits everywhere. Raises UnknownModel, CorruptFile, StorageError, OSError."""
     # onnx and safetensors: 300 ms, and a cached model needs neither
     from gpt2cli.export import graph, weights
     from gpt2cli.export.checkpoint import Checkpoint
+    from gpt2cli.export.rounding import Rounding
 
+    rounding = rounding or Rounding()
     checkpoint = Checkpoint(source)
     config = checkpoint.config
     graph.check_activation(config, checkpoint.folder)
     copied = [source / name for name in SETTINGS if (source / name).exists()]
     for path in copied:
         check_small(path)
-    arrays = weights.stored_weights(checkpoint, precision, weight_bits, unsigned=unsigned)
+    arrays = weights.stored_weights(checkpoint, precision, rounding)
     head, offsets = weights.header(arrays)
     total = sum(stored.nbytes for stored in arrays)
     free = shutil.disk_usage(folder).free
@@ -57,8 +51,8 @@ def export(
     facts = {
         "version": CONTRACT,
         "precision": precision,
-        "weight_bits": weight_bits,
-        "saturates": precision == "int8" and weight_bits == 8 and not unsigned,
+        "weight_bits": rounding.form.weight_bits,
+        "saturates": precision == "int8" and rounding.saturates,
         "layers": config.n_layer,
         "heads": config.n_head,
         "head_size": weights.padded_head_size(config),
@@ -73,7 +67,7 @@ def export(
         offsets,
         weights.FILE,
         precision=precision,
-        activation_bits=activation_bits,
+        rounding=rounding,
         tied=checkpoint.tied,
         metadata={"gpt2cli": json.dumps(facts)},
     )

@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gpt2cli.errors import UnknownModel
 from gpt2cli.export.checkpoint import Config
 from gpt2cli.export.quantize import BLOCK, ZERO
+from gpt2cli.export.rounding import Rounding
 from gpt2cli.export.weights import Stored, padded_head_size
 
 MICROSOFT = "com.microsoft"
@@ -42,9 +43,9 @@ ACTIVATIONS = (*_TANH_GELU, *_ERF_GELU, "quick_gelu", "silu", "swish", "mish", "
 class _Graph:
     """Nodes in order, and names for what lies between them."""
 
-    def __init__(self, precision: str, activation_bits: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, precision: str, rounding: Rounding, shapes: dict[str, tuple[int, ...]]) -> None:
         self.precision = precision
-        self.activation_bits = activation_bits
+        self.rounding = rounding
         self.shapes = shapes  # of the stored arrays
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -83,6 +84,9 @@ class _Graph:
                 block_size=BLOCK,
                 accuracy_level=4,
             )
+        activation_bits = self.rounding.of(weight).activation_bits
+        if f"{weight}.channels" in self.shapes:
+            x = self.add("Mul", x, f"{weight}.channels")
         tiny = self.constant("tiny", np.float32(1e-30))  # a row of equal numbers divides by this
         least = self.add("ReduceMin", x, axes=[-1], keepdims=1)
         span = self.add("Sub", self.add("ReduceMax", x, axes=[-1], keepdims=1), least)
@@ -92,7 +96,7 @@ class _Graph:
         half = self.constant("half", np.float32(0.5))
         zero = self.constant("zero", np.uint8(0))
         integers = self.add("QuantizeLinear", unit, step, zero)
-        if self.activation_bits == 16:  # both parts in one product, which reads the weight once
+        if activation_bits == 16:  # both parts in one product, which reads the weight once
             rest = self.add("Sub", unit, self.add("DequantizeLinear", integers, step, zero))
             rest = self.add("Add", self.add("Mul", rest, self.constant("levels", np.float32(255))), half)
             rest = self.add("QuantizeLinear", rest, step, zero)
@@ -109,7 +113,7 @@ class _Graph:
             self.constant(f"{weight}.zero", weight_zero),
             domain=MICROSOFT,
         )
-        if self.activation_bits == 16:
+        if activation_bits == 16:
             number = len(self.nodes)
             parts = [f"product_{number}", f"rest_{number}"]
             self.add("Split", product, axis=0, outputs=parts)
@@ -128,7 +132,8 @@ class _Graph:
             columns = self.add("Sub", columns, self.constant("table_zero", np.float32(ZERO)))
         last = self.constant("last_axis", np.array([-1], np.int64))
         scale = self.add("Unsqueeze", self.add("Gather", f"{table}.scale", ids), last)
-        return self.add("Mul", columns, scale)
+        columns = self.add("Mul", columns, scale)
+        return self.add("Mul", columns, f"{table}.channels") if f"{table}.channels" in self.shapes else columns
 
     def head(self, rows: str, table: str, width: int) -> None:
         """rows [M, width] -> logits [M, vocabulary]."""
@@ -183,12 +188,12 @@ def build(
     location: str,
     *,
     precision: str,
-    activation_bits: int,
+    rounding: Rounding,
     tied: bool,
     metadata: dict[str, str],
 ) -> bytes:
     """The serialised model, its initializers pointing into the file `location` beside it."""
-    graph = _Graph(precision, activation_bits, {stored.name: stored.shape for stored in weights})
+    graph = _Graph(precision, rounding, {stored.name: stored.shape for stored in weights})
     heads, size, width = config.n_head, padded_head_size(config), config.n_embd
     epsilon = config.layer_norm_epsilon
     residual = graph.add(

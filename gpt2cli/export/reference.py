@@ -13,11 +13,14 @@ from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.weights import FILE, padded_head_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# The name of a matrix, x [T, in], the matrix [in, out], their product, and what it is added to, where it is.
+Seen = Callable[[str, Array, Array, Array, Array | None], None]
 
 
-def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False) -> Array:
+def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False, seen: Seen | None = None) -> Array:
     """The logits [vocabulary] after `ids`, or with `every` after each of them, [tokens, vocabulary], by the weights of
-    a checkpoint or an export of ours; integers are multiplied out. Raises CorruptFile."""
+    a checkpoint or an export of ours; integers are multiplied out. `seen` is shown every product. Raises CorruptFile.
+    """
     config = checkpoint.config
     exported = (checkpoint.folder / FILE).exists()
     padded = padded_head_size(config) if exported else config.head_size
@@ -28,10 +31,17 @@ def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False) -
     def vector(name: str, size: int) -> Array:
         return checkpoint.tensor(name, (size,)).astype(np.float64)  # and with it all that it is added to
 
-    def linear(x: Array, name: str, rows: int, columns: int) -> Array:
-        weight = checkpoint.tensor(f"{name}.weight", (rows, columns))
-        product: Array = x.astype(np.float32) @ weight + vector(f"{name}.bias", columns)
+    def times(x: Array, name: str, weight: Array, stream: Array | None = None) -> Array:
+        x = x.astype(np.float32)
+        product: Array = x @ weight
+        if seen:
+            seen(name, x, weight, product, stream)
         return product
+
+    def linear(x: Array, name: str, rows: int, columns: int, stream: Array | None = None) -> Array:
+        weight = checkpoint.tensor(f"{name}.weight", (rows, columns))
+        result: Array = times(x, f"{name}.weight", weight, stream) + vector(f"{name}.bias", columns)
+        return result
 
     def norm(x: Array, name: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -50,13 +60,13 @@ def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False) -
         scale /= layer + 1 if config.scale_attn_by_inverse_layer_idx else 1
         attended = _softmax(query @ key.transpose(0, 2, 1) * scale + future) @ value
         merged = attended.transpose(1, 0, 2).reshape(len(ids), heads * padded)
-        x = x + linear(merged, f"{block}.attn.c_proj", heads * padded, width)
+        x = x + linear(merged, f"{block}.attn.c_proj", heads * padded, width, x)
         hidden = activation(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc", width, inner))
-        x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width)
+        x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width, x)
     last = norm(x if every else x[-1], "ln_f")
-    head = table if checkpoint.tied else checkpoint.tensor("lm_head.weight", (config.vocab_size, width))
-    result: Array = last.astype(np.float32) @ head.T
-    return result
+    if checkpoint.tied:
+        return times(last, "wte.weight", table.T)
+    return times(last, "lm_head.weight", checkpoint.tensor("lm_head.weight", (config.vocab_size, width)).T)
 
 
 def _softmax(x: Array) -> Array:

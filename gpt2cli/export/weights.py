@@ -16,11 +16,13 @@ import numpy as np
 
 from gpt2cli.export.checkpoint import TABLES, Checkpoint, Config
 from gpt2cli.export.quantize import BLOCK, ZERO, column_scales, to_int4, to_int8
+from gpt2cli.export.rounding import Rounding
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FILE = "weights.safetensors"
 _DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+_Tensor = tuple[str, tuple[int, ...], Callable[[], Array]]  # name, shape, and what reads it
 _PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
 
 
@@ -45,18 +47,22 @@ def padded_head_size(config: Config) -> int:
     return -(-config.head_size // 8) * 8
 
 
-def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int, *, unsigned: bool = False) -> list[Stored]:
+def stored_weights(checkpoint: Checkpoint, precision: str, rounding: Rounding) -> list[Stored]:
     """Every array of an export, floats before integers so that all floats are aligned.
 
     fp32 keeps each matrix as GPT-2 has it, [in, out], and the tables [vocabulary, width]. int8 replaces a matrix NAME
-    by NAME.int8 (or NAME.uint8, `unsigned`), NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that
-    the head is a matrix and a tied embedding is one of its columns. int4 replaces a matrix by NAME.int4 and NAME.blocks
-    (see quantize.to_int4); the head is one of them even where it is tied, and the embedding stays int8, of which only
-    the rows that are needed are ever read. fp16 halves everything but the tables, which the head reads in float32."""
+    by NAME.int8 (or NAME.uint8, unsigned), NAME.scale [out] and NAME.sum [out]; tables are transposed first, so that
+    the head is a matrix and a tied embedding is one of its columns. What its factors do to the inputs of a matrix, the
+    norm before it does; of a table they are stored, as NAME.channels [in], for who multiplies by it or looks up. int4
+    replaces a matrix by NAME.int4 and NAME.blocks (see quantize.to_int4); the head is one of them even where it is
+    tied, and the embedding stays int8, of which only the rows that are needed are ever read. fp16 halves everything but
+    the tables, which the head reads in float32."""
     floats: list[Stored] = []
     integers: list[Stored] = []
-    quantised = _Quantised(weight_bits if precision == "int8" else 8)
-    for name, shape, load in _tensors(checkpoint):
+    if precision != "int8":
+        rounding = Rounding()
+    quantised = _Quantised()
+    for name, shape, load in _balanced(_tensors(checkpoint), rounding):
         tables = (*TABLES, "wpe.weight")
         if precision == "fp16" and name not in tables:
             integers.append(Stored(name, "F16", shape, load, name))
@@ -66,12 +72,16 @@ def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int, *, 
             continue
         if name in TABLES:
             shape, load = shape[::-1], partial(_transposed, load)
-        part = partial(quantised.part, load)
         embedding = name == "wte.weight"
+        bits = rounding.of(name).weight_bits if checkpoint.tied or not embedding else 8  # looked up, never multiplied
+        part = partial(quantised.part, load, bits)
+        if name in TABLES and name in rounding.factors:
+            channels = (1 / rounding.factors[name]).astype(np.float32)
+            floats.append(Stored(f"{name}.channels", "F32", channels.shape, partial(np.asarray, channels), name))
         if precision == "int8" or embedding:
             floats.append(Stored(f"{name}.scale", "F32", shape[1:], partial(part, "scale"), name))
             floats.append(Stored(f"{name}.sum", "F32", shape[1:], partial(part, "sum"), name))
-            if unsigned and precision == "int8":
+            if rounding.unsigned and bits == 8:
                 integers.append(Stored(f"{name}.uint8", "U8", shape, partial(part, "uint8"), name))
             else:
                 integers.append(Stored(f"{name}.int8", "I8", shape, partial(part, "int8"), name))
@@ -83,14 +93,14 @@ def stored_weights(checkpoint: Checkpoint, precision: str, weight_bits: int, *, 
     return floats + integers
 
 
-def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Array]]]:
+def _tensors(checkpoint: Checkpoint) -> Iterator[_Tensor]:
     """(name, shape, load) of every tensor that the graph reads, heads padded."""
     config = checkpoint.config
     width, inner, heads, size = config.n_embd, config.n_inner, config.n_head, config.head_size
     room = padded_head_size(config) - size
     padded = heads * (size + room)
 
-    def plain(name: str, *shape: int) -> tuple[str, tuple[int, ...], Callable[[], Array]]:
+    def plain(name: str, *shape: int) -> _Tensor:
         return name, shape, partial(checkpoint.tensor, name, shape)
 
     yield plain("wte.weight", config.vocab_size, width)
@@ -118,6 +128,22 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, tuple[int, ...], Cal
     yield plain("ln_f.bias", width)
 
 
+def _balanced(tensors: Iterator[_Tensor], rounding: Rounding) -> Iterator[_Tensor]:
+    """The matrices' rows multiplied by their factors, and the norms' outputs divided."""
+    for name, shape, load in tensors:
+        factors, divisors = rounding.factors.get(name), rounding.norm(name)
+        if factors is not None:
+            yield name, shape, partial(_times, load, factors if name in TABLES else factors[:, None])
+        elif divisors is not None:
+            yield name, shape, partial(_times, load, 1 / divisors)
+        else:
+            yield name, shape, load
+
+
+def _times(load: Callable[[], Array], factors: Array) -> Array:
+    return load() * factors
+
+
 def _padded(load: Callable[[], Array], split: tuple[int, ...], axis: int, room: int, after: tuple[int, ...]) -> Array:
     """Seen as `split`, with `room` zeros more along `axis` (the head size), as `after`."""
     value = load()
@@ -134,14 +160,13 @@ def _transposed(load: Callable[[], Array]) -> Array:
 class _Quantised:
     """The integers of one matrix, the last that was asked for."""
 
-    def __init__(self, weight_bits: int) -> None:
-        self._bits = weight_bits
+    def __init__(self) -> None:
         self._wanted: tuple[Callable[[], Array], bool] | None = None
         self._parts: dict[str, Array] = {}
 
-    def part(self, load: Callable[[], Array], which: str) -> Array:
-        """Of the matrix that `load` gives [in, out]: its "int8" or "uint8" [in, out], its "scale" [out], the "sum"
-        [out] of its rounded columns; or its "int4" and their "blocks" of scales."""
+    def part(self, load: Callable[[], Array], bits: int, which: str) -> Array:
+        """Of the matrix that `load` gives [in, out], in so many bits: its "int8" or "uint8" [in, out], its "scale"
+        [out], the "sum" [out] of its rounded columns; or its "int4" and their "blocks" of scales."""
         wanted = load, which in ("int4", "blocks")
         if wanted != self._wanted:
             self._parts.clear()  # before the next is in memory
@@ -150,8 +175,8 @@ class _Quantised:
                 packed, scales = to_int4(weight)
                 self._parts = {"int4": packed, "blocks": scales}
             else:
-                scale = column_scales(weight, self._bits)
-                integers = to_int8(weight, scale, self._bits)
+                scale = column_scales(weight, bits)
+                integers = to_int8(weight, scale, bits)
                 total = integers.sum(axis=0, dtype=np.int64) * scale
                 self._parts = {"int8": integers, "scale": scale, "sum": total}
             self._wanted = wanted

@@ -7,10 +7,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2cli import paths
 from gpt2cli.engine import harmless
@@ -20,7 +20,10 @@ from gpt2cli.export.names import LATER, SETTINGS, VERSION
 from gpt2cli.paths import contained
 from gpt2cli.store import locks
 from gpt2cli.store.choice import Listener, Progress
-from gpt2cli.store.quality import Quality, measure
+from gpt2cli.store.quality import Gate, Quality
+
+if TYPE_CHECKING:
+    from gpt2cli.export.rounding import Rounding
 
 MANIFEST = "export.json"
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
@@ -162,26 +165,19 @@ def make(
 def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
     """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
     returns its quality."""
-    from gpt2cli.engine import runtime  # 120 ms that reading manifests does not pay
+    gate = Gate(checkpoint, folder) if precision in ("int8", "int4") else None
+    roundings: Iterable[Rounding | None] = (None,)
+    if gate and precision == "int8":
+        from gpt2cli.engine import runtime  # 120 ms that reading manifests does not pay
 
-    saturates = False
-    if precision == "int4":
-        forms = [(4, 8)]
-    elif precision != "int8":
-        forms = [(8, 8)]
-    else:
-        saturates = runtime.saturates()
-        forms = [(7, 8), (8, 8), (8, 16)] if saturates else [(8, 8), (8, 16)]
+        roundings = gate.roundings(saturates=runtime.saturates())
     quality = None
-    for weight_bits, activation_bits in forms:
+    for rounding in roundings:
         for path in folder.iterdir():  # the form before did not pass
             path.unlink()
-        bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-        unsigned = saturates and weight_bits == 8
-        for done, total in export(checkpoint, folder, precision, **bits, unsigned=unsigned):
+        for done, total in export(checkpoint, folder, precision, rounding):
             progress(f"exporting {title} ({precision})", done, total)
-        if precision in ("int8", "int4"):
-            quality = measure(checkpoint, folder, **bits)
+        quality = gate.measure(folder, rounding) if gate else None
         if quality is None or quality.passed:
             break
     return quality

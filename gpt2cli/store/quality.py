@@ -1,9 +1,12 @@
-"""The gate: what rounding costs a checkpoint, measured on the calibration text before the export is used.
+"""The gate: what rounding costs a checkpoint, measured on a text before the export is used.
 
 The quantised graph is run on ONNX Runtime, the checkpoint as it is in NumPy (export/reference.py). The text is
-models/calibration.txt: story, report, explanation, code, list, questions."""
+models/calibration.txt: story, report, explanation, code, list, questions; of a model without a tokenizer, what it
+writes itself."""
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +18,11 @@ from gpt2cli.errors import CorruptFile
 if TYPE_CHECKING:
     import numpy as np
 
-    from gpt2cli.engine.engine import Engine
+    from gpt2cli.export.rounding import Rounding
 
 # Of calibration text. All of it is one context, from the first position on, where GPT-2's activations are largest.
 TOKENS = 256
+_MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Nats a token. A KL divergence of 0.01 moves the perplexity of a text by about 1 % and the choice of greedy decoding
 # where two tokens are nearly as probable.
 MOST_KL = 0.01
@@ -34,8 +38,8 @@ class Quality:
     loss_fp32: float | None
     kl: float | None  # mean KL divergence from the checkpoint's distribution to the export's, in nats
     top1: float  # how often the most probable token is the same
-    weight_bits: int
-    activation_bits: int
+    text: str  # what the tokens are: of the "calibration" text, or "sampled" from the model
+    forms: list[dict[str, int]]  # weight_bits, activation_bits, and how many `matrices` are rounded so
 
     @property
     def perplexity(self) -> float | None:
@@ -51,6 +55,7 @@ class Quality:
         return (
             f"perplexity {self.perplexity:.2f} (fp32 {self.perplexity_fp32:.2f}), KL {self.kl:.4f},"
             f" {self.top1:.0%} of the likeliest tokens the same"
+            f"{' (measured on text of its own)' if self.text == 'sampled' else ''}"
         )
 
     @property
@@ -64,29 +69,50 @@ def _perplexity(loss: float | None) -> float | None:
     return None if loss is None else math.exp(min(loss, 700))  # beyond that no double holds it
 
 
-def measure(checkpoint: Path, export: Path, *, weight_bits: int, activation_bits: int) -> Quality:
-    """Run both. Raises CorruptFile."""
-    import numpy as np
+class Gate:
+    """Of one checkpoint, which the text has been through: what its exports are measured against."""
 
-    from gpt2cli.engine.engine import Engine
-    from gpt2cli.export import reference
-    from gpt2cli.export.checkpoint import Checkpoint
+    def __init__(self, checkpoint: Path, folder: Path) -> None:
+        """In `folder`, an empty one, an export is made where it takes one to have a text. Raises as `export`."""
+        import numpy as np
 
-    engine = Engine(export)
-    ids = _calibration(checkpoint, engine)
-    bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-    try:
-        got = engine.feed([ids[:-1]], every=True)
-    except CorruptFile:  # rounding overflows where the checkpoint may not
-        return Quality(len(ids) - 1, None, None, None, 0.0, **bits)
-    del engine  # the reference needs memory too
-    with np.errstate(all="ignore"):  # a checkpoint that overflows is told by whoever runs it
-        expected = reference.logits(Checkpoint(checkpoint), ids[:-1], every=True)
-        return compare(expected, got, ids[1:], **bits)
+        from gpt2cli.export import reference
+        from gpt2cli.export.checkpoint import Checkpoint
+        from gpt2cli.export.rounding import Study
+
+        opened = Checkpoint(checkpoint)
+        count = min(TOKENS + 1, opened.config.n_positions)
+        self._ids, self._text = _calibration(checkpoint, count, opened.config.vocab_size), "calibration"
+        if len(self._ids) < 2:
+            self._ids, self._text = _sampled(checkpoint, folder, max(count, 2)), "sampled"
+        self._study = Study()
+        self._matrices = [f"h.{layer}.{name}.weight" for layer in range(opened.config.n_layer) for name in _MATRICES]
+        self._matrices.append("wte.weight" if opened.tied else "lm_head.weight")
+        with np.errstate(all="ignore"):  # a checkpoint that overflows is told by whoever runs it
+            self._expected = reference.logits(opened, self._ids[:-1], every=True, seen=self._study)
+
+    def roundings(self, *, saturates: bool) -> "Iterator[Rounding]":
+        """As Study.roundings."""
+        return self._study.roundings(saturates=saturates)
+
+    def measure(self, export: Path, rounding: "Rounding | None" = None) -> Quality:
+        """Run an export of the checkpoint; of int4 without `rounding`. Raises CorruptFile."""
+        import numpy as np
+
+        from gpt2cli.engine.engine import Engine
+
+        counts = Counter(rounding.of(name) if rounding else (4, 8) for name in self._matrices)
+        forms = [{"weight_bits": bits[0], "activation_bits": bits[1], "matrices": counts[bits]} for bits in counts]
+        try:
+            got = Engine(export).feed([self._ids[:-1]], every=True)
+        except CorruptFile:  # rounding overflows where the checkpoint may not
+            return Quality(len(self._ids) - 1, None, None, None, 0.0, self._text, forms)
+        with np.errstate(all="ignore"):
+            return compare(self._expected, got, self._ids[1:], self._text, forms)
 
 
 def compare(
-    expected: "np.ndarray", got: "np.ndarray", targets: list[int], *, weight_bits: int, activation_bits: int
+    expected: "np.ndarray", got: "np.ndarray", targets: list[int], text: str, forms: list[dict[str, int]]
 ) -> Quality:
     """Of two tables of logits [tokens, vocabulary] and the tokens that follow."""
     import numpy as np
@@ -103,7 +129,7 @@ def compare(
     count = len(targets)
     values = [losses[1] / count, losses[0] / count, max(kl / count, 0.0)]
     loss, loss_fp32, mean = [value if math.isfinite(value) else None for value in values]
-    return Quality(count, loss, loss_fp32, mean, top1 / count, weight_bits, activation_bits)
+    return Quality(count, loss, loss_fp32, mean, top1 / count, text, forms)
 
 
 def _log_softmax(logits: "np.ndarray") -> "np.ndarray":
@@ -114,15 +140,34 @@ def _log_softmax(logits: "np.ndarray") -> "np.ndarray":
     return result
 
 
-def _calibration(folder: Path, engine: "Engine") -> list[int]:
-    """The tokens of the calibration text; without a tokenizer, any."""
+def _calibration(folder: Path, count: int, vocabulary: int) -> list[int]:
+    """The first tokens of the calibration text; none without a tokenizer."""
     from gpt2cli.tokenizer.files import present
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-    count = min(TOKENS + 1, engine.window)
-    if present(folder):
-        text = (paths.data("models") / "calibration.txt").read_text(encoding="utf-8")
-        ids = [token for token in Tokenizer(folder).encode(text) if token < engine.vocabulary][:count]
-        if len(ids) > 1:
-            return ids
-    return engine.any_ids(max(count, 2))
+    if not present(folder):
+        return []
+    text = (paths.data("models") / "calibration.txt").read_text(encoding="utf-8")
+    return [token for token in Tokenizer(folder).encode(text) if token < vocabulary][:count]
+
+
+def _sampled(checkpoint: Path, folder: Path, count: int) -> list[int]:
+    """Tokens that the model draws one after another, from the finest of its int8 exports, which `folder` then holds:
+    noise is no text, and says nothing about what rounding costs one."""
+    import numpy as np
+
+    from gpt2cli.engine.engine import Engine
+    from gpt2cli.export.export import export
+    from gpt2cli.export.rounding import Form, Rounding
+
+    for _ in export(checkpoint, folder, "int8", Rounding(Form(8, 16))):
+        pass
+    engine, random = Engine(folder), np.random.default_rng(0)
+    ids = [engine.facts.start if engine.facts.start is not None else next(iter(engine.facts.ends), 0)]
+    try:
+        while len(ids) < count:
+            probabilities = np.exp(_log_softmax(engine.feed([ids[-1:]])[0]))
+            ids.append(int(random.choice(len(probabilities), p=probabilities)))
+    except CorruptFile:  # rounding overflows; where the checkpoint does not, any text shows it
+        ids += engine.any_ids(count - len(ids))
+    return ids

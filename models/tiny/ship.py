@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpt2cli.export.checkpoint import read_config
 from gpt2cli.export.export import export
+from gpt2cli.export.rounding import Form, Rounding
 
 HERE = Path(__file__).parent
 MANIFEST = """\
@@ -37,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest = MANIFEST.format(revision=arguments.revision, config=read_config(arguments.checkpoint))
     with tempfile.TemporaryDirectory() as folder:
-        for _ in export(arguments.checkpoint, Path(folder), "int8", activation_bits=16, unsigned=True):
+        for _ in export(arguments.checkpoint, Path(folder), "int8", Rounding(Form(8, 16), unsigned=True)):
             pass
         for path in sorted(Path(folder).iterdir()):
             shutil.copyfile(path, HERE / path.name)

@@ -7,7 +7,7 @@ import onnx
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
-from engines import FP32, HALF, INT8, INT8X16, Kind
+from engines import FP32, HALF, INT8, INT8X16, MIXED, Kind
 from foreign import make_foreign
 
 from gpt2cli import embed, load
@@ -63,7 +63,7 @@ def test_normalized_vectors_have_length_one(small):
         np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=-1, keepdims=True), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [FP32, INT8, INT8X16, HALF, Kind("int4", tolerance=0.2)], ids=str)
+@pytest.mark.parametrize("kind", [FP32, INT8, INT8X16, MIXED, HALF, Kind("int4", tolerance=0.2)], ids=str)
 @pytest.mark.long
 def test_every_precision_has_them_and_rows_of_a_batch_do_not_see_each_other(kind, checkpoint, tensors, tmp_path):
     kind.export(checkpoint, tmp_path)

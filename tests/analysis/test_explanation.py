@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
-from engines import FP32, HALF, INT8, INT8X16, Kind
+from engines import FP32, HALF, INT8, INT8X16, MIXED, Kind
 from foreign import make_foreign
 
 import gpt2cli
@@ -129,7 +129,7 @@ def test_the_second_token_has_nothing_before_it_that_can_go(small):
     assert explain(small, IDS[:2], start=False, parts=["influence"]).influence.scores == (None, None)
 
 
-@pytest.mark.parametrize("kind", [FP32, INT8, INT8X16, HALF, Kind("int4", tolerance=0.2)], ids=str)
+@pytest.mark.parametrize("kind", [FP32, INT8, INT8X16, MIXED, HALF, Kind("int4", tolerance=0.2)], ids=str)
 def test_every_precision_shows_its_insides(kind, checkpoint, tmp_path):
     """What they end in are the model's own logits, and what a block makes of its own attention its own output."""
     kind.export(checkpoint, tmp_path)

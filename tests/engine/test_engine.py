@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
-from engines import CUDA, FP32, HALF, INT8, INT8X16, POINTER
+from engines import CUDA, FP32, HALF, INT8, INT8X16, MIXED, POINTER
 from safetensors.numpy import load_file
 
 from gpt2cli.errors import UsageError
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(3)
 IDS = RNG.integers(0, 299, 64).tolist()
 
 
-KINDS = [FP32, INT8, INT8X16, HALF, POINTER, pytest.param(CUDA, marks=pytest.mark.gpu)]
+KINDS = [FP32, INT8, INT8X16, MIXED, HALF, POINTER, pytest.param(CUDA, marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=str)

@@ -17,6 +17,7 @@ from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.export import export
 from gpt2cli.export.graph import ACTIVATIONS
+from gpt2cli.export.rounding import Form, Rounding
 from gpt2cli.store.choice import Choice, Listener
 from gpt2cli.store.sources import resolve
 from gpt2cli.store.store import ensure
@@ -92,7 +93,7 @@ def test_int8_is_its_numpy_simulation(name, tmp_path):
 def test_16_bit_activations_leave_the_rounding_of_the_weights(tmp_path):
     config, tensors = make_checkpoint(tmp_path / "c", tokenizer=False)
     (tmp_path / "e").mkdir()
-    for _ in export(tmp_path / "c", tmp_path / "e", "int8", activation_bits=16):
+    for _ in export(tmp_path / "c", tmp_path / "e", "int8", Rounding(Form(8, 16))):
         pass
     actual = Engine(tmp_path / "e").feed([IDS], every=True)
     fp32 = oracle.forward(tensors, config, IDS)

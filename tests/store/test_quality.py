@@ -15,14 +15,16 @@ from gpt2cli.engine.engine import Engine
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.export import export
 from gpt2cli.export.quantize import BLOCK, from_int4, to_int4
+from gpt2cli.export.rounding import Form, Rounding
 from gpt2cli.store import builds, quality, sources, store
 
 IDS = [5, 7, 250, 7, 99, 120, 3, 44]
 
 
-def exported(source, folder, precision, **bits):
+def exported(source, folder, precision, *form, **more):
+    """`form`: bits of weights, and of activations."""
     folder.mkdir()
-    for _ in export(source, folder, precision, **bits):
+    for _ in export(source, folder, precision, Rounding(Form(*form), **more)):
         pass
     return Engine(folder)
 
@@ -61,7 +63,7 @@ def test_every_scheme_is_near_the_oracle(tmp_path, precision, bits, error, chang
     of the order of the logits themselves."""
     config, tensors = make_checkpoint(tmp_path / "c", tensors=change(random_tensors(SMALL)))
     expected = oracle.forward(tensors, config, IDS)
-    found = exported(tmp_path / "c", tmp_path / "e", precision, weight_bits=bits[0], activation_bits=bits[1])
+    found = exported(tmp_path / "c", tmp_path / "e", precision, *bits)
     got = found.feed([IDS], every=True)
     spread = expected.std(axis=1)
     assert (np.sqrt(((got - expected) ** 2).mean(axis=1)) < error * spread).all()
@@ -71,7 +73,7 @@ def test_every_scheme_is_near_the_oracle(tmp_path, precision, bits, error, chang
 def test_rows_and_chunks_of_quantised_graphs_agree(tmp_path, precision):
     """int8 rows do not see each other: bit for bit. MatMulNBits adds in another order for several rows."""
     make_checkpoint(tmp_path / "c")
-    one = exported(tmp_path / "c", tmp_path / "e", precision, weight_bits=7)
+    one = exported(tmp_path / "c", tmp_path / "e", precision, 7)
     whole = one.feed([IDS], every=True)
     one.reset()
     steps = np.concatenate([one.feed([[token]]) for token in IDS])
@@ -88,8 +90,8 @@ def test_rows_and_chunks_of_quantised_graphs_agree(tmp_path, precision):
 def test_unsigned_weights_are_the_signed_ones(tmp_path, activation_bits):
     """Bit for bit, and read back as a checkpoint; and they open as they are to be run."""
     config, _ = make_checkpoint(tmp_path / "c", tie_word_embeddings=False)
-    signed = exported(tmp_path / "c", tmp_path / "s", "int8", activation_bits=activation_bits)
-    unsigned = exported(tmp_path / "c", tmp_path / "u", "int8", activation_bits=activation_bits, unsigned=True)
+    signed = exported(tmp_path / "c", tmp_path / "s", "int8", 8, activation_bits)
+    unsigned = exported(tmp_path / "c", tmp_path / "u", "int8", 8, activation_bits, unsigned=True)
     assert (signed.facts.settled, unsigned.facts.settled) == (False, True)
     assert np.array_equal(signed.feed([IDS], every=True), unsigned.feed([IDS], every=True))
     shape = config["vocab_size"], config["n_embd"]
@@ -100,11 +102,11 @@ def test_unsigned_weights_are_the_signed_ones(tmp_path, activation_bits):
     assert builds.own_precision(tmp_path / "u") == "int8"
 
 
-@pytest.mark.parametrize("form", [("fp32", {}), ("int8", {"weight_bits": 7}), ("int8", {"unsigned": True})])
+@pytest.mark.parametrize("form", [("fp32", (), {}), ("int8", (7,), {}), ("int8", (), {"unsigned": True})])
 def test_a_settled_graph_leaves_onnx_runtime_nothing_to_do(tmp_path, form):
     """The nodes are those that its optimisers leave: it is opened without them."""
     make_checkpoint(tmp_path / "c")
-    assert exported(tmp_path / "c", tmp_path / "e", form[0], **form[1]).facts.settled
+    assert exported(tmp_path / "c", tmp_path / "e", form[0], *form[1], **form[2]).facts.settled
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 4
@@ -124,7 +126,7 @@ def test_seven_bits_never_saturate(tmp_path):
             value[:] = np.sign(value) * 0.02
     config, tensors = make_checkpoint(tmp_path / "c", tensors=tensors)
     expected = oracle.forward(tensors, config, IDS)
-    got = exported(tmp_path / "c", tmp_path / "e", "int8", weight_bits=7).feed([IDS], every=True)
+    got = exported(tmp_path / "c", tmp_path / "e", "int8", 7).feed([IDS], every=True)
     assert (np.sqrt(((got - expected) ** 2).mean(axis=1)) < 0.06 * expected.std(axis=1)).all()
     assert isinstance(runtime.saturates(), bool)
 
@@ -132,7 +134,7 @@ def test_seven_bits_never_saturate(tmp_path):
 def test_kl_and_perplexity_by_hand():
     expected = np.log(np.array([[0.5, 0.5], [0.9, 0.1]], np.float32)) + 3
     got = np.log(np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)) - 5
-    found = quality.compare(expected, got, [0, 1], weight_bits=8, activation_bits=8)
+    found = quality.compare(expected, got, [0, 1], "calibration", [])
     assert found.perplexity_fp32 == pytest.approx((0.5 * 0.1) ** -0.5, rel=1e-5)
     assert found.perplexity == pytest.approx((0.25 * 0.1) ** -0.5, rel=1e-5)
     assert found.kl == pytest.approx((0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75)) / 2, rel=1e-5)
@@ -161,7 +163,9 @@ def test_auto_is_fp32_where_nothing_passes(checkpoint, tmp_path, monkeypatch, ru
     assert json.loads(result.stdout)["precision"] == "fp32"
     assert "int8 does not pass the quality gate" in result.stderr
     (int8,) = [one for one in builds.cached() if one.precision == "int8"]
-    assert (int8.quality.weight_bits, int8.quality.activation_bits) == (8, 16)  # the best form was tried
+    assert [(form["weight_bits"], form["activation_bits"]) for form in int8.quality.forms] == [
+        (8, 16)
+    ]  # the best form was tried
     again = run("generate", "-m", checkpoint, "-n", 1, "x", "--json")  # nothing is made again
     assert json.loads(again.stdout)["precision"] == "fp32"
     assert again.stderr == ""
@@ -208,7 +212,7 @@ def test_a_form_that_overflows_does_not_pass(tmp_path, monkeypatch, run):
 
 def test_losses_of_any_size_are_told(checkpoint):
     expected = np.array([[0.0, 5000.0]], np.float32)
-    found = quality.compare(expected, expected, [0], weight_bits=8, activation_bits=8)
+    found = quality.compare(expected, expected, [0], "calibration", [])
     assert found.passed
     assert json.loads(json.dumps(found.perplexity)) > 1e300
 
