@@ -142,6 +142,21 @@ def test_kl_and_perplexity_by_hand():
     assert not found.passed
 
 
+def test_of_a_short_text_the_difference_is_known_so_well():
+    """A loss that is higher by 0.02 passes where it varies so much from token to token, and not where it does not."""
+    random = np.random.default_rng(0)
+    expected = random.normal(size=(64, 50)).astype(np.float32)
+    targets = expected.argmax(axis=1)
+    for noise, passed in ((0.0, False), (0.2, True)):
+        got = expected.copy()
+        got[np.arange(64), targets] -= 0.025 + noise * np.where(np.arange(64) % 2, 1, -1).astype(np.float32)
+        found = quality.compare(expected, got, targets.tolist(), "calibration", [])
+        assert 0.01 < found.loss - found.loss_fp32 < 0.06
+        assert (found.loss_error > 0.01) == passed
+        assert found.kl < quality.MOST_KL
+        assert found.passed == passed, found
+
+
 def test_auto_is_int8_where_that_passes(checkpoint, tmp_path, monkeypatch, run):
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path))
     source = sources.resolve(str(checkpoint))
