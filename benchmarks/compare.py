@@ -6,6 +6,7 @@ that what else the machine does falls on all alike. Prints a table of the median
 FOLDER/results.json. --xl adds the row with gpt2-xl's shapes (13 GB of disk)."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -186,6 +187,31 @@ def processes(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[d
     return rows
 
 
+def beside(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[dict[str, Any]]:
+    """A decode step while another process uses a core: opened beside it, as a command is; and against the quiet."""
+    taken: dict[tuple[str, bool], list[float]] = {}
+    for _ in range(rounds):
+        for name in ("gpt2cli int8", CT2):
+            for busy in (False, True):
+                with contextlib.ExitStack() as stack:
+                    if busy:
+                        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                        stack.callback(other.wait)
+                        stack.callback(other.kill)
+                    worker = start(work, name, checkpoint, threads)
+                    worker.run(32, 1, 16)  # warms up
+                    seconds = worker.run(32, 1, 64)["decode"]
+                    worker.end()
+                taken.setdefault((name, busy), []).append(seconds / 64 * 1e3)
+    medians = {key: statistics.median(values) for key, values in taken.items()}
+    ours, quiet, theirs = medians["gpt2cli int8", True], medians["gpt2cli int8", False], medians[CT2, True]
+    title = "decode beside a process that uses a core"
+    return [
+        result(title, "gpt2cli int8", CT2, ours, theirs, 1.5, "ms"),
+        result(f"{title}, against a quiet machine", "gpt2cli int8", "gpt2cli int8", ours, quiet, 1 / 1.25, "ms"),
+    ]
+
+
 def itself(work: Path, checkpoint: Path, rounds: int, threads: int) -> list[dict[str, Any]]:
     """gpt2cli against itself: a full cache, window slides, prompt lookup."""
     rows = []
@@ -247,6 +273,7 @@ def main() -> None:
         subprocess.run([sys.executable, str(HERE / "random_gpt2.py"), str(checkpoint)], check=True)
     rows, versions = speeds(work, checkpoint, arguments.rounds, arguments.threads)
     rows += processes(work, checkpoint, arguments.rounds, arguments.threads)
+    rows += beside(work, checkpoint, arguments.rounds, arguments.threads)
     rows += itself(work, checkpoint, arguments.rounds, arguments.threads)
     if arguments.xl:
         xl = subprocess.run([sys.executable, str(HERE / "draft_xl.py"), str(work)], check=True, capture_output=True)

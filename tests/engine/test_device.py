@@ -2,6 +2,10 @@
 pytest -m gpu."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -115,3 +119,21 @@ def test_pull_makes_what_the_device_runs(monkeypatch, checkpoint, run):
     assert json.loads(run("show", checkpoint, "--json").stdout)["device"] == "cuda"
     assert run("pull", "-q", "--device", "cpu", checkpoint).code == 0
     assert_error(run("pull", "--device", "cuda", "--precision", "int4", checkpoint), 6, "fp16, not int4")
+
+
+def test_how_many_threads_want_to_run():
+    assert runtime.runnable("0.52 0.58 0.59 3/467 12345\n") == 3
+    assert runtime.runnable("nonsense") == runtime.runnable("") == 0
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/loadavg").exists(), reason="only Linux says it")
+def test_beside_others_threads_do_not_spin():
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())]
+    try:
+        assert runtime.crowded(0)
+        assert runtime.crowded(1)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
