@@ -71,8 +71,9 @@ class Options(onnxruntime.SessionOptions):
         self.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def add_session_config_entry(self, key, value):
-        self.entries[key] = value
-        super().add_session_config_entry(key, value)
+        if self.entries.get(key) != value:  # ONNX Runtime warns of what is said twice
+            self.entries[key] = value
+            super().add_session_config_entry(key, value)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -119,13 +119,13 @@ def test_the_receipt_in_the_json(gen, run, tmp_path):
 
 
 def test_another_text_is_told_with_its_first_token(gen, run, tmp_path, checkpoint):
-    gen("-n", 30)
+    gen("-n", 30, "--precision", "int4")
     result = run("replay", "--json", "-q", "--precision", "fp32", "r.json")
     assert (result.code, result.stderr) == (10, "")
     (row,) = json.loads(result.stdout)
     assert (row["same"], row["precision"], row["differences"]["precision"]) == (
         *(False, "fp32"),
-        {"there": "int8", "here": "fp32"},
+        {"there": "int4", "here": "fp32"},
     )
     (text,) = row["texts"]
     first = text["first"]
@@ -142,7 +142,7 @@ def test_another_text_is_told_with_its_first_token(gen, run, tmp_path, checkpoin
     said = run("replay", "--precision", "fp32", "r.json")
     assert said.stdout.startswith(f"r.json: another text from token {place + 1} of 30: ")
     assert " apart)\n" in said.stdout
-    assert said.stderr.startswith("note: not as it was there: precision int8 there, fp32 here; model.onnx ")
+    assert said.stderr.startswith("note: not as it was there: precision int4 there, fp32 here; model.onnx ")
 
 
 @pytest.mark.parametrize("way", ["several", "lookup", "beams", "stop", "beyond the window"])
