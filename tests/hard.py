@@ -3,39 +3,23 @@ of trained GPT-2s are (Dettmers et al. 2022, LLM.int8; Xiao et al. 2022, SmoothQ
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
+from checkpoints import random_tensors
 from safetensors.numpy import save_file
 
 from gpt2cli import paths
 from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.names import SETTINGS
 
+TINY = paths.data("models") / "tiny"
+
 
 def tensors():
     """Of the built-in model, as floats."""
-    checkpoint = Checkpoint(paths.data("models") / "tiny")
-    config = checkpoint.config
-    width, inner = config.n_embd, config.n_inner
-    found = {
-        "wte.weight": (config.vocab_size, width),
-        "wpe.weight": (config.n_positions, width),
-        "ln_f.weight": (width,),
-        "ln_f.bias": (width,),
-    }
-    for layer in range(config.n_layer):
-        for name, rows, columns in (
-            ("attn.c_attn", width, 3 * width),
-            ("attn.c_proj", width, width),
-            ("mlp.c_fc", width, inner),
-            ("mlp.c_proj", inner, width),
-        ):
-            found[f"h.{layer}.{name}.weight"] = rows, columns
-            found[f"h.{layer}.{name}.bias"] = (columns,)
-        for norm in ("ln_1", "ln_2"):
-            found |= {f"h.{layer}.{norm}.{kind}": (width,) for kind in ("weight", "bias")}
-    return {name: checkpoint.tensor(name, shape).copy() for name, shape in found.items()}
+    checkpoint = Checkpoint(TINY)
+    named = random_tensors(json.loads((TINY / "config.json").read_text(encoding="utf-8")))
+    return {name: checkpoint.tensor(name, value.shape) for name, value in named.items()}
 
 
 def layers(found):
@@ -75,13 +59,9 @@ def offset(found, random, size, everywhere):
             found["wpe.weight"][0, channel] += size
 
 
-def write(folder, found, **changes):
-    folder.mkdir(parents=True)
-    source = Path(paths.data("models")) / "tiny"
+def write(folder, found):
+    folder.mkdir()
     for name in SETTINGS:
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
-    config = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file({name: np.ascontiguousarray(value) for name, value in found.items()}, folder / "model.safetensors")
-    return folder
+        if (TINY / name).exists():
+            shutil.copyfile(TINY / name, folder / name)
+    save_file(found, folder / "model.safetensors")

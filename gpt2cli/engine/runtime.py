@@ -108,16 +108,16 @@ def _open(graph: Path | bytes, options: Any, device: str) -> Any:
 def crowded(threads: int) -> bool:
     """Whether other programs want the processors that so many threads (0: one for each) would wait on: then those had
     better sleep between two operators. Linux says how many want to run now; elsewhere it is not known, and False."""
-    processors = os.cpu_count() or 1
-    most = processors
-    for _ in range(_LOOKS):  # what is there in all of them is no passer-by
+    processors = others = os.cpu_count() or 1
+    for look in range(_LOOKS):  # what is there in all of them is no passer-by
+        if look:
+            time.sleep(0.001)
         try:
             running = runnable(Path("/proc/loadavg").read_text(encoding="ascii"))
         except OSError:
             return False
-        most = min(most, running - 1)  # without this thread
-        time.sleep(0.001)
-    return most + (threads or processors) > processors
+        others = min(others, running - 1)  # without this thread
+    return others + (threads or processors) > processors
 
 
 def runnable(loadavg: str) -> int:

@@ -200,6 +200,12 @@ class Checkpoint:
             self.notes.append(f"it stores no biases of {', '.join(places)}: they are zeros")
         return missing
 
+    @property
+    def matrices(self) -> list[str]:
+        """The names of what inputs are multiplied by, the head last."""
+        layers = [f"h.{layer}.{name}.weight" for layer in range(self.config.n_layer) for name in _MATRICES]
+        return [*layers, "wte.weight" if self.tied else "lm_head.weight"]
+
     def __contains__(self, name: str) -> bool:
         return name in self._files
 

@@ -18,7 +18,7 @@ from gpt2cli.export.quantize import column_scales, to_int8
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _NORMS = {"attn.c_attn.weight": "ln_1", "mlp.c_fc.weight": "ln_2"}  # whose outputs go into these matrices alone
-_POWERS = (0.0, 0.25, 0.5, 0.75)  # of the ratio of the channels; 0 leaves them as they are
+_POWERS = (0.25, 0.5, 0.75)  # of the ratio of the channels
 _WORTH = 0.9  # the part of the error that must be left over for the channels to be balanced
 # A sample is enough to tell which matrices are hard to round: rows of the text, columns of the matrix.
 _ROWS, _COLUMNS = 64, 1024
@@ -34,6 +34,7 @@ class Form(NamedTuple):
 
 
 _PLAIN = Form()
+_LADDER = [Form(7, 8), Form(8, 8), Form(8, 16)]  # the fastest first
 
 
 @dataclass(frozen=True)
@@ -80,26 +81,26 @@ class Study:
         else:
             whole = float((product**2).mean())
         rows = x[:: max(1, len(x) // _ROWS)]
-        columns = slice(None, None, max(1, weight.shape[1] // _COLUMNS))
-        sample = weight[:, columns]
+        sample = weight[:, :: max(1, weight.shape[1] // _COLUMNS)]
         exact = rows @ sample
-        powers = _POWERS if name in TABLES or name.split(".", 2)[-1] in _NORMS else _POWERS[:1]
-        best, found = math.inf, np.ones(len(weight), np.float32)
-        for power in powers:
-            factors = balanced(np.abs(x).max(axis=0), np.abs(weight).max(axis=1), power)
-            error = _error(rows / factors, sample * factors[:, None], exact, Form())
-            if error < best * _WORTH:
-                best, found = error, factors
-        if (found != 1).any():
-            self.factors[name] = found
-        rows, sample = rows / found, sample * found[:, None]
-        forms = (Form(7, 8), Form(8, 8), Form(8, 16))
-        self._errors[name] = {form: _error(rows, sample, exact, form) / max(whole, 1e-30) for form in forms}
+        factors = np.ones(len(weight), np.float32)
+        if name in TABLES or name.split(".", 2)[-1] in _NORMS:
+            least = _error(rows, sample, exact, _PLAIN)
+            largest = np.abs(x).max(axis=0), np.abs(weight).max(axis=1)
+            for power in _POWERS:
+                tried = balanced(*largest, power)
+                error = _error(rows / tried, sample * tried[:, None], exact, _PLAIN)
+                if error < least * _WORTH:
+                    least, factors = error, tried
+        if (factors != 1).any():
+            self.factors[name] = factors
+            rows, sample = rows / factors, sample * factors[:, None]
+        self._errors[name] = {form: _error(rows, sample, exact, form) / max(whole, 1e-30) for form in _LADDER}
 
     def roundings(self, *, saturates: bool) -> Iterator[Rounding]:
         """What is worth a try, the fastest first: between two forms, with the finer for those that lose most in the
         coarser. `saturates`: the processor's fast kernels for 8 bits do."""
-        ladder = [Form(7, 8), Form(8, 8), Form(8, 16)] if saturates else [Form(8, 8), Form(8, 16)]
+        ladder = _LADDER if saturates else [form for form in _LADDER if form.weight_bits == 8]
         for coarse, fine in pairwise(ladder):
             gains = {name: errors[coarse] - errors[fine] for name, errors in self._errors.items()}
             worst = sorted(gains, key=gains.__getitem__, reverse=True)

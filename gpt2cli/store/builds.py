@@ -7,10 +7,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2cli import paths
 from gpt2cli.engine import harmless
@@ -21,9 +21,6 @@ from gpt2cli.paths import contained
 from gpt2cli.store import locks
 from gpt2cli.store.choice import Listener, Progress
 from gpt2cli.store.quality import Gate, Quality
-
-if TYPE_CHECKING:
-    from gpt2cli.export.rounding import Rounding
 
 MANIFEST = "export.json"
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
@@ -165,14 +162,9 @@ def make(
 def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
     """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
     returns its quality."""
-    gate = Gate(checkpoint, folder) if precision in ("int8", "int4") else None
-    roundings: Iterable[Rounding | None] = (None,)
-    if gate and precision == "int8":
-        from gpt2cli.engine import runtime  # 120 ms that reading manifests does not pay
-
-        roundings = gate.roundings(saturates=runtime.saturates())
+    gate = Gate(checkpoint, folder, precision) if precision in ("int8", "int4") else None
     quality = None
-    for rounding in roundings:
+    for rounding in gate.roundings() if gate else (None,):
         for path in folder.iterdir():  # the form before did not pass
             path.unlink()
         for done, total in export(checkpoint, folder, precision, rounding):

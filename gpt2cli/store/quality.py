@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Of calibration text. All of it is one context, from the first position on, where GPT-2's activations are largest.
 TOKENS = 256
-_MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Nats a token. A KL divergence of 0.01 moves the perplexity of a text by about 1 % and the choice of greedy decoding
 # where two tokens are nearly as probable.
 MOST_KL = 0.01
@@ -75,8 +74,9 @@ def _perplexity(loss: float | None) -> float | None:
 class Gate:
     """Of one checkpoint, which the text has been through: what its exports are measured against."""
 
-    def __init__(self, checkpoint: Path, folder: Path) -> None:
-        """In `folder`, an empty one, an export is made where it takes one to have a text. Raises as `export`."""
+    def __init__(self, checkpoint: Path, folder: Path, precision: str) -> None:
+        """Of int8 or int4. In `folder`, an empty one, an export is made where it takes one to have a text. Raises as
+        `export`."""
         import numpy as np
 
         from gpt2cli.export import reference
@@ -88,18 +88,22 @@ class Gate:
         self._ids, self._text = _calibration(checkpoint, count, opened.config.vocab_size), "calibration"
         if len(self._ids) < 2:
             self._ids, self._text = _sampled(checkpoint, folder, max(count, 2)), "sampled"
-        self._study = Study()
-        self._matrices = [f"h.{layer}.{name}.weight" for layer in range(opened.config.n_layer) for name in _MATRICES]
-        self._matrices.append("wte.weight" if opened.tied else "lm_head.weight")
+        self._matrices = opened.matrices
+        self._study = Study() if precision == "int8" else None
         with np.errstate(all="ignore"):  # a checkpoint that overflows is told by whoever runs it
             self._expected = reference.logits(opened, self._ids[:-1], every=True, seen=self._study)
 
-    def roundings(self, *, saturates: bool) -> "Iterator[Rounding]":
-        """As Study.roundings."""
-        return self._study.roundings(saturates=saturates)
+    def roundings(self) -> "Iterator[Rounding | None]":
+        """What is worth a try, the fastest first; of int4 there is but one form."""
+        if self._study is None:
+            yield None
+            return
+        from gpt2cli.engine import runtime
 
-    def measure(self, export: Path, rounding: "Rounding | None" = None) -> Quality:
-        """Run an export of the checkpoint; of int4 without `rounding`. Raises CorruptFile."""
+        yield from self._study.roundings(saturates=runtime.saturates())
+
+    def measure(self, export: Path, rounding: "Rounding | None") -> Quality:
+        """Run an export of the checkpoint. Raises CorruptFile."""
         import numpy as np
 
         from gpt2cli.engine.engine import Engine

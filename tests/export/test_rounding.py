@@ -68,11 +68,9 @@ def test_a_balanced_export_holds_the_same_weights(tmp_path, tied):
 def test_each_matrix_has_its_form(tmp_path):
     make_checkpoint(tmp_path / "c", tie_word_embeddings=False)
     (tmp_path / "e").mkdir()
-    rounding = mixed(read_config(tmp_path / "c"))
-    for _ in export(tmp_path / "c", tmp_path / "e", "int8", rounding):
-        pass
+    MIXED.export(tmp_path / "c", tmp_path / "e")
     stored = Checkpoint(tmp_path / "e")
-    for name, form in rounding.finer.items():
+    for name, form in mixed(read_config(tmp_path / "c")).finer.items():
         kind = "int8" if form.weight_bits == 7 else "uint8"
         assert f"{name}.{kind}" in stored, name
     assert "wte.weight.uint8" in stored  # it is looked up: 8 bits cost nothing
@@ -122,7 +120,7 @@ def test_they_do_not_pass_without(tmp_path, change):
     change(found, np.random.default_rng(0))
     hard.write(tmp_path / "c", found)
     (tmp_path / "e").mkdir()
-    gate = quality.Gate(tmp_path / "c", tmp_path / "e")
+    gate = quality.Gate(tmp_path / "c", tmp_path / "e", "int8")
     rounding = Rounding(Form(8, 8), unsigned=runtime.saturates())
     for _ in export(tmp_path / "c", tmp_path / "e", "int8", rounding):
         pass
