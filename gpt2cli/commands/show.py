@@ -53,6 +53,7 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
         if export["quality"]:
             passed = "passes the gate" if export["quality"]["passed"] else "does not pass the gate"
             terminal.say_out(f"{'':<12}   {passed}: {export['quality']['summary']}")
+            terminal.say_out(f"{'':<12}   {_forms(export['quality']['forms'])}")
     for number, (key, value) in enumerate(facts["published"].items()):
         terminal.say_out(f"{'' if number else 'published':<12} {key.replace('_', ' ')} {value}")
     return 0
@@ -123,6 +124,15 @@ def _export(one: "Export") -> dict[str, Any]:
         "stale": one.stale,
         "quality": quality,
     }
+
+
+def _forms(forms: list[dict[str, int]]) -> str:
+    """In words: how the matrices are rounded."""
+    words = []
+    for form in forms:
+        activations = "" if form["activation_bits"] == 8 else f" with {form['activation_bits']}-bit activations"
+        words.append(f"{form['matrices']} to {form['weight_bits']} bits{activations}")
+    return f"matrices rounded: {', '.join(words)}"
 
 
 def _shape(folder: Path | None) -> dict[str, int] | None:

@@ -100,10 +100,12 @@ class Engine:
             return HostCache(facts.layers, shape, dtype)
         return DeviceCache(facts.layers, shape, dtype, self.device)
 
-    def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
+    def feed(
+        self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False, silent: bool = False
+    ) -> Logits:
         """Append ids[i] (at least one token) to the row rows[i]; returns the logits after the last token of each,
         [len(rows), vocabulary]. Without `rows` all of them, in order. With `every`, after each token: one row only,
-        [tokens, vocabulary].
+        [tokens, vocabulary]. With `silent` nobody wants any: there may be none.
 
         Rows may differ in length and in new tokens. Raises UsageError for an id outside the vocabulary, CannotMeet
         where memory runs out and ValueError where a row would outgrow the window."""
@@ -115,15 +117,19 @@ class Engine:
         logits = np.empty((len(ids), self.vocabulary), np.float32)
         pieces = []
         for number, (row, new) in enumerate(zip(rows, ids, strict=True)):
-            for chunk in self.chunks(new):
-                last = self._run(
-                    slice(row, row + 1), np.array([chunk], np.int64), np.arange(len(chunk)) if every else None
-                )
+            chunks = self.chunks(new)
+            for place, chunk in enumerate(chunks, 1):
+                whole = np.arange(len(chunk))
+                wanted = whole if every else whole[:0] if silent or place < len(chunks) else None
+                last = self._run(slice(row, row + 1), np.array([chunk], np.int64), wanted)
                 self._note(row, chunk)
                 if every:
                     pieces.append(last)
-            logits[number] = last[-1]
-        return np.concatenate(pieces) if every else logits
+            if len(last):
+                logits[number] = last[-1]
+        if every:
+            return np.concatenate(pieces)
+        return logits[:0] if silent else logits
 
     def chunks(self, ids: Ids) -> list[Ids]:
         """What is fed in one call each. Kernels differ in a last bit: attention's of one token and of several, and now

@@ -93,7 +93,9 @@ class ReadyEngine(Engine):
         shape = (rows, self.facts.heads, length, self.facts.head_size)
         return [np.zeros(shape, _TYPES[self._inputs[name].type]) for name in self._caches]
 
-    def feed(self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False) -> Logits:
+    def feed(
+        self, ids: Sequence[Ids], *, rows: Sequence[int] | None = None, every: bool = False, silent: bool = False
+    ) -> Logits:
         rows = range(len(self.said)) if rows is None else rows
         self._check(ids, rows, every)
         batched = "position_ids" in self._inputs

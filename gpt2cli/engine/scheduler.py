@@ -175,9 +175,11 @@ class Scheduler:
         for _, row in rows:
             if len(engine.said[row.place]) != row.held:
                 engine.rewind(row.held, row.place)
+        tokens, places = [row.chunks[0] for _, row in rows], [row.place for _, row in rows]
         every = len(rows) == 1 and rows[0][1].every
+        silent = len(rows) == 1 and len(rows[0][1].chunks) > 1
         try:
-            logits = engine.feed([row.chunks[0] for _, row in rows], rows=[row.place for _, row in rows], every=every)
+            logits = engine.feed(tokens, rows=places, every=every, silent=silent)
         except UserError as error:
             if len(rows) == 1:
                 rows[0][0].advance(error=error)

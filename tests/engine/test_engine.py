@@ -85,6 +85,18 @@ def test_chunks_equal_the_whole(kind, engine, size):
     assert np.abs(chunked - whole).max() < kind.tolerance
 
 
+def test_what_nobody_wants_to_see_changes_nothing(kind, engine):
+    """The head is left out before a prompt's last chunk."""
+    engine.chunk = 16
+    loud = [engine.feed([IDS[start : start + 16]]) for start in range(0, 64, 16)]
+    engine.rewind(0)
+    assert np.array_equal(engine.feed([IDS]), loud[-1])
+    engine.rewind(0)
+    for start in range(0, 48, 16):
+        assert engine.feed([IDS[start : start + 16]], silent=True).shape == (0, 300)
+    assert np.array_equal(engine.feed([IDS[48:]]), loud[-1])
+
+
 def test_steps_equal_the_whole(kind, engine):
     whole = engine.feed([IDS], every=True)
     engine.rewind(0)

@@ -197,10 +197,10 @@ def test_a_row_that_cannot_be_computed_ends_alone(many, monkeypatch):
         next(stream)
     feed = many.engine.feed
 
-    def overflowing(ids, *, rows=None, every=False):
+    def overflowing(ids, *, rows=None, **how):
         if any(many.engine.said[row][:3] == [1, 2, 3] for row in rows):
             raise CorruptFile("the model's logits are not finite numbers", "")
-        return feed(ids, rows=rows, every=every)
+        return feed(ids, rows=rows, **how)
 
     monkeypatch.setattr(many.engine, "feed", overflowing)
     assert [list(stream) for stream in streams[:2]] == [pieces[1:] for pieces in expected]

@@ -1,6 +1,7 @@
 """The gate, the schemes that it chooses from, and what `auto` makes of it."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -165,6 +166,7 @@ def test_auto_is_int8_where_that_passes(checkpoint, tmp_path, monkeypatch, run):
     assert store.ensure(source).folder == found.folder
     shown = run("show", checkpoint).stdout
     assert "passes the gate: perplexity" in shown
+    assert re.search(r"matrices rounded: \d+ to [78] bits", shown)
     facts = json.loads(run("show", checkpoint, "--json").stdout)["exports"][0]["quality"]
     assert facts["kl"] == found.quality.kl
     assert facts["passed"]
