@@ -191,7 +191,7 @@ _ENDLESS: dict[str, Any] = {"least": 0, "none": -1, "variable": True}
 class Limits:
     """Where a text ends, and what of it stays in the window. Checked once, here; raises UsageError."""
 
-    max_tokens: int | None = _parameter(128, "Tokens to generate; -1: until interrupted.", *_LENGTH, **_ENDLESS)
+    max_tokens: int | None = _parameter(256, "Tokens to generate; -1: until interrupted.", *_LENGTH, **_ENDLESS)
     min_tokens: int = _parameter(0, "Do not end the text before N tokens.", least=0)
     max_length: int | None = _parameter(None, "Tokens of prompt and text together, at most.", least=1)
     stop: str | Sequence[str] = _parameter((), "End before TEXT; may be repeated.", *_STOP, metavar="TEXT")
