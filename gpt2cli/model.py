@@ -1,5 +1,6 @@
 """load(name) -> Model: the only place that knows all the pieces."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,14 +91,21 @@ def load(
 
 
 def open_model(
-    name: str | None, choice: Choice, listener: Listener, *, threads: int, text: bool, alternating: bool
+    name: str | None,
+    choice: Choice,
+    listener: Listener,
+    *,
+    threads: int,
+    text: bool,
+    alternating: bool,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Model:
-    """What `load` does, for those who have the choice and the listener."""
+    """What `load` does, for those who have the choice and the listener; and something to do meanwhile, in a thread."""
     source = store.find(name, choice, listener)
     opening = partial(_engine, threads=threads, alternating=alternating)
     runnable, why_cpu = prepare(source, choice, listener)
-    with ThreadPoolExecutor(1) as pool:  # both load in native code, side by side
-        text_side = pool.submit(_tokenizer, runnable, text)
+    with ThreadPoolExecutor(1) as pool:  # a session is opened in native code, beside Python
+        text_side = pool.submit(_beside, runnable, text, meanwhile)
         try:
             engine = opening(runnable, device="cpu" if why_cpu else "cuda")
         except CannotMeet as problem:
@@ -177,6 +185,13 @@ def why_not_cuda(choice: Choice) -> str | None:
             raise
         return problem.message
     return None
+
+
+def _beside(runnable: store.Runnable, text: bool, meanwhile: Callable[[], object] | None) -> Tokenizer:
+    """The tokenizer last: its library lets no other thread run while it reads, and the session is under way then."""
+    if meanwhile:
+        meanwhile()
+    return _tokenizer(runnable, text)
 
 
 def _tokenizer(runnable: store.Runnable, text: bool) -> Tokenizer:

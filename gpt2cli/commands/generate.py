@@ -129,12 +129,11 @@ class _Wish:
 
     def here(self, model: o.ModelOptions, guess: GuessOptions) -> _Begun:
         """On a model of this process."""
-        # NumPy: 60 ms that --help, usage errors and clients of a server do not pay
-        from gpt2cli.generation import texts
-
         prompt, whole, keep = self.prompt, self.whole, self.limits.keep
         opening = partial(model.open, self.talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
-        opened = opening()
+        opened = opening(meanwhile=_import_texts)
+        from gpt2cli.generation import texts
+
         small = None if guess.draft_model is None else opening(name=guess.draft_model)
         chosen = self.sampling.biased(opened.tokenizer, escapes=prompt.escapes).seeded()
         drafter = guess.drafter(small, opened, pays=_lookup_pays(opened, chosen, self.length))
@@ -173,6 +172,11 @@ class _Wish:
         keep = self.limits.keep
         lost = "its beginning" if keep <= 0 else f"what follows its first {keep} tokens"
         self.talk.note(f"the prompt is longer than the model's window of {window} tokens: {lost} was cut off")
+
+
+def _import_texts() -> None:
+    """What comes after the model: 40 ms, while the session is being opened."""
+    from gpt2cli.generation import texts  # noqa: F401
 
 
 def _receipts(model: "Model", draft: "Model | None") -> "Receipts":

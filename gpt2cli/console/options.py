@@ -169,10 +169,17 @@ class RunOptions(Options):
     offline: Offline = False
 
     def opened(
-        self, name: str | None, talk: QuietOptions, *, alternating: bool = False, text: bool = True, told: bool = True
+        self,
+        name: str | None,
+        talk: QuietOptions,
+        *,
+        alternating: bool = False,
+        text: bool = True,
+        told: bool = True,
+        meanwhile: Callable[[], object] | None = None,
     ) -> "Model":
-        """The model of this name; what slow work does meanwhile is shown. `told`: with --verbose, which it is. The
-        other flags are those of model.load. Raises UserError."""
+        """The model of this name; what slow work does is shown. `told`: with --verbose, which it is. The rest are
+        open_model's. Raises UserError."""
         # NumPy, ONNX Runtime, tokenizers: 200 ms that --help and usage errors do not pay
         from gpt2cli.model import open_model
         from gpt2cli.store.choice import Choice, Listener
@@ -185,6 +192,7 @@ class RunOptions(Options):
                 threads=self.threads,
                 text=text,
                 alternating=alternating,
+                meanwhile=meanwhile,
             )
         if talk.verbose and told:
             terminal.note(f"{opened.name}, {opened.precision} on {opened.device}, from {opened.folder}")
@@ -198,11 +206,18 @@ class ModelOptions(RunOptions):
     model: ModelName = None
 
     def open(
-        self, talk: QuietOptions, *, name: str | None = None, alternating: bool = False, text: bool = True
+        self,
+        talk: QuietOptions,
+        *,
+        name: str | None = None,
+        alternating: bool = False,
+        text: bool = True,
+        meanwhile: Callable[[], object] | None = None,
     ) -> "Model":
         """The model, or another `name` in the same way. Otherwise as `opened`."""
         chosen = self.model if name is None else name
-        return self.opened(chosen, talk, alternating=alternating, text=text, told=name is None)
+        told = name is None
+        return self.opened(chosen, talk, alternating=alternating, text=text, told=told, meanwhile=meanwhile)
 
 
 @dataclass(frozen=True)

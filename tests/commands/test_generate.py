@@ -341,7 +341,7 @@ def test_precisions(gen, run, checkpoint):
 )
 def test_usage_errors(run, checkpoint, argv, words):
     prompt = [] if argv[0] == "-f" else [PROMPT]
-    assert_error(run("generate", "-m", checkpoint, "-n", "12", *prompt, *argv, stdin=""), 2, *words)
+    assert_error(run("generate", "-q", "-m", checkpoint, "-n", "12", *prompt, *argv, stdin=""), 2, *words)
 
 
 @pytest.mark.parametrize(("ids", "word"), [("one", "'one'"), ("", "empty"), ("5 300", "300"), ("-4", "-4")])
