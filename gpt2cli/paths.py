@@ -2,6 +2,7 @@
 a file that strangers may have made is opened, or a file is deleted."""
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,8 @@ PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache th
 _PACKAGE = Path(__file__).parent
 # How a pointer begins, and how large it may be (docs/spec.md of git-lfs).
 _POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1024
+# What the system says where there is no room: on the disk, for this user, in one file. Windows may have no quotas.
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 SMALL = 1 << 26  # bytes of a file that is read whole; the largest vocabularies have half of it
 
 

@@ -5,7 +5,6 @@ A line counts when its newline is there: what follows the last one, a process th
 off. Nothing that counts is ever written again."""
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from gpt2cli.batch.answers import Answer, Json
 from gpt2cli.batch.rows import Row, Source, key_of
 from gpt2cli.errors import StorageError, UsageError
+from gpt2cli.paths import FULL
 from gpt2cli.store import locks
 
 _SHOWN = 40  # characters of what is another
@@ -155,7 +155,7 @@ class Growing:
         self._synced = time.monotonic()
 
     def _unwritable(self, reason: OSError) -> StorageError:
-        full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = reason.errno in FULL
         return StorageError(
             f"cannot write '{self._path}': {reason.strerror or reason}",
             "make room: the same command goes on where this one ended"

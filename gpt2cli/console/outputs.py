@@ -16,8 +16,8 @@ from typing import Any
 from gpt2cli.console import display, wrapping
 from gpt2cli.console.signals import HANGUP
 from gpt2cli.errors import BrokenPipe, StorageError, Terminated
+from gpt2cli.paths import FULL
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Bytes that a pipe takes whole or not at all (POSIX's PIPE_BUF on Linux).
 _ATOMIC = 4096
 
@@ -129,7 +129,7 @@ class Output:
         where = "stdout" if self._path is None else f"'{self._path}'"
         return StorageError(
             f"cannot write to {where}: {reason.strerror or reason}",
-            "make room, or choose another file" if reason.errno in _FULL else "check the path and its permissions",
+            "make room, or choose another file" if reason.errno in FULL else "check the path and its permissions",
         )
 
 

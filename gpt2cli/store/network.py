@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpt2cli.errors import NetworkError, StorageError, Unreachable, UserError
+from gpt2cli.paths import FULL
 from gpt2cli.store import hubcache
 from gpt2cli.store.hubcache import Repository
 
 _LOCAL_ERRORS = {
-    *(errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, *FULL),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
-    getattr(errno, "EDQUOT", errno.ENOSPC),  # Windows has none
 }
 _AGAIN = "check the network and try again"
 _NO_HUB = "check HF_ENDPOINT and proxies; or does this network want a login first?"
