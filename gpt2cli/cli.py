@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -22,16 +21,39 @@ from gpt2cli.errors import (
     UserError,
 )
 
-# what one wants a model for, with a line each in --help; and what there is besides
-_WORK = (
-    *("generate", "repl", "serve", "tokens", "score", "eval", "embed"),
-    *("explain", "compare", "batch", "finetune", "replay"),
-)
-_BESIDES = {
-    "Models": ("pull", "list", "show", "verify", "rm", "prune", "export", "bench"),
-    "Settings": ("config", "completion"),
+# What one wants a model for, and what there is besides, with the line that --help has for each: so it imports none.
+_WORK = {
+    "generate": "Continue a text, streaming.",
+    "repl": "Write a text together with a model.",
+    "serve": "Serve a model over HTTP, with a page to write on.",
+    "tokens": "Split text into tokens, count them, or put ids together again.",
+    "score": "Score texts: each line, each argument, or each file as a whole.",
+    "eval": "Measure a model: on the usual tasks, or on items of your own.",
+    "embed": "Turn texts into vectors: lines, arguments, or whole files.",
+    "explain": "Show what the model made of a text, and why it says so.",
+    "compare": "Compare prompts: what follows each, exactly or in samples.",
+    "batch": "Answer each row of a file, many at a time, whatever crashes.",
+    "finetune": "Train a model on your texts: files, folders, lines of JSONL.",
+    "replay": "Make a text again from its receipt, and compare.",
 }
-COMMANDS = (*_WORK, *itertools.chain.from_iterable(_BESIDES.values()))
+_BESIDES = {
+    "Models": {
+        "pull": "Download models, check and mend every byte, export them.",
+        "list": "List the catalogue, and the models on this machine.",
+        "show": "Show a model: origin, shape, device, files, exports, results.",
+        "verify": "Check downloads and exports: hashes, and a self-test.",
+        "rm": "Remove exports of models, with --downloads the rest, and models that were trained here.",
+        "prune": "Remove stale exports, and what interrupted work left.",
+        "export": "Write a model as a folder of ONNX that runs anywhere.",
+        "bench": "Measure prompt processing and generation.",
+    },
+    "Settings": {
+        "config": "Show and change settings.",
+        "completion": "Print or install the completion of a shell.",
+    },
+}
+_LINES = {name: line for part in (_WORK, *_BESIDES.values()) for name, line in part.items()}
+COMMANDS = tuple(_LINES)
 _DELETING = ("rm", "prune")
 
 
@@ -64,11 +86,12 @@ def _tree(name: str | None = None) -> Any:
     app.callback()(_root)
     if name is not None:
         module = importlib.import_module(f"gpt2cli.commands.{name}")
+        text = f"{_LINES[name]}\n\n{getattr(module, 'MORE', '')}".rstrip()
         if group := getattr(module, "app", None):
-            app.add_typer(group, name=name)
+            app.add_typer(group, name=name, help=text)
         else:
             verb = spread(getattr(module, name))
-            app.command(name, cls=settings.Command, help=module.HELP, epilog=module.EXAMPLES)(verb)
+            app.command(name, cls=settings.Command, help=text, epilog=module.EXAMPLES)(verb)
     return typer.main.get_command(app)
 
 
@@ -95,7 +118,7 @@ def command() -> Any:
     """The tree of Typer's commands."""
     tree = _tree()
     tree.commands = _Commands(dict.fromkeys(COMMANDS))
-    tree.besides = _BESIDES
+    tree.lines, tree.besides = _WORK, _BESIDES
     return tree
 
 

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from gpt2cli.batch.wishes import Settings
     from gpt2cli.model import Model
 
-HELP = """Answer each row of a file, many at a time, whatever crashes.
-
+MORE = """\
 A row is a line of text, {"prompt": ..., "max_tokens": ..., "custom_id": ...} with any setting of its own, or a line of
 OpenAI's batch format. The same command goes on where it was cut; docs/batch.md tells more."""
 # \b keeps the lines as they are

@@ -15,7 +15,6 @@ from gpt2cli.errors import CannotMeet, UsageError
 if TYPE_CHECKING:
     from gpt2cli.analysis.benchmark import Test
 
-HELP = "Measure prompt processing and generation."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -20,8 +20,7 @@ from gpt2cli.generation.parameters import Limits, Sampling, parameters
 if TYPE_CHECKING:
     from gpt2cli.analysis.comparison import Comparison
 
-HELP = """Compare prompts: what follows each, exactly or in samples.
-
+MORE = """\
 Braces give several: "The {White|Black} man worked as a" is two prompts. docs/bias.md says what a difference means."""
 # \b keeps the lines as they are
 EXAMPLES = """\b

@@ -12,7 +12,6 @@ from gpt2cli import paths
 from gpt2cli.console import terminal
 from gpt2cli.errors import StorageError, UsageError
 
-HELP = "Print or install the completion of a shell."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

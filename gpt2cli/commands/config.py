@@ -13,8 +13,7 @@ from gpt2cli.console import options as o
 from gpt2cli.console.settings import Setting
 from gpt2cli.errors import UnknownModel, UsageError
 
-HELP = """Show and change settings.
-
+MORE = """\
 Without a command: each value and where it came from. A flag wins over its environment variable, that over the file,
 and the file over the default."""
 # \b keeps the lines as they are
@@ -77,7 +76,7 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting of `gpt2 conf
 Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", autocompletion=_values)]
 
 
-@app.callback(invoke_without_command=True, help=HELP)
+@app.callback(invoke_without_command=True)
 def config(context: typer.Context, as_json: o.Json = False) -> int:
     if context.invoked_subcommand is None:
         return list_(context, as_json=as_json)

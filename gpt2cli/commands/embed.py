@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.embedding import Embedder, Vectors
     from gpt2cli.tokenizer.tokenizer import Tokenizer
 
-HELP = """Turn texts into vectors: lines, arguments, or whole files.
-
+MORE = """\
 Features for classifiers and probes; for likeness of meaning a model trained for that is far better (docs/embed.md)."""
 # \b keeps the lines as they are
 EXAMPLES = """\b

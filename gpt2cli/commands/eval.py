@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from gpt2cli.console.evaluation import Sheet
     from gpt2cli.model import Model
 
-HELP = """Measure a model: on the usual tasks, or on items of your own.
-
+MORE = """\
 Lines of FILE.jsonl, .ndjson or .json: {"context", "target"}, {"context", "choices", "answer"}, {"good", "bad"} or
 {"text"}; any other file is one text. Each figure is named with its protocol; docs/eval.md has the tasks."""
 # \b keeps the lines as they are

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from gpt2cli.analysis.explanation import Explainer
     from gpt2cli.model import Model
 
-HELP = """Show what the model made of a text, and why it says so.
-
+MORE = """\
 Without a view: the text, marked by how likely each token was, and what the last token's prediction loses where one
 before it is left out. Tokens are numbered as --tokens shows them."""
 # \b keeps the lines as they are

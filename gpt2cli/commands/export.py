@@ -10,7 +10,6 @@ from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
 from gpt2cli.errors import UsageError
 
-HELP = "Write a model as a folder of ONNX that runs anywhere."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from gpt2cli.training.run import Run
     from gpt2cli.training.start import Asked
 
-HELP = """Train a model on your texts: files, folders, lines of JSONL.
-
+MORE = """\
 A document is a file, a line of JSONL, or what stands between two <|endoftext|>. The last 5 % are not learnt from: by
 them the best state is chosen. Needs PyTorch: pip install 'gpt2cli[train]'."""
 # \b keeps the lines as they are

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from gpt2cli.generation.speculation import Drafter
     from gpt2cli.model import Model
 
-HELP = "Continue a text, streaming."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -14,7 +14,6 @@ from gpt2cli.errors import Homeless, UsageError
 
 Rows = list[dict[str, Any]]
 
-HELP = "List the catalogue, and the models on this machine."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

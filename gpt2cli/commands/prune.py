@@ -9,7 +9,6 @@ from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import UserError
 
-HELP = "Remove stale exports, and what interrupted work left."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

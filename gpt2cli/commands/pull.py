@@ -9,7 +9,6 @@ from gpt2cli.errors import UserError
 if TYPE_CHECKING:
     from gpt2cli.store.choice import Choice, Listener
 
-HELP = "Download models, check and mend every byte, export them."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

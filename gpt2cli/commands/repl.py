@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gpt2cli.repl.document import Document
     from gpt2cli.repl.session import Session
 
-HELP = "Write a text together with a model."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from gpt2cli.generation.receipts import Receipt
     from gpt2cli.model import Model
 
-HELP = """Make a text again from its receipt, and compare.
-
+MORE = """\
 FILE is what `gpt2 generate --receipt FILE` wrote, or lines of such, or JSON with a field `receipt`. The exit code is 0
 where every text is the same, 10 where one is not."""
 # \b keeps the lines as they are

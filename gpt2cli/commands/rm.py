@@ -12,7 +12,6 @@ from gpt2cli.console import options as o
 from gpt2cli.console import terminal
 from gpt2cli.errors import UnknownModel, UsageError, UserError
 
-HELP = "Remove exports of models, with --downloads the rest, and models that were trained here."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from gpt2cli.console.scores import Reading
     from gpt2cli.model import Model
 
-HELP = """Score texts: each line, each argument, or each file as a whole.
-
+MORE = """\
 Columns: perplexity, tokens, log-probability (natural), bits per byte, line, text. In the last two a backslash, a
 tab, a newline and other control characters are written as -e reads them."""
 # \b keeps the lines as they are

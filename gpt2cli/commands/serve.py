@@ -19,7 +19,6 @@ from gpt2cli.console import terminal
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import UsageError
 
-HELP = "Serve a model over HTTP, with a page to write on."
 EXAMPLES = """\b
 Examples:
   gpt2 serve --open

@@ -11,7 +11,6 @@ from gpt2cli.errors import Unreachable
 if TYPE_CHECKING:
     from gpt2cli.store.builds import Export
 
-HELP = "Show a model: origin, shape, device, files, exports, results."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Of each text its name (None but for files), and its ids as they come.
 Stream = tuple[str | None, Iterator[list[int]]]
 
-HELP = "Split text into tokens, count them, or put ids together again. Text of any size streams."
+MORE = "Text of any size streams."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

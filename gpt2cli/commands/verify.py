@@ -11,7 +11,6 @@ from gpt2cli.console import choices, terminal
 from gpt2cli.console import options as o
 from gpt2cli.errors import CorruptFile, UnknownModel, UserError
 
-HELP = "Check downloads and exports: hashes, and a self-test."
 # \b keeps the lines as they are
 EXAMPLES = """\b
 Examples:

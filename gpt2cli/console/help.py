@@ -1,7 +1,7 @@
 """What --help prints: usage, a sentence and examples, then the options under their headings, the everyday ones above
 the others. Of an option's names the short and the main one are shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -27,7 +27,8 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A command with commands, and such a page."""
 
-    besides: Mapping[str, Sequence[str]] = {}  # commands of which the page has only the names, under these titles
+    lines: Mapping[str, str] = {}  # of commands that are not built for the page
+    besides: Mapping[str, Iterable[str]] = {}  # commands of which the page has only the names, under these titles
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _begin(self, ctx, formatter)
@@ -35,7 +36,9 @@ class Group(TyperGroup):
         shown = [name for name in self.commands if name not in named]
         room = formatter.width - max(map(len, shown)) - 4
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self.commands[name].get_short_help_str(room)) for name in shown])
+            formatter.write_dl(
+                [(name, self.lines.get(name) or self.commands[name].get_short_help_str(room)) for name in shown]
+            )
         if ctx.parent is not None:
             _write_options(self, ctx, formatter)
             return
