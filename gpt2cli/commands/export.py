@@ -45,7 +45,7 @@ def export(
             listener,
             precision=precision,
             name=name,
-            check=lambda part: model.self_test(store.Runnable(part)),
+            check=lambda part, passed: model.self_test(store.Runnable(part), passed=passed),
         )
     if quality and not quality.passed:
         what = "int8" if precision == "auto" else chosen

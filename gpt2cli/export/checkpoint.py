@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
-from gpt2cli.export.files import corrupt, open_tensors
+from gpt2cli.export.files import EXPORTED, corrupt, open_tensors
 from gpt2cli.export.names import GENERATION
 from gpt2cli.export.quantize import BLOCK, ZERO, from_int4
 from gpt2cli.paths import json_object
@@ -23,6 +23,7 @@ _HEADLESS = {"GPT2ForSequenceClassification", "GPT2ForTokenClassification", "GPT
 # [vocabulary, width]; our int8 exports store their transposes
 TABLES = ("wte.weight", "lm_head.weight")
 _MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+_BY_HEADS = {"attn.c_attn.weight": 1, "attn.c_attn.bias": 0, "attn.c_proj.weight": 0}  # the axis of the heads
 # Larger than any GPT-2 by far; a config beyond it is broken or hostile.
 _LIMIT = 1 << 24
 
@@ -48,6 +49,11 @@ class Config:
     @property
     def head_size(self) -> int:
         return self.n_embd // self.n_head
+
+    @property
+    def padded_head_size(self) -> int:
+        """GroupQueryAttention wants heads in multiples of 8; the rest is filled with zeros, which change nothing."""
+        return -(-self.head_size // 8) * 8
 
     @property
     def parameters(self) -> int:
@@ -144,6 +150,7 @@ class Checkpoint:
         self.config = read_config(folder)
         self.notes: list[str] = []
         self._files, wrapper = open_tensors(folder)
+        self._exported = any(place.path.name == EXPORTED for place in self._files.values())
         if wrapper:
             self.notes.append(f"the names of its tensors are read without {wrapper}")
         if "adapter_config.json" in formats.names_in(folder):
@@ -210,8 +217,18 @@ class Checkpoint:
         return name in self._files
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The tensor as contiguous float32. Raises CorruptFile where it is missing, of another shape, or holds
-        NaN or infinity."""
+        """The tensor as contiguous float32, heads without the padding of an export. Raises CorruptFile where it is
+        missing, of another shape, or holds NaN or infinity."""
+        axis = _BY_HEADS.get(name.split(".", 2)[-1])
+        size, padded = self.config.head_size, self.config.padded_head_size
+        if axis is None or size == padded or not self._exported:
+            return self._whole(name, shape)
+        whole = self._whole(name, (*shape[:axis], shape[axis] // size * padded, *shape[axis + 1 :]))
+        heads = whole.reshape(*shape[:axis], shape[axis] // size, padded, *shape[axis + 1 :])
+        return np.ascontiguousarray(heads.take(range(size), axis=axis + 1).reshape(shape))
+
+    def _whole(self, name: str, shape: tuple[int, ...]) -> Array:
+        """As it is stored."""
         if name in self._zeros:
             return np.zeros(shape, np.float32)
         kind = next((kind for kind in ("int8", "uint8") if name not in self and f"{name}.{kind}" in self), None)

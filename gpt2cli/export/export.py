@@ -25,6 +25,7 @@ def export(source: Path, folder: Path, precision: str, rounding: "Rounding | Non
     # onnx and safetensors: 300 ms, and a cached model needs neither
     from gpt2cli.export import graph, weights
     from gpt2cli.export.checkpoint import Checkpoint
+    from gpt2cli.export.files import EXPORTED
     from gpt2cli.export.rounding import Rounding
 
     rounding = rounding or Rounding()
@@ -41,11 +42,11 @@ def export(source: Path, folder: Path, precision: str, rounding: "Rounding | Non
     if free < total:
         raise StorageError(
             f"{total / 1e6:,.0f} MB are needed in {folder.parent}, {free / 1e6:,.0f} MB are free",
-            "make room, or set GPT2_CACHE to a folder on another disk",
+            "make room, or name a folder on another disk: GPT2_CACHE, or that of gpt2 export",
         )
     yield 0, total
     done = 0
-    for added in weights.write(arrays, head, offsets, folder / weights.FILE):
+    for added in weights.write(arrays, head, offsets, folder / EXPORTED):
         done += added
         yield done, total
     facts = {
@@ -55,7 +56,7 @@ def export(source: Path, folder: Path, precision: str, rounding: "Rounding | Non
         "saturates": precision == "int8" and rounding.saturates,
         "layers": config.n_layer,
         "heads": config.n_head,
-        "head_size": weights.padded_head_size(config),
+        "head_size": config.padded_head_size,
         "positions": config.n_positions,
         "vocabulary": config.vocab_size,
         "ends": config.eos_token_ids,
@@ -65,7 +66,7 @@ def export(source: Path, folder: Path, precision: str, rounding: "Rounding | Non
         config,
         arrays,
         offsets,
-        weights.FILE,
+        EXPORTED,
         precision=precision,
         rounding=rounding,
         tied=checkpoint.tied,

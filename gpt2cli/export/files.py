@@ -14,6 +14,7 @@ from gpt2cli.export.torchfile import TorchFile
 from gpt2cli.paths import contained, json_object
 
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+EXPORTED = "weights.safetensors"  # of our own exports
 HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 # What PyTorch puts before the names in a module that it wraps: torch.compile, FSDP, checkpointed activations. It may
 # stand anywhere, and is nothing else's name.
@@ -93,7 +94,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> list[Path]:
     """The files with the weights: one of safetensors, our own export's, or shards; else the same of PyTorch."""
-    for name in ("model.safetensors", "weights.safetensors", "model.safetensors.index.json", *_TORCH):
+    for name in ("model.safetensors", EXPORTED, "model.safetensors.index.json", *_TORCH):
         if (folder / name).exists():
             path = contained(folder / name, folder)
             return _shards(path) if path.suffix == ".json" else [path]

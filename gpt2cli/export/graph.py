@@ -28,7 +28,7 @@ from gpt2cli.errors import UnknownModel
 from gpt2cli.export.checkpoint import Config
 from gpt2cli.export.quantize import BLOCK, ZERO
 from gpt2cli.export.rounding import Rounding
-from gpt2cli.export.weights import Stored, padded_head_size
+from gpt2cli.export.weights import Stored
 
 MICROSOFT = "com.microsoft"
 _ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8, "U8": TensorProto.UINT8}
@@ -194,7 +194,7 @@ def build(
 ) -> bytes:
     """The serialised model, its initializers pointing into the file `location` beside it."""
     graph = _Graph(precision, rounding, {stored.name: stored.shape for stored in weights})
-    heads, size, width = config.n_head, padded_head_size(config), config.n_embd
+    heads, size, width = config.n_head, config.padded_head_size, config.n_embd
     epsilon = config.layer_norm_epsilon
     residual = graph.add(
         "Add", graph.embedding("input_ids", "wte.weight"), graph.add("Gather", "wpe.weight", "position_ids")
@@ -235,7 +235,7 @@ def build(
 def _interface(config: Config, precision: str) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """Inputs and outputs, as the contract has them."""
     kept = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.FLOAT
-    cache: list[str | int | None] = ["batch", config.n_head, config.n_positions, padded_head_size(config)]
+    cache: list[str | int | None] = ["batch", config.n_head, config.n_positions, config.padded_head_size]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
         helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["batch", "tokens"]),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.export.checkpoint import Checkpoint
-from gpt2cli.export.weights import FILE, padded_head_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # The name of a matrix, x [T, in], the matrix [in, out], their product, and what it is added to, where it is.
@@ -22,9 +21,7 @@ def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False, s
     a checkpoint or an export of ours; integers are multiplied out. `seen` is shown every product. Raises CorruptFile.
     """
     config = checkpoint.config
-    exported = (checkpoint.folder / FILE).exists()
-    padded = padded_head_size(config) if exported else config.head_size
-    width, inner, heads = config.n_embd, config.n_inner, config.n_head
+    width, inner, heads, size = config.n_embd, config.n_inner, config.n_head, config.head_size
     table = checkpoint.tensor("wte.weight", (config.vocab_size, width))
     places = checkpoint.tensor("wpe.weight", (config.n_positions, width))
 
@@ -54,13 +51,13 @@ def logits(checkpoint: Checkpoint, ids: Sequence[int], *, every: bool = False, s
     x = table[list(ids)].astype(np.float64) + places[: len(ids)]
     for layer in range(config.n_layer):
         block = f"h.{layer}"
-        qkv = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn", width, 3 * heads * padded)
-        query, key, value = qkv.reshape(len(ids), 3, heads, padded).transpose(1, 2, 0, 3)
-        scale = config.head_size**-0.5 if config.scale_attn_weights else 1.0
+        qkv = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn", width, 3 * width)
+        query, key, value = qkv.reshape(len(ids), 3, heads, size).transpose(1, 2, 0, 3)
+        scale = size**-0.5 if config.scale_attn_weights else 1.0
         scale /= layer + 1 if config.scale_attn_by_inverse_layer_idx else 1
         attended = _softmax(query @ key.transpose(0, 2, 1) * scale + future) @ value
-        merged = attended.transpose(1, 0, 2).reshape(len(ids), heads * padded)
-        x = x + linear(merged, f"{block}.attn.c_proj", heads * padded, width, x)
+        merged = attended.transpose(1, 0, 2).reshape(len(ids), width)
+        x = x + linear(merged, f"{block}.attn.c_proj", width, width, x)
         hidden = activation(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc", width, inner))
         x = x + linear(hidden, f"{block}.mlp.c_proj", inner, width, x)
     last = norm(x if every else x[-1], "ln_f")

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from gpt2cli.export.checkpoint import TABLES, Checkpoint, Config
+from gpt2cli.export.checkpoint import TABLES, Checkpoint
 from gpt2cli.export.quantize import BLOCK, ZERO, column_scales, to_int4, to_int8
 from gpt2cli.export.rounding import Rounding
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FILE = "weights.safetensors"
 _DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 _Tensor = tuple[str, tuple[int, ...], Callable[[], Array]]  # name, shape, and what reads it
 _PAGE = 4096  # the header fills whole pages, so that the first array begins on a page boundary
@@ -40,11 +39,6 @@ class Stored:
     @property
     def nbytes(self) -> int:
         return prod(self.shape) * int(_DTYPES[self.dtype].itemsize)
-
-
-def padded_head_size(config: Config) -> int:
-    """GroupQueryAttention wants heads in multiples of 8; the rest is filled with zeros, which change nothing."""
-    return -(-config.head_size // 8) * 8
 
 
 def stored_weights(checkpoint: Checkpoint, precision: str, rounding: Rounding) -> list[Stored]:
@@ -97,7 +91,7 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[_Tensor]:
     """(name, shape, load) of every tensor that the graph reads, heads padded."""
     config = checkpoint.config
     width, inner, heads, size = config.n_embd, config.n_inner, config.n_head, config.head_size
-    room = padded_head_size(config) - size
+    room = config.padded_head_size - size
     padded = heads * (size + room)
 
     def plain(name: str, *shape: int) -> _Tensor:
@@ -210,10 +204,11 @@ def write(weights: Sequence[Stored], head: bytes, offsets: dict[str, int], path:
     with path.open("wb") as file:
         file.write(head)
         for stored in sorted(weights, key=lambda stored: order[stored.tensor]):
-            array = stored.load()
+            with np.errstate(all="ignore"):  # what overflows in rounding is told by who runs it
+                array = np.ascontiguousarray(stored.load(), dtype=_DTYPES[stored.dtype])
             assert array.shape == stored.shape, stored.name
             file.seek(offsets[stored.name])
-            file.write(np.ascontiguousarray(array, dtype=_DTYPES[stored.dtype]).data)
+            file.write(array.data)
             yield stored.nbytes
         file.flush()
         os.fsync(file.fileno())  # a folder is renamed into place only when its bytes are on the disk

@@ -3,6 +3,7 @@
 A folder is written beside its place under a name with a leading dot, and renamed. `export.json` in it says what it is
 and the size and sha256 of every other file. Whatever is under way for a model happens under the model's lock."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from gpt2cli.store.choice import Listener, Progress
 from gpt2cli.store.quality import Gate, Quality
 
 MANIFEST = "export.json"
+_DIGEST = 16  # letters at the end of a folder's name
 # Names of our folders: an export, one that is being written under a lock, one that is being deleted.
 _OURS = re.compile(r"(?:\.(?P<lock>[0-9a-f]{16})\.|\.removed\.)?.*-(?:fp32|fp16|int8|int4)-[0-9a-f]{16}")
 
@@ -104,7 +106,7 @@ def is_folder(model: str) -> bool:
 def folder_for(model: str, precision: str, key: str) -> Path:
     """Where the export of a model lies. `key` changes when its files do; so does the name with the exporter."""
     last = Path(model).name if is_folder(model) else model.replace("/", "--")
-    digest = hashlib.sha256(f"{VERSION}\n{model}\n{key}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{VERSION}\n{model}\n{key}".encode()).hexdigest()[:_DIGEST]
     return paths.exports() / f"{last[-60:].lstrip('.-')}-{precision}-{digest}"
 
 
@@ -150,7 +152,7 @@ def make(
         made = read(target)
         assert made is not None
         for old in cached():  # of a folder whose files have changed since
-            if revision is None and (old.model, old.precision) == (model, precision) and old.folder != target:
+            if revision is None and old.model == model and not old.folder.name.endswith(target.name[-_DIGEST:]):
                 remove(old.folder)
         return made
     except OSError as error:
@@ -188,12 +190,46 @@ def own_precision(folder: Path) -> str | None:
 
 
 def write(
-    checkpoint: Path, folder: Path, listener: Listener, *, precision: str, name: str, check: Callable[[Path], object]
+    checkpoint: Path,
+    folder: Path,
+    listener: Listener,
+    *,
+    precision: str,
+    name: str,
+    check: Callable[[Path, bool | None], object],
 ) -> tuple[str, Quality | None]:
-    """An export for use without this program, into `folder`, which appears when it is complete and `check` has not
-    raised; returns the precision, of which `auto` is the fastest that passes the gate, and what the gate measured.
-    Raises as `export`, and StorageError."""
+    """An export for use without this program, into `folder`, which appears when it is complete and `check`, which is
+    told whether it passes the gate, has not raised; returns the precision, of which `auto` is the fastest that passes,
+    and what the gate measured. Raises as `export`, and StorageError."""
     folder = folder.resolve()
+    lock = folder.with_name(f".{folder.name}.gpt2-lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        with locks.unless_held(lock) as free:
+            if not free:
+                raise StorageError(f"another process is writing {folder}", "wait for it, or choose another folder")
+            try:
+                return _write(checkpoint, folder, listener, precision=precision, name=name, check=check)
+            finally:
+                with contextlib.suppress(OSError):  # Windows: it is open
+                    lock.unlink()
+    except OSError as error:
+        where = folder if folder.exists() else folder.parent
+        raise StorageError(
+            f"cannot write to {where}: {error.strerror or error}", "make room, or choose another folder"
+        ) from None
+
+
+def _write(
+    checkpoint: Path,
+    folder: Path,
+    listener: Listener,
+    *,
+    precision: str,
+    name: str,
+    check: Callable[[Path, bool | None], object],
+) -> tuple[str, Quality | None]:
     part = folder.with_name(f".{folder.name}.gpt2-part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -223,18 +259,13 @@ def write(
         cache = {"cache_type": "float16" if half else "float32", "cache_code": "f2" if half else "f4"}
         facts = {"name": name, "precision": precision, "quality": measured, **cache, **vars(config)}
         (part / "README.md").write_text(README.format(**facts), encoding="utf-8")
-        check(part)
+        check(part, quality.passed if quality and precision not in ("fp32", "fp16") else None)
         if folder.exists():  # it is empty, and may be where somebody's shell is
             for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
                 path.rename(folder / path.name)
         else:
             part.rename(folder)
         return precision, quality
-    except OSError as error:
-        where = folder if folder.exists() else folder.parent
-        raise StorageError(
-            f"cannot write to {where}: {error.strerror or error}", "make room, or choose another folder"
-        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -26,6 +26,8 @@ TOKENS = 256
 # where two tokens are nearly as probable.
 MOST_KL = 0.01
 MOST_RATIO = 1.01
+# Of sampled text each so many tokens one is any.
+_ANEW = 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Quality:
         if self.loss is None or self.loss_fp32 is None or self.kl is None:
             return "its logits are not finite numbers"
         return (
-            f"perplexity {self.perplexity:.2f} (fp32 {self.perplexity_fp32:.2f}), KL {self.kl:.4f},"
+            f"perplexity {_written(self.loss)} (fp32 {_written(self.loss_fp32)}), KL {self.kl:.4f},"
             f" {self.top1:.0%} of the likeliest tokens the same"
             f"{' (measured on text of its own)' if self.text == 'sampled' else ''}"
         )
@@ -69,6 +71,12 @@ class Quality:
 
 def _perplexity(loss: float | None) -> float | None:
     return None if loss is None else math.exp(min(loss, 700))  # beyond that no double holds it
+
+
+def _written(loss: float) -> str:
+    """The perplexity: of noise it may have hundreds of digits."""
+    perplexity = _perplexity(loss) or 0.0
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.1e}"
 
 
 class Gate:
@@ -161,7 +169,8 @@ def _calibration(folder: Path, count: int, vocabulary: int) -> list[int]:
 
 def _sampled(checkpoint: Path, folder: Path, count: int) -> list[int]:
     """Tokens that the model draws one after another, from the finest of its int8 exports, which `folder` then holds:
-    noise is no text, and says nothing about what rounding costs one."""
+    noise is no text, and says nothing about what rounding costs one. End tokens are not drawn, and each sixteenth token
+    is any: of what says the same for ever rounding costs nothing."""
     import numpy as np
 
     from gpt2cli.engine.engine import Engine
@@ -171,11 +180,16 @@ def _sampled(checkpoint: Path, folder: Path, count: int) -> list[int]:
     for _ in export(checkpoint, folder, "int8", Rounding(Form(8, 16))):
         pass
     engine, random = Engine(folder), np.random.default_rng(0)
-    ids = [engine.facts.start if engine.facts.start is not None else next(iter(engine.facts.ends), 0)]
+    facts = engine.facts
+    ids = [facts.start if facts.start is not None else next(iter(facts.ends), 0)]
+    others = np.setdiff1d(np.arange(engine.vocabulary), facts.ends)
+    if not len(others):
+        others = np.arange(engine.vocabulary)
     try:
         while len(ids) < count:
-            probabilities = np.exp(_log_softmax(engine.feed([ids[-1:]])[0]))
-            ids.append(int(random.choice(len(probabilities), p=probabilities)))
+            logits = engine.feed([ids[-1:]])[0, others]
+            probabilities = None if len(ids) % _ANEW == 0 else np.exp(_log_softmax(logits))
+            ids.append(int(random.choice(others, p=probabilities)))
     except CorruptFile:  # rounding overflows; where the checkpoint does not, any text shows it
         ids += engine.any_ids(count - len(ids))
     return ids

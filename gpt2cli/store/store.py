@@ -152,6 +152,12 @@ def _make(source: Source, folder: Path, precision: str, listener: Listener, *, t
     return found
 
 
+def passed(runnable: Runnable) -> bool | None:
+    """Whether the gate let it pass; None where there is no record of that."""
+    found = builds.read(runnable.folder)
+    return _passed(found) if found else None
+
+
 def _passed(export: builds.Export) -> bool:
     return export.quality is None or export.quality.passed
 

@@ -18,6 +18,7 @@ from gpt2cli.export.checkpoint import Checkpoint
 from gpt2cli.export.export import export
 from gpt2cli.export.graph import ACTIVATIONS
 from gpt2cli.export.rounding import Form, Rounding
+from gpt2cli.store import builds
 from gpt2cli.store.choice import Choice, Listener
 from gpt2cli.store.sources import resolve
 from gpt2cli.store.store import ensure
@@ -201,6 +202,22 @@ def test_fp32_of_an_int8_export_is_its_dequantised_weights(tmp_path):
         if value.ndim == 2 and name != "wpe.weight":
             tensors[name] = rounded(value.T).T if name == "wte.weight" else rounded(value)
     assert np.abs(engine.feed([IDS], every=True) - oracle.forward(tensors, config, IDS)).max() < 1e-3
+
+
+@pytest.mark.parametrize("second", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("first", ["fp32", "int8", "int4"])
+def test_an_export_whose_heads_were_filled_up_can_be_exported(first, second, tmp_path):
+    """Heads of 5 are stored as heads of 8."""
+    _, tensors = make_checkpoint(tmp_path / "c", tokenizer=False, n_embd=20)
+    engine_of(tmp_path / "c", tmp_path, first)
+    read = Checkpoint(tmp_path / f"export-{first}")
+    for name in ("h.0.attn.c_attn.weight", "h.1.attn.c_attn.bias", "h.1.attn.c_proj.weight"):
+        value = read.tensor(name, tensors[name].shape)
+        assert np.abs(value - tensors[name]).max() <= (0 if first == "fp32" else 0.15) * np.abs(tensors[name]).max()
+    (tmp_path / "again").mkdir()
+    again = logits_of(tmp_path / f"export-{first}", tmp_path / "again", second)
+    once = Engine(tmp_path / f"export-{first}").feed([IDS], every=True)
+    assert np.sqrt(((again - once) ** 2).mean()) < (1e-5 if first == second == "fp32" else 0.5) * once.std()
 
 
 # What strangers' checkpoints store otherwise than config.json says, as transformers reads it
@@ -587,8 +604,12 @@ def test_an_export_is_made_once_and_again_when_the_checkpoint_changes(tmp_path):
     seen.clear()
     assert ensure(resolve(str(tmp_path / "c")), FP32, listener) == first
     assert not seen
+    ensure(resolve(str(tmp_path / "c")), Choice("int8"))
     make_checkpoint(tmp_path / "c", seed=1)
-    assert ensure(resolve(str(tmp_path / "c")), FP32) != first
+    second = ensure(resolve(str(tmp_path / "c")), Choice("int8"))
+    assert second != first
+    mine = [one for one in builds.cached() if one.model == str(tmp_path / "c")]
+    assert [one.folder for one in mine] == [second.folder]  # those of the old weights are gone, at every precision
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])

@@ -4,12 +4,14 @@ import json
 import re
 from collections import Counter
 
+import hard
 import numpy as np
 import onnx
 import onnxruntime
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
+from conftest import assert_error
 
 from gpt2cli.engine import runtime
 from gpt2cli.engine.engine import Engine
@@ -188,6 +190,74 @@ def test_auto_is_fp32_where_nothing_passes(checkpoint, tmp_path, monkeypatch, ru
     assert again.stderr == ""
     explicit = run("generate", "-m", checkpoint, "-n", 1, "x", "--json", "--precision", "int8")
     assert json.loads(explicit.stdout)["precision"] == "int8"
+
+
+@pytest.mark.long
+def test_what_the_gate_did_not_pass_is_sound_all_the_same(tmp_path, monkeypatch, run):
+    """The self-test looks for damage: what rounding costs has been told."""
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    found, random = hard.tensors(), np.random.default_rng(0)
+    hard.stretched(found, random, hard.outliers)
+    hard.offset(found, random, 300, everywhere=False)
+    hard.write(tmp_path / "c", found)
+    pulled = run("pull", tmp_path / "c", "--precision", "int4")
+    assert pulled.code == 0, pulled.stderr
+    assert "int4 does not pass the quality gate" in pulled.stderr
+    assert "the int4 export is sound" in run("verify", tmp_path / "c").stdout
+    assert run("export", "-q", tmp_path / "c", tmp_path / "out", "--precision", "int4").code == 0
+    assert run("verify", tmp_path / "out").code == 0
+    assert list(tmp_path.glob(".out*")) == []
+    (tmp_path / "e").mkdir()
+    engine = exported(tmp_path / "c", tmp_path / "e/4", "int4")
+    ids = engine.any_ids(12)
+    exact = oracle.forward(found, json.loads((tmp_path / "c/config.json").read_text()), ids)[-1]
+    assert (engine.feed([ids])[0] - exact).std() > 0.3 * exact.std()  # else the self-test would have passed anyway
+
+
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_where_all_tokens_are_as_likely_nothing_is_damaged(tmp_path, run, monkeypatch, size):
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    tensors = random_tensors(SMALL)
+    tensors["wte.weight"][:] = size * tensors["wte.weight"][0]
+    make_checkpoint(tmp_path / "c", tensors=tensors)
+    assert run("pull", "-q", tmp_path / "c").code == 0
+
+
+def test_damage_is_found_in_weights_that_fit_the_file(tmp_path, run, monkeypatch):
+    """The graph of one model beside the weights of another that are stored the other way round."""
+    make_checkpoint(tmp_path / "c")
+    for precision in ("fp32", "int8"):
+        exported(tmp_path / "c", tmp_path / precision, precision)
+        model = onnx.load(tmp_path / precision / "model.onnx", load_external_data=False)
+        for node in model.graph.node:
+            if node.op_type == "GroupQueryAttention":
+                next(one for one in node.attribute if one.name == "scale").f *= -3
+        onnx.save(model, tmp_path / precision / "model.onnx")
+        assert "self-test" in run("verify", tmp_path / precision).stderr
+
+
+def test_a_text_of_its_own_does_not_run_dry(tmp_path):
+    """A model that says but its end token, or another one for ever, has no text that would tell of rounding."""
+    tensors = random_tensors(SMALL)
+    tensors["ln_f.bias"] *= 40
+    for token in (299, 7):
+        tensors["wte.weight"][token] = tensors["ln_f.bias"] * (2 if token == 299 else 1)
+    make_checkpoint(tmp_path / "c", tensors=tensors, tokenizer=False)
+    (tmp_path / "e").mkdir()
+    ids = quality._sampled(tmp_path / "c", tmp_path / "e", 64)
+    assert len(ids) == 64
+    assert 299 not in ids[1:]
+    assert ids.count(7) > 50
+    assert len(set(ids)) >= 4
+
+
+def test_one_process_at_a_time_writes_an_export(checkpoint, tmp_path, run):
+    from gpt2cli.store import locks
+
+    with locks.unless_held(tmp_path / ".out.gpt2-lock"):
+        assert_error(run("export", "-q", checkpoint, tmp_path / "out"), 7, "another process is writing")
+    assert run("export", "-q", checkpoint, tmp_path / "out").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_int4_is_used_only_when_it_is_asked_for(checkpoint, tmp_path, monkeypatch, run):
