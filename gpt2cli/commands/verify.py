@@ -65,7 +65,7 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
             try:
                 model.self_test(store.Runnable(folder))
             except UserError as error:
-                problem = error.message
+                problem, hint = error.message, hint or error.hint
         checked(name, what, folder, problem, hint)
 
     def check_built_in(entry: catalog.Entry) -> None:
