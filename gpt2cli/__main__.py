@@ -16,9 +16,10 @@ def main() -> int:
 
         listening.listen()
         from gpt2cli import cli, paths
+        from gpt2cli.console import options
 
         paths.settle_home()
-
+        options.kept = []
         code = cli.main(sys.argv[1:])
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -33,7 +34,7 @@ def main() -> int:
         # a shell says 130 of both, but a loop ends only with a command that the signal ended
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    # taking the interpreter and a session down, object by object, takes 50 ms for which the shell would wait
+    # taking the interpreter down, object by object, takes 30 ms for which the shell would wait
     os._exit(code)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt2cli.engine.engine import Engine
-from gpt2cli.engine.runtime import check_cuda
+from gpt2cli.engine.runtime import check_cuda, crowded
 from gpt2cli.engine.scheduler import Scheduler
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.store import store
@@ -102,8 +102,9 @@ def open_model(
 ) -> Model:
     """What `load` does, for those who have the choice and the listener; and something to do meanwhile, in a thread."""
     source = store.find(name, choice, listener)
-    opening = partial(_engine, threads=threads, alternating=alternating)
     runnable, why_cpu = prepare(source, choice, listener)
+    beside = crowded(threads)  # before a thread of ours would count as another's
+    opening = partial(_engine, threads=threads, alternating=alternating, beside=beside)
     with ThreadPoolExecutor(1) as pool:  # a session is opened in native code, beside Python
         text_side = pool.submit(_beside, runnable, text, meanwhile)
         try:
@@ -239,11 +240,18 @@ def self_test(runnable: store.Runnable, device: str = "cpu", *, passed: bool | N
     return precision
 
 
-def _engine(runnable: store.Runnable, *, threads: int, device: str = "cpu", alternating: bool = False) -> Engine:
+def _engine(
+    runnable: store.Runnable,
+    *,
+    threads: int,
+    device: str = "cpu",
+    alternating: bool = False,
+    beside: bool | None = None,
+) -> Engine:
     if runnable.graph is None:
-        return Engine(runnable.folder, threads=threads, device=device, alternating=alternating)
+        return Engine(runnable.folder, threads=threads, device=device, alternating=alternating, beside=beside)
     from gpt2cli.engine.readymade import (
         ReadyEngine,  # with the readers of checkpoints: 14 ms that an export does not pay
     )
 
-    return ReadyEngine(runnable.graph, runnable.folder, threads=threads, alternating=alternating)
+    return ReadyEngine(runnable.graph, runnable.folder, threads=threads, alternating=alternating, beside=beside)

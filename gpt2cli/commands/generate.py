@@ -131,6 +131,8 @@ class _Wish:
         prompt, whole, keep = self.prompt, self.whole, self.limits.keep
         opening = partial(model.open, self.talk, alternating=guess.draft_model is not None, text=isinstance(whole, str))
         opened = opening(meanwhile=_import_texts)
+        if o.kept is not None:
+            o.kept.append(opened)
         from gpt2cli.generation import texts
 
         small = None if guess.draft_model is None else opening(name=guess.draft_model)

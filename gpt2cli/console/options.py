@@ -17,6 +17,9 @@ from gpt2cli.generation.parameters import Limits, Sampling
 if TYPE_CHECKING:
     from gpt2cli.model import Model
 
+# What a process that ends with its command does not take down: of a session that takes 20 ms.
+kept: list[object] | None = None
+
 Name = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A model: a name, owner/name, or a folder.", autocompletion=choices.models),

@@ -55,12 +55,22 @@ class Engine:
     graph: Path | None = None  # of an export of ours
     inspected: Any = None  # inspection.py, which stands above this file, keeps its own here
 
-    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu", alternating: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 0,
+        device: str = "cpu",
+        alternating: bool = False,
+        beside: bool | None = None,
+    ) -> None:
         """Load `folder`/model.onnx. `threads` 0 lets ONNX Runtime choose. `device` "cuda" needs an fp16 export;
-        `alternating` is open_session's. Raises CorruptFile and CannotMeet."""
+        `alternating` and `beside` are open_session's. Raises CorruptFile and CannotMeet."""
         path = self.graph = folder / "model.onnx"
         self.threads = threads
-        self._session = open_session(path, threads, settled=settled(path), device=device, alternating=alternating)
+        self._session = open_session(
+            path, threads, settled=settled(path), device=device, alternating=alternating, beside=beside
+        )
         try:
             facts = json.loads(self._session.get_modelmeta().custom_metadata_map["gpt2cli"])
             if facts["version"] != CONTRACT:

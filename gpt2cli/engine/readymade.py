@@ -35,11 +35,13 @@ _MARKS = {"quantized": "int8", "int8": "int8", "uint8": "int8", "fp16": "fp16", 
 class ReadyEngine(Engine):
     """A row's cache is a list of arrays [1, heads, tokens, head size], one for each input of the cache."""
 
-    def __init__(self, path: Path, folder: Path, *, threads: int = 0, alternating: bool = False) -> None:
+    def __init__(
+        self, path: Path, folder: Path, *, threads: int = 0, alternating: bool = False, beside: bool | None = None
+    ) -> None:
         """Load the graph `path`, whose config.json lies in `folder` or beside it. Raises CorruptFile and
         UnknownModel."""
         self._path, self.threads = path, threads
-        self._session = open_session(path, threads, alternating=alternating)
+        self._session = open_session(path, threads, alternating=alternating, beside=beside)
         self._inputs = {item.name: item for item in self._session.get_inputs()}
         outputs = {item.name: item for item in self._session.get_outputs()}
         self._caches = [name for name in self._inputs if name.startswith("past_key_values.")]

@@ -57,13 +57,14 @@ def open_session(
     settled: bool = False,
     device: str = "cpu",
     alternating: bool = False,
+    beside: bool | None = None,
     weights: Path | None = None,
 ) -> Any:
-    """An onnxruntime.InferenceSession. `settled`: the graph stands as it is to be run. `alternating`:
-    another session runs in turns with this one, and its threads would wait for work on the processors of the other's
-    (a third of the time of two models on 2 cores; alone, waiting so is 8 % faster). `weights` is the folder of the
-    files that a graph in bytes names. Raises CorruptFile, also for a file that reads others outside its folder, and
-    CannotMeet where memory is lacking."""
+    """An onnxruntime.InferenceSession. `settled`: the graph stands as it is to be run. `alternating`: another session
+    runs in turns with this one, and its threads would wait for work on the processors of the other's (a third of the
+    time of two models on 2 cores; alone, waiting so is 8 % faster). `beside` is what `crowded` said to one who asked
+    while no other thread of ours was at work. `weights` is the folder of the files that a graph in bytes names. Raises
+    CorruptFile, also for a file that reads others outside its folder, and CannotMeet where memory is lacking."""
     if isinstance(graph, Path):
         harmless.check(graph)
     options = onnxruntime.SessionOptions()
@@ -76,7 +77,7 @@ def open_session(
         # x86 without VNNI multiplies unsigned by signed bytes in 16 bits that saturate: ask for the exact kernels there
         # (which copies all weights). Without effect on other CPUs.
         options.add_session_config_entry("session.x64quantprecision", "1")
-    if crowded(threads):
+    if crowded(threads) if beside is None else beside:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     else:
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
@@ -108,16 +109,17 @@ def _open(graph: Path | bytes, options: Any, device: str) -> Any:
 def crowded(threads: int) -> bool:
     """Whether other programs want the processors that so many threads (0: one for each) would wait on: then those had
     better sleep between two operators. Linux says how many want to run now; elsewhere it is not known, and False."""
-    processors = others = os.cpu_count() or 1
+    processors = os.cpu_count() or 1
     for look in range(_LOOKS):  # what is there in all of them is no passer-by
         if look:
             time.sleep(0.001)
         try:
-            running = runnable(Path("/proc/loadavg").read_text(encoding="ascii"))
+            others = runnable(Path("/proc/loadavg").read_text(encoding="ascii")) - 1  # without this thread
         except OSError:
             return False
-        others = min(others, running - 1)  # without this thread
-    return others + (threads or processors) > processors
+        if min(others, processors) + (threads or processors) <= processors:
+            return False
+    return True
 
 
 def runnable(loadavg: str) -> int:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,17 @@ def test_beside_others_threads_do_not_spin():
         for other in others:
             other.kill()
             other.wait()
+
+
+def test_our_own_threads_are_no_others(monkeypatch):
+    """The tokenizer is read while the session is opened: whether the machine is busy is asked before."""
+    seen = []
+
+    def asked(threads):
+        seen.append([thread.name for thread in threading.enumerate() if "ThreadPool" in thread.name])
+        return True
+
+    monkeypatch.setattr(model, "crowded", asked)
+    monkeypatch.setattr(runtime, "crowded", None)
+    assert model.load("tiny").engine.feed([[5, 6]]).shape == (1, 4096)
+    assert seen == [[]]
