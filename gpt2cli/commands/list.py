@@ -125,9 +125,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     downloaded = ", ".join(
         f"{terminal.size_text(one['bytes'])}{'' if one['complete'] else ' (incomplete)'}" for one in row["downloads"]
     )
-    exported = ", ".join(f"{one['precision']}{' (stale)' if one['stale'] else ''}" for one in row["exports"])
+    kept = [one for one in row["exports"] if one["bytes"]]
+    exported = ", ".join(f"{one['precision']}{' (stale)' if one['stale'] else ''}" for one in kept)
     if exported:
-        exported += f": {terminal.size_text(sum(one['bytes'] for one in row['exports']))}"
+        exported += f": {terminal.size_text(sum(one['bytes'] for one in kept))}"
     size = terminal.size_text(row["bytes"]) if row["bytes"] else ""
     if not downloaded and size:
         here = "built in" if row["built_in"] else "made here" if row["trained"] else ""

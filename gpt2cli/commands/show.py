@@ -47,7 +47,7 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
         shown = terminal.size_text(size) if size is not None else "?"
         terminal.say_out(f"{'' if number else 'files':<12} {file}  {shown}")
     for number, export in enumerate(facts["exports"]):
-        size = terminal.size_text(export["bytes"])
+        size = terminal.size_text(export["bytes"]) if export["bytes"] else "not kept"
         terminal.say_out(f"{'' if number else 'exports':<12} {export['precision']}  {size}  {export['folder']}")
         if export["quality"]:
             passed = "passes the gate" if export["quality"]["passed"] else "does not pass the gate"

@@ -75,6 +75,8 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
 
     def check_export(name: str, one: builds.Export) -> None:
         problem = _damage(one.folder, builds.damaged(one.folder, one.files))
+        if not one.files:  # there is but a record
+            return
         if one.stale:  # nobody will run it
             checked(name, f"the outdated {one.precision} export", one.folder, problem)
         else:

@@ -3,7 +3,7 @@
 from gpt2cli.tokenizer import FILES
 
 # Raised whenever the same checkpoint would give another export: older ones in the cache are then made anew.
-VERSION = 5
+VERSION = 6
 # Raised whenever the engine asks something else of a graph: older ones are then refused, in folders too.
 CONTRACT = 4
 PRECISIONS = ("fp32", "int8", "int4", "fp16")

@@ -40,7 +40,7 @@ class Export:
     precision: str
     version: int
     quality: Quality | None  # None for fp32
-    files: dict[str, dict[str, Any]]  # name -> {"size", "sha256"}
+    files: dict[str, dict[str, Any]]  # name -> {"size", "sha256"}; none where only what the gate said was kept
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +54,7 @@ class Export:
     def lacks(self, checkpoint: Path) -> bool:
         """Whether `checkpoint` has settings that came after it was exported: other programs, and older versions of this
         one, download fewer files."""
-        return any((checkpoint / name).exists() and name not in self.files for name in LATER)
+        return bool(self.files) and any((checkpoint / name).exists() and name not in self.files for name in LATER)
 
 
 def read(folder: Path) -> Export | None:
@@ -128,13 +128,18 @@ def make(
     precision: str,
     progress: Progress,
     title: str,
+    keep: bool,
 ) -> Export:
-    """Export a checkpoint into `target`; whoever calls holds the lock. Raises as `export`, and StorageError."""
+    """Export a checkpoint into `target`; whoever calls holds the lock. Without `keep`, of what does not pass the gate
+    only the record stays: nobody will run it. Raises as `export`, and StorageError."""
     part = target.with_name(f".{locks.digest(model)}.{target.name}")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
         part.mkdir(parents=True)
         quality = _export(checkpoint, part, precision, progress, title)
+        if quality and not quality.passed and not keep:
+            for path in part.iterdir():
+                path.unlink()
         files = {path.name: fingerprint(path) for path in sorted(part.iterdir())}
         manifest = {
             "model": model,

@@ -110,9 +110,12 @@ def ensure(source: Source, choice: Choice = AUTO, listener: Listener = SILENT) -
             raise _other_precisions(source, precision)
         if prefer == "onnx":
             raise _no_graph(source)
-    made = _make(source, folder, "int8" if precision == "auto" else precision, listener)
-    if precision == "auto" and not _passed(made):
-        made = _make(source, folder, "fp32", listener, told=True)
+    if precision == "auto":
+        made = _make(source, folder, "int8", listener, keep=False)
+        if not _passed(made):
+            made = _make(source, folder, "fp32", listener, told=True)
+    else:
+        made = _make(source, folder, precision, listener)
     adapters.discard(folder)
     return Runnable(made.folder, revision=revision)
 
@@ -129,12 +132,14 @@ def _revision(source: Source, folder: Path) -> str | None:
     return folder.name if source.repository else None
 
 
-def _make(source: Source, folder: Path, precision: str, listener: Listener, *, told: bool = False) -> builds.Export:
-    """`told`: what there is to note of the checkpoint has been."""
+def _make(
+    source: Source, folder: Path, precision: str, listener: Listener, *, told: bool = False, keep: bool = True
+) -> builds.Export:
+    """`told`: what there is to note of the checkpoint has been. `keep` is builds.make's."""
     target = builds.folder_for(source.model, precision, sources.key(source, folder))
     with locks.held(source.model, listener.note):
         found = builds.read(target)  # another process may have made it while we waited
-        if found is None or found.lacks(folder):
+        if found is None or found.lacks(folder) or (keep and not found.files):
             for text in [] if told else notes(folder):
                 listener.note(f"{source.name}: {text}")
             found = builds.make(
@@ -146,6 +151,7 @@ def _make(source: Source, folder: Path, precision: str, listener: Listener, *, t
                 precision=precision,
                 progress=listener.progress,
                 title=source.name,
+                keep=keep,
             )
             if not _passed(found):
                 listener.note(f"{source.name}: {precision} does not pass the quality gate: {found.quality}")
@@ -247,11 +253,17 @@ def _wanted(names: Iterable[str], prefer: str, precision: str) -> list[str]:
 def _exported(source: Source, precision: str) -> builds.Export | None:
     """The cached export, found without looking at the checkpoint where that is of the hub; no HTTP."""
     if precision == "auto":
-        int8 = _exported(source, "int8")
+        int8 = _recorded(source, "int8")
         if int8 and _passed(int8):
             return int8
         # without int8 it is not known whether that would pass: only a checkpoint that is gone makes fp32 the answer
         return _exported(source, "fp32") if int8 or not sources.complete(source, "checkpoint") else None
+    found = _recorded(source, precision)
+    return found if found and found.files else None
+
+
+def _recorded(source: Source, precision: str) -> builds.Export | None:
+    """The same, or what is known of an export that was not kept."""
     if source.repository is None:
         return builds.find(source.model, precision, sources.key(source, source.folder))
     snapshot, revision = hubcache.snapshot(source.repository), source.repository.revision

@@ -188,8 +188,18 @@ def test_auto_is_fp32_where_nothing_passes(checkpoint, tmp_path, monkeypatch, ru
     again = run("generate", "-m", checkpoint, "-n", 1, "x", "--json")  # nothing is made again
     assert json.loads(again.stdout)["precision"] == "fp32"
     assert again.stderr == ""
+    # what nobody will run is not kept
+    assert int8.files == {}
+    assert [path.name for path in int8.folder.iterdir()] == ["export.json"]
+    assert re.search(r"int8  not kept .*\n +does not pass the gate: ", run("show", checkpoint).stdout)
+    assert [line for line in run("verify", checkpoint).stdout.splitlines() if "int8" in line] == []
+    (row,) = [line for line in run("list").stdout.splitlines() if "checkpoint" in line]
+    assert "fp32: " in row
+    assert "int8" not in row
     explicit = run("generate", "-m", checkpoint, "-n", 1, "x", "--json", "--precision", "int8")
     assert json.loads(explicit.stdout)["precision"] == "int8"
+    assert builds.read(int8.folder).files
+    assert json.loads(run("generate", "-q", "-m", checkpoint, "-n", 1, "x", "--json").stdout)["precision"] == "fp32"
 
 
 @pytest.mark.long
