@@ -44,11 +44,24 @@ def stories(corpus: Path) -> tuple[list[str], list[str]]:
     if not ((corpus / "stories.tar.xz").exists() or (corpus / "stories").is_dir()):
         return training, held_out
     for name in STORIES:
-        found = [story.strip("\n") + "\n" for story in _file(corpus, name).split(SEPARATOR) if story.strip()]
-        place = len(found) - len(found) // 20
-        training += found[:place]
-        held_out += found[place:]
+        found = _all(corpus, name)
+        training += found[: _place(found)]
+        held_out += found[_place(found) :]
     return training, held_out
+
+
+def _training(corpus: Path, name: str) -> list[str]:
+    found = _all(corpus, name)
+    return found[: _place(found)]
+
+
+def _all(corpus: Path, name: str) -> list[str]:
+    return [story.strip("\n") + "\n" for story in _file(corpus, name).split(SEPARATOR) if story.strip()]
+
+
+def _place(found: list[str]) -> int:
+    """Of the first that is held out."""
+    return len(found) - len(found) // 20
 
 
 def _file(corpus: Path, name: str) -> str:
@@ -62,32 +75,71 @@ def _file(corpus: Path, name: str) -> str:
 
 
 def write_texts(corpus: Path, folder: Path) -> None:
-    """What the last part of the training read: FOLDER/learn/, every story twice and as much again of the books, and
-    FOLDER/validation.txt, stories and a piece of a book that are not in it."""
+    """What the last two parts of the training read, FOLDER/first and FOLDER/second: in each learn/, and validation.txt
+    with stories and a piece of a book that are not in it."""
+    spared, read = _write_first(corpus, folder / "first")
+    _write_second(corpus, folder / "second", spared, read)
+
+
+def _write_first(corpus: Path, folder: Path) -> tuple[list[str], set[str]]:
+    """Every story twice, and as much again of the books; returns the stories that were spared and the books' names."""
     draw = random.Random(5)
     found = stories(corpus)[0]
     order = list(range(len(found)))
     draw.shuffle(order)
     rest = [found[number] for number in sorted(order[120:])]
-    (folder / "learn").mkdir(parents=True)
     for copy in (1, 2):
         draw.shuffle(rest)
         _write(folder / f"learn/stories-{copy}.txt", SEPARATOR.join(rest))
-    texts = [(name, text) for name, text in books(corpus) if name not in HELD_OUT]
+    unread, names = _write_books(corpus, folder, draw, 24e6, set())
+    spared = [found[number] for number in order[:60]]
+    _write(folder / "validation.txt", SEPARATOR.join([*spared, unread]))
+    return spared, names
+
+
+def _write_second(corpus: Path, folder: Path, spared: list[str], read: set[str]) -> None:
+    """Every story, and again those of which the first part has few: the last of TinyStories, which are GPT-4's and of
+    another kind, and picture books; and other books."""
+    draw = random.Random(9)
+    tales, pictures = (_training(corpus, name) for name in STORIES)
+    told = [number for number in range(15_000, len(tales)) if number % 40 == 0]
+    shown = [number for number in range(len(pictures)) if number % 100 == 7]
+    kept = [number for number in range(len(tales)) if tales[number] not in spared and number not in told]
+    late = [tales[number] for number in kept if number >= 13_900]
+    latest = [tales[number] for number in kept if number >= 15_000]
+    books_of_pictures = [text for number, text in enumerate(pictures) if text not in spared and number not in shown]
+    _write_stories(folder / "learn/a.txt", [tales[number] for number in kept], draw)
+    for name, texts in (("late", late), ("later", latest), ("pic", books_of_pictures)):
+        for copy in (0, 1):
+            _write_stories(folder / f"learn/{name}{copy}.txt", texts, draw)
+    unread, _ = _write_books(corpus, folder, draw, 18e6, read)
+    held = [*(tales[number] for number in told), *(pictures[number] for number in shown), *sorted(set(spared))[:15]]
+    _write(folder / "validation.txt", SEPARATOR.join([*held, unread]))
+
+
+def _write_stories(path: Path, texts: list[str], draw: random.Random) -> None:
+    texts = list(texts)
+    draw.shuffle(texts)
+    _write(path, SEPARATOR.join(texts))
+
+
+def _write_books(corpus: Path, folder: Path, draw: random.Random, size: float, read: set[str]) -> tuple[str, set[str]]:
+    """Books of so many bytes, none of those `read`; returns a piece of another one, and their names."""
+    texts = [(name, text) for name, text in books(corpus) if name not in HELD_OUT and name not in read]
     draw.shuffle(texts)
     (_, unread), *texts = texts
-    size = 0
+    names: set[str] = set()
     for name, text in texts:
-        if size > 24e6:
+        if size < 0:
             break
-        size += len(text.encode())
+        size -= len(text.encode())
+        names.add(name)
         _write(folder / "learn" / name, text)
-    _write(
-        folder / "validation.txt", SEPARATOR.join([*(found[number] for number in order[:60]), unread[20_000:60_000]])
-    )
+    return unread[20_000:60_000], names
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
