@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,7 @@ def make(
     revision: str | None,
     branch: str | None,
     precision: str,
-    progress: Progress,
-    title: str,
+    progress: Callable[[int, int], object],
     keep: bool,
 ) -> Export:
     """Export a checkpoint into `target`; whoever calls holds the lock. Without `keep`, of what does not pass the gate
@@ -136,7 +136,7 @@ def make(
     try:
         shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
         part.mkdir(parents=True)
-        quality = _export(checkpoint, part, precision, progress, title)
+        quality = _export(checkpoint, part, precision, progress)
         if quality and not quality.passed and not keep:
             for path in part.iterdir():
                 path.unlink()
@@ -166,7 +166,12 @@ def make(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, title: str) -> Quality | None:
+def exporting(title: str, precision: str, progress: Progress) -> Callable[[int, int], object]:
+    """What is called with the bytes done and in all, for a bar with this title."""
+    return partial(progress, f"exporting {title} ({precision})")
+
+
+def _export(checkpoint: Path, folder: Path, precision: str, progress: Callable[[int, int], object]) -> Quality | None:
     """Write into an empty folder, in the fastest form of the precision that passes the gate, or else the best form;
     returns its quality."""
     gate = Gate(checkpoint, folder, precision) if precision in ("int8", "int4") else None
@@ -175,7 +180,7 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Progress, 
         for path in folder.iterdir():  # the form before did not pass
             path.unlink()
         for done, total in export(checkpoint, folder, precision, rounding):
-            progress(f"exporting {title} ({precision})", done, total)
+            progress(done, total)
         quality = gate.measure(folder, rounding) if gate else None
         if quality is None or quality.passed:
             break
@@ -250,11 +255,11 @@ def _write(
             for text in notes(checkpoint):
                 listener.note(f"{name}: {text}")
             first = "int8" if precision == "auto" else precision
-            quality = _export(checkpoint, part, first, listener.progress, name)
+            quality = _export(checkpoint, part, first, exporting(name, first, listener.progress))
             if precision == "auto":
                 precision = "int8" if quality and quality.passed else "fp32"
                 if precision == "fp32":
-                    _export(checkpoint, part, precision, listener.progress, name)
+                    _export(checkpoint, part, precision, exporting(name, precision, listener.progress))
         from gpt2cli.export.checkpoint import read_config
         from gpt2cli.export.readme import README
 

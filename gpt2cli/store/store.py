@@ -149,8 +149,7 @@ def _make(
                 revision=_revision(source, folder),
                 branch=source.repository.revision if source.repository else None,
                 precision=precision,
-                progress=listener.progress,
-                title=source.name,
+                progress=builds.exporting(source.name, precision, listener.progress),
                 keep=keep,
             )
             if not _passed(found):

@@ -107,7 +107,7 @@ def test_hard_checkpoints_pass_the_gate(tmp_path, change):
     hard.write(tmp_path / "c", found)
     folder = tmp_path / "e"
     folder.mkdir()
-    passed = builds._export(tmp_path / "c", folder, "int8", lambda *_: None, "hard")
+    passed = builds._export(tmp_path / "c", folder, "int8", lambda *_: None)
     assert passed.passed, passed
     counts = {(form["weight_bits"], form["activation_bits"]): form["matrices"] for form in passed.forms}
     assert counts.get((8, 16), 0) <= sum(counts.values()) / 3, counts
