@@ -98,8 +98,8 @@ def _write_first(corpus: Path, folder: Path) -> tuple[list[str], set[str]]:
 
 
 def _write_second(corpus: Path, folder: Path, spared: list[str], read: set[str]) -> None:
-    """Every story, and again those of which the first part has few: the last of TinyStories, which are GPT-4's and of
-    another kind, and picture books; and other books."""
+    """Every story, and again those of which the first part has few: the last of TinyStories, which are told in
+    another manner, and picture books; and other books."""
     draw = random.Random(9)
     tales, pictures = (_training(corpus, name) for name in STORIES)
     told = [number for number in range(15_000, len(tales)) if number % 40 == 0]
