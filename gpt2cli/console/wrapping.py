@@ -47,6 +47,11 @@ class Rows:
         return self._over or (not self._words and self._start + self._cells >= self._room)
 
     @property
+    def at_edge(self) -> bool:
+        """Whether the cursor stands in the last column, from which a terminal does not go back by one, or beyond it."""
+        return self._start + self._cells >= self._columns() - 1
+
+    @property
     def _room(self) -> int:
         return max(1, self._columns() - self._words)
 

@@ -59,7 +59,7 @@ class Screen:
 
     def at_work(self) -> None:
         """A mark where the text goes on, until more of it comes."""
-        if not self._dumb and not self._rows.full:
+        if not self._dumb and not self._rows.at_edge:
             self._stand()
             self._output.write_raw("…\b")
             self._output.flush()

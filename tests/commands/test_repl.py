@@ -143,13 +143,25 @@ def test_the_screen_is_the_text(repl, says, tmp_path):
     assert terminal.exit_code() == 0
 
 
+@pytest.mark.parametrize("cells", [77, 78, 79, 80])
+def test_the_mark_of_work_leaves_nothing_at_the_edge(repl, tmp_path, cells):
+    """From the last column a terminal does not go back by one."""
+    text = "The king " * 8 + "w" * (cells - 72)
+    (tmp_path / "story.txt").write_text(text)
+    terminal = repl("-n", 3, "-f", "story.txt")
+    terminal.type(ENTER)
+    terminal.wait(seed(1))
+    assert not any("…" in line for line in terminal.lines[:-1])
+    assert "".join(terminal.lines).replace(" ", "").count(text.replace(" ", "")) == 1
+
+
 def test_undo_retry_redo_and_branches(repl, says, tmp_path):
     terminal = repl()
-    terminal.type(f"The king{ENTER}")
+    terminal.type(f"The old man{ENTER}")
     terminal.wait(seed(1))
     terminal.type(f"/retry{ENTER}")
     terminal.wait(seed(2))
-    second = says("The king", 2)
+    second = says("The old man", 2)
     terminal.type(f"/branch second{ENTER}/undo{ENTER}/undo{ENTER}The queen{ENTER}")
     terminal.wait(seed(3))
     terminal.type(f"/branches{ENTER}")
@@ -158,10 +170,10 @@ def test_undo_retry_redo_and_branches(repl, says, tmp_path):
     terminal.wait(seed(2))
     terminal.type(f"/undo 99{ENTER}/redo 99{ENTER}")
     document = saved(terminal, tmp_path / "tree.json")
-    assert document.text == "The king" + second
+    assert document.text == "The old man" + second
     assert document.names == {"second": 3}
     texts = ["".join(step.text for step in document.path(node.id)) for node in document.branches()]
-    assert texts == ["The king" + says("The king", 1), "The king" + second, "The queen" + says("The queen", 3)]
+    assert texts == ["The old man" + says("The old man", 1), "The old man" + second, "The queen" + says("The queen", 3)]
 
 
 def test_ctrl_c_stops_the_model_and_keeps_the_text(repl, tmp_path):
