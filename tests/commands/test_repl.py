@@ -144,12 +144,11 @@ def test_the_screen_is_the_text(repl, says, tmp_path):
 
 
 @pytest.mark.parametrize("cells", [77, 78, 79, 80])
-def test_the_mark_of_work_leaves_nothing_at_the_edge(repl, tmp_path, cells):
+def test_the_mark_of_work_leaves_nothing_at_the_edge(repl, cells):
     """From the last column a terminal does not go back by one."""
     text = "The king " * 8 + "w" * (cells - 72)
-    (tmp_path / "story.txt").write_text(text)
-    terminal = repl("-n", 3, "-f", "story.txt")
-    terminal.type(ENTER)
+    terminal = repl("-n", 3)
+    terminal.type(f"{text}{ENTER}")
     terminal.wait(seed(1))
     assert not any("…" in line for line in terminal.lines[:-1])
     assert "".join(terminal.lines).replace(" ", "").count(text.replace(" ", "")) == 1
