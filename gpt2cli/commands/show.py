@@ -60,6 +60,7 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     from gpt2cli import model
+    from gpt2cli.export.names import EXPORTED
     from gpt2cli.store import builds, hub, hubcache, sources, store
     from gpt2cli.store.choice import Choice
 
@@ -85,7 +86,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
     why_cpu = model.why_not_cuda(choice)
-    if why_cpu is None and files and not sources.has_weights(files) and "weights.safetensors" not in files:
+    if why_cpu is None and files and not sources.has_weights(files) and EXPORTED not in files:
         why_cpu = model.READY_MADE
     return {
         "name": name,

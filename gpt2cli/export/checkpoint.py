@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
-from gpt2cli.export.files import EXPORTED, corrupt, open_tensors
-from gpt2cli.export.names import GENERATION
+from gpt2cli.export.files import corrupt, open_tensors
+from gpt2cli.export.names import EXPORTED, GENERATION
 from gpt2cli.export.quantize import BLOCK, ZERO, from_int4
 from gpt2cli.paths import json_object
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2cli.errors import CorruptFile, StorageError
-from gpt2cli.export.names import CONTRACT, SETTINGS
+from gpt2cli.export.names import CONTRACT, EXPORTED, SETTINGS
 from gpt2cli.paths import check_small
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def export(source: Path, folder: Path, precision: str, rounding: "Rounding | Non
     # onnx and safetensors: 300 ms, and a cached model needs neither
     from gpt2cli.export import graph, weights
     from gpt2cli.export.checkpoint import Checkpoint
-    from gpt2cli.export.files import EXPORTED
     from gpt2cli.export.rounding import Rounding
 
     rounding = rounding or Rounding()

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
+from gpt2cli.export.names import EXPORTED
 from gpt2cli.export.torchfile import TorchFile
 from gpt2cli.paths import contained, json_object
 
 _TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-EXPORTED = "weights.safetensors"  # of our own exports
 HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 # What PyTorch puts before the names in a module that it wraps: torch.compile, FSDP, checkpointed activations. It may
 # stand anywhere, and is nothing else's name.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from gpt2cli import paths
 from gpt2cli.engine import harmless
 from gpt2cli.errors import Homeless, StorageError
 from gpt2cli.export.export import export, notes
-from gpt2cli.export.names import LATER, SETTINGS, VERSION
+from gpt2cli.export.names import EXPORTED, LATER, SETTINGS, VERSION
 from gpt2cli.paths import contained
 from gpt2cli.store import locks
 from gpt2cli.store.choice import Listener, Progress
@@ -190,9 +190,9 @@ def _export(checkpoint: Path, folder: Path, precision: str, progress: Callable[[
 def own_precision(folder: Path) -> str | None:
     """The precision of a folder that is an export of ours (from the names in its weight file's header), else None.
     Raises CorruptFile."""
-    if not all((folder / name).exists() for name in ("model.onnx", "weights.safetensors")):
+    if not all((folder / name).exists() for name in ("model.onnx", EXPORTED)):
         return None
-    with contained(folder / "weights.safetensors", folder).open("rb") as file:
+    with contained(folder / EXPORTED, folder).open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         head = file.read(min(size, 1 << 24))
     marks = {b'.int4"': "int4", b'.int8"': "int8", b'.uint8"': "int8", b'"F16"': "fp16"}
@@ -212,18 +212,33 @@ def write(
     told whether it passes the gate, has not raised; returns the precision, of which `auto` is the fastest that passes,
     and what the gate measured. Raises as `export`, and StorageError."""
     folder = folder.resolve()
-    lock = folder.with_name(f".{folder.name}.gpt2-lock")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-        with locks.unless_held(lock) as free:
-            if not free:
-                raise StorageError(f"another process is writing {folder}", "wait for it, or choose another folder")
-            try:
-                return _write(checkpoint, folder, listener, precision=precision, name=name, check=check)
-            finally:
-                with contextlib.suppress(OSError):  # Windows: it is open
-                    lock.unlink()
+        with _part(folder) as part:
+            own, quality = own_precision(checkpoint), None
+            if own and precision in ("auto", own):
+                precision = own
+                harmless.check(checkpoint / "model.onnx")
+                for file in ("model.onnx", EXPORTED, *SETTINGS):
+                    if (checkpoint / file).exists():
+                        shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
+            else:
+                for text in notes(checkpoint):
+                    listener.note(f"{name}: {text}")
+                first = "int8" if precision == "auto" else precision
+                quality = _export(checkpoint, part, first, exporting(name, first, listener.progress))
+                if precision == "auto":
+                    precision = "int8" if quality and quality.passed else "fp32"
+                    if precision == "fp32":
+                        _export(checkpoint, part, precision, exporting(name, precision, listener.progress))
+            measured = None if precision in ("fp32", "fp16") else quality
+            _describe(part, name, precision, measured)
+            check(part, measured.passed if measured else None)
+            if folder.exists():  # it is empty, and may be where somebody's shell is
+                for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
+                    path.rename(folder / path.name)
+            else:
+                part.rename(folder)
+            return precision, quality
     except OSError as error:
         where = folder if folder.exists() else folder.parent
         raise StorageError(
@@ -231,53 +246,34 @@ def write(
         ) from None
 
 
-def _write(
-    checkpoint: Path,
-    folder: Path,
-    listener: Listener,
-    *,
-    precision: str,
-    name: str,
-    check: Callable[[Path, bool | None], object],
-) -> tuple[str, Quality | None]:
-    part = folder.with_name(f".{folder.name}.gpt2-part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        own, quality = own_precision(checkpoint), None
-        if own and precision in ("auto", own):
-            precision = own
-            harmless.check(checkpoint / "model.onnx")
-            for file in ("model.onnx", "weights.safetensors", *SETTINGS):
-                if (checkpoint / file).exists():
-                    shutil.copyfile(contained(checkpoint / file, checkpoint), part / file)
-        else:
-            for text in notes(checkpoint):
-                listener.note(f"{name}: {text}")
-            first = "int8" if precision == "auto" else precision
-            quality = _export(checkpoint, part, first, exporting(name, first, listener.progress))
-            if precision == "auto":
-                precision = "int8" if quality and quality.passed else "fp32"
-                if precision == "fp32":
-                    _export(checkpoint, part, precision, exporting(name, precision, listener.progress))
-        from gpt2cli.export.checkpoint import read_config
-        from gpt2cli.export.readme import README
+@contextlib.contextmanager
+def _part(folder: Path) -> Iterator[Path]:
+    """An empty folder beside it, to be filled and renamed, for one process at a time. Raises StorageError, OSError."""
+    part, lock = (folder.with_name(f".{folder.name}.gpt2-{kind}") for kind in ("part", "lock"))
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with locks.unless_held(lock) as free:
+        if not free:
+            raise StorageError(f"another process is writing {folder}", "wait for it, or choose another folder")
+        try:
+            shutil.rmtree(part, ignore_errors=True)  # of somebody who was killed
+            part.mkdir()
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            with contextlib.suppress(OSError):  # Windows: it is open
+                lock.unlink()
 
-        config = read_config(part)
-        measured = "not measured" if precision in ("fp32", "fp16") or quality is None else str(quality)
-        half = precision == "fp16"
-        cache = {"cache_type": "float16" if half else "float32", "cache_code": "f2" if half else "f4"}
-        facts = {"name": name, "precision": precision, "quality": measured, **cache, **vars(config)}
-        (part / "README.md").write_text(README.format(**facts), encoding="utf-8")
-        check(part, quality.passed if quality and precision not in ("fp32", "fp16") else None)
-        if folder.exists():  # it is empty, and may be where somebody's shell is
-            for path in sorted(part.iterdir(), key=lambda path: path.name == "model.onnx"):
-                path.rename(folder / path.name)
-        else:
-            part.rename(folder)
-        return precision, quality
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+def _describe(folder: Path, name: str, precision: str, quality: Quality | None) -> None:
+    """README.md, for those who have nothing but the folder."""
+    from gpt2cli.export.checkpoint import read_config
+    from gpt2cli.export.readme import README
+
+    half = precision == "fp16"
+    cache = {"cache_type": "float16" if half else "float32", "cache_code": "f2" if half else "f4"}
+    facts = {"name": name, "precision": precision, "quality": quality or "not measured", **cache}
+    (folder / "README.md").write_text(README.format(**facts, **vars(read_config(folder))), encoding="utf-8")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UserError
 from gpt2cli.export import formats
 from gpt2cli.export.export import notes
-from gpt2cli.export.names import SETTINGS
+from gpt2cli.export.names import EXPORTED, SETTINGS
 from gpt2cli.store import adapters, builds, hub, hubcache, locks, readymade, sources
 from gpt2cli.store.catalog import BUILT_IN
 from gpt2cli.store.choice import AUTO, SILENT, Choice, Listener
@@ -48,7 +48,7 @@ class Runnable:
     def files(self) -> list[Path]:
         """What the engine reads."""
         if self.graph is None:
-            return [self.folder / "model.onnx", self.folder / "weights.safetensors"]
+            return [self.folder / "model.onnx", self.folder / EXPORTED]
         return [path for path in self.place.iterdir() if path.name.startswith(self.graph.name)]
 
     def everything(self) -> list[Path]:
