@@ -149,16 +149,28 @@ class Page:
     def busy(self):
         return self.find("#text").get_attribute("aria-busy") == "true"
 
-    def go_on(self):
-        """Lets the model write, and returns what it wrote."""
+    @property
+    def length(self):
+        return self.run("return document.getElementById('text').value.length")
+
+    def begin(self):
+        """Lets the model write; asks again where it ends the text at once, as it may after any sentence."""
         from selenium.webdriver import Keys
 
-        before = self.text
-        self.type(Keys.CONTROL, Keys.ENTER)
-        return self.written(before)
+        before = self.length
 
-    def written(self, before):
-        until(lambda: not self.busy and self.text != before, "the model's text")
+        def begun():
+            if not self.busy and self.length == before:
+                self.type(Keys.CONTROL, Keys.ENTER)
+            return self.length > before
+
+        until(begun, "the model's text")
+
+    def go_on(self):
+        """Lets the model write, and returns what it wrote."""
+        before = self.text
+        self.begin()
+        until(lambda: not self.busy, "the text's end")
         assert self.text.startswith(before)
         return self.text[len(before) :]
 
@@ -178,6 +190,22 @@ class Page:
         if not self.find(f"#{name}").is_displayed():
             self.click(f"#open-{name}")
         return self.find(f"#{name}")
+
+    def set(self, name, value=None):
+        """A setting; without a value it is a box that is ticked."""
+        from selenium.webdriver import Keys
+
+        field = self.panel("settings").find_element("css selector", f"#set-{name}")
+        if value is None:
+            field.click()
+        else:
+            field.clear()
+            field.send_keys(value, Keys.TAB)
+
+    def set_endless(self):
+        """Texts that last until they are stopped."""
+        self.set("max_tokens", "900")
+        self.set("ignore_eos")
 
     def export(self, ending):
         self.panel("file")

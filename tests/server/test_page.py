@@ -18,7 +18,7 @@ def authors(page):
 def test_the_model_goes_on_where_the_text_ends(page):
     page.type(START)
     written = page.go_on()
-    assert len(written) > 40
+    assert written
     assert "".join(authors(page)).replace(" ", "") == "".join(written.split())
     assert page.find("#overlay").get_attribute("textContent") == page.text.replace("\n", "")
 
@@ -26,19 +26,16 @@ def test_the_model_goes_on_where_the_text_ends(page):
 def test_the_model_goes_on_at_the_caret_and_what_stands_below_stays(page):
     page.type("The king\n\nThe end.")
     page.caret(len("The king"))
-    page.type(Keys.CONTROL, Keys.ENTER)
-    until(lambda: not page.busy and len(page.text) > 30)
+    page.begin()
+    until(lambda: not page.busy)
     assert page.text.startswith("The king")
     assert page.text.endswith("\n\nThe end.")
 
 
 def test_escape_stops_and_keeps(page):
-    page.panel("settings")
-    number = page.find("#set-max_tokens")
-    number.clear()
-    number.send_keys("900", Keys.TAB)
-    page.type(START, Keys.CONTROL, Keys.ENTER)
-    until(lambda: len(page.text) > len(START))
+    page.set_endless()
+    page.type(START)
+    page.begin()
     assert page.find("#go").text == "Stop"
     page.type(Keys.ESCAPE)
     until(lambda: not page.busy)
@@ -51,8 +48,8 @@ def test_escape_stops_and_keeps(page):
 
 
 def test_who_types_while_the_model_writes_takes_over(page):
-    page.type(START, Keys.CONTROL, Keys.ENTER)
-    until(lambda: len(page.text) > len(START))
+    page.type(START)
+    page.begin()
     page.type("!")
     assert not page.busy
     assert page.text.endswith("!")
@@ -98,8 +95,7 @@ def test_undo_and_redo_go_over_edits_and_generations_alike(page):
     page.type(Keys.BACKSPACE * 3)
     states.append(page.text)
     page.caret(len(page.text))
-    page.type(Keys.CONTROL, Keys.ENTER)
-    until(lambda: not page.busy and len(page.text) > len(states[-1]))
+    page.go_on()
     states.append(page.text)
     for state in states[-2::-1]:
         page.type(Keys.CONTROL, "z")
@@ -257,8 +253,8 @@ def test_a_reload_keeps_the_text_and_what_can_be_undone(page, wait):
 
 
 def test_what_the_model_was_writing_is_kept_over_a_reload(page):
-    page.type(START, Keys.CONTROL, Keys.ENTER)
-    until(lambda: len(page.text) > len(START))
+    page.type(START)
+    page.begin()
     page.reload()
     assert page.text.startswith(START)
     assert len(page.text) > len(START)

@@ -26,9 +26,9 @@ def test_a_strange_text_is_a_text(page, kind):
         "t.dispatchEvent(new InputEvent('input'))",
         '"' + "".join(f"\\u{unit:04x}" for unit in units(text)) + '"',
     )
-    before = page.run("return document.getElementById('text').value.length")
-    page.find("#text").send_keys(Keys.CONTROL, Keys.ENTER)
-    until(lambda: not page.busy and page.run("return document.getElementById('text').value.length") > before)
+    before = page.length
+    page.begin()
+    until(lambda: not page.busy)
     page.show("surprise")
     until(lambda: page.all("#overlay .beyond"))
     drawn, text = "document.getElementById('overlay').textContent", "document.getElementById('text').value"
@@ -39,7 +39,7 @@ def test_a_strange_text_is_a_text(page, kind):
     assert page.browser.title != "caught"
     page.reload()
     page.find("#text").send_keys(Keys.CONTROL, "z")
-    assert page.run("return document.getElementById('text').value.length") == before
+    assert page.length == before
 
 
 def units(text):
@@ -142,8 +142,8 @@ def test_all_can_be_done_without_a_mouse(page):
     page.keys(Keys.ESCAPE)
     assert page.run(focus) == "open-settings"
     page.run("document.getElementById('text').focus()")
-    page.keys(Keys.CONTROL, Keys.ENTER)
-    until(lambda: not page.busy and len(page.text) > len(start))
+    page.begin()
+    until(lambda: not page.busy)
     page.keys(Keys.ALT, Keys.ENTER)
     until(lambda: page.find("#why").is_displayed())
     first = page.find("#why-token").text

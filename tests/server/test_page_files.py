@@ -150,13 +150,9 @@ def test_the_copied_command_makes_the_same_text(page, tmp_path, prompt):
 
 @needs_a_shell
 def test_the_copied_command_has_the_settings_that_were_changed(page, tmp_path):
-    page.panel("settings")
     for name, value in (("temperature", "1.5"), ("top_k", "0"), ("seed", "7"), ("max_tokens", "25")):
-        field = page.find(f"#set-{name}")
-        field.clear()
-        field.send_keys(value, Keys.TAB)
-    stop = page.find("#set-stop")
-    stop.send_keys("\\n\\n", Keys.TAB)
+        page.set(name, value)
+    page.set("stop", "\\n\\n")
     page.paste(START)
     text = page.go_on()
     line = command(page)
@@ -173,12 +169,9 @@ def test_the_copied_command_of_a_continuation_and_of_a_stopped_text(page, tmp_pa
     page.type(Keys.DOWN, Keys.ENTER)
     chosen = page.text[len(START) :]
     assert shell(command(page), tmp_path).removesuffix("\n").endswith(chosen.removesuffix("\n"))
-    page.panel("settings")
-    page.find("#set-max_tokens").clear()
-    page.find("#set-max_tokens").send_keys("900", Keys.TAB)
+    page.set_endless()
     before = page.text
-    page.type(Keys.CONTROL, Keys.ENTER)
-    until(lambda: len(page.text) > len(before))
+    page.begin()
     page.type(Keys.ESCAPE)
     text = page.text[len(before) :]
     assert shell(command(page), tmp_path).removesuffix("\n") == text.removesuffix("\n")
