@@ -71,14 +71,13 @@ class LineEditor:
     def _columns(self) -> int:
         return self._session.output.get_size().columns
 
-    def read(self, row: Callable[[], Sequence[Run]], resized: Callable[[], None]) -> str:
-        """The next input. `resized` draws the text again on an empty screen. Raises EOFError at Ctrl-D,
-        KeyboardInterrupt at Ctrl-C."""
-        width = self._columns
+    def read(self, row: Callable[[], Sequence[Run]], width: int, resized: Callable[[], None]) -> str:
+        """The next input, below rows that were broken for a window of `width` columns. `resized` draws the text again
+        on an empty screen. Raises EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
 
         def prompt() -> FormattedText:  # asked for whenever the line is drawn
             nonlocal width
-            if width != self._columns:  # the rows above were broken for another window
+            if width != self._columns:
                 width = self._columns
                 asyncio.get_running_loop().call_soon(_redraw, get_app(), resized)
             return FormattedText((self._style if yours else "", text) for yours, text in row())

@@ -115,7 +115,7 @@ class Screen:
             self._output.erase_end_of_line()
             self._output.flush()
         self._drawn = False
-        return self._editor.read(lambda: self._rows.row, self._redraw)
+        return self._editor.read(lambda: self._rows.row, self._width, self._redraw)
 
     def _redraw(self) -> None:
         self._width = self.columns
