@@ -59,6 +59,7 @@ FP32 = Kind("fp32")
 INT8 = Kind("int8", tolerance=0.2)
 INT8X16 = Kind("int8", activation_bits=16, tolerance=0.2)
 MIXED = Kind("int8", mixed=True, tolerance=0.6)
+INT4 = Kind("int4", tolerance=0.2)
 HALF = Kind("fp16", tolerance=0.05)
 POINTER = Kind("fp16", "pointer", tolerance=0.05)
 CUDA = Kind("fp16", "cuda", tolerance=0.05, exact=False)  # its matrix products depend on the number of rows

@@ -155,7 +155,10 @@ class Scheduler:
         self._arrange([job for job in going if job.feeds is not None and not (steady and job.goes_on())])
         single: list[tuple[Job, Row]] = []
         long = False
-        for job, row in [(one, row) for one in going for row in one.rows if row.chunks]:
+        fed = [(job, row) for job in going for row in job.rows if row.chunks]
+        if len(fed) == 1 and not fed[0][1].every:  # nobody waits for it
+            fed[0][1].join(self.engine.together(fed[0][1].chunks))
+        for job, row in fed:
             size = len(row.chunks[0])
             if size == 1:
                 single.append((job, row))

@@ -44,6 +44,11 @@ class Row:
     wish: Feed | None = None  # a new row's, of which nothing has been computed yet
     logits: list[Logits] = field(default_factory=list)
 
+    def join(self, count: int) -> None:
+        """Let the next `count` chunks be fed together."""
+        first = [self.chunks.popleft() for _ in range(count)]
+        self.chunks.appendleft([token for chunk in first for token in chunk])
+
 
 class Job:
     """A task under way."""

@@ -1,14 +1,16 @@
 """The engine's contract: cached = uncached, chunked = whole, batched = single, rewound = never fed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
-from engines import CUDA, FP32, HALF, INT8, INT8X16, MIXED, POINTER
+from engines import CUDA, FP32, HALF, INT4, INT8, INT8X16, MIXED, POINTER
 from safetensors.numpy import load_file
 
+from gpt2cli.engine.engine import full_chunks
 from gpt2cli.errors import UsageError
 
 RNG = np.random.default_rng(3)
@@ -83,6 +85,39 @@ def test_chunks_equal_the_whole(kind, engine, size):
     engine.chunk = size
     chunked = engine.feed([IDS], every=True)
     assert np.abs(chunked - whole).max() < kind.tolerance
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("precision", [FP32, INT8, INT8X16, MIXED, INT4], ids=str)
+def test_chunks_that_share_a_call_are_what_they_are_alone(tmp_path, precision, heads):
+    """Not a bit of the cache differs: what follows tells."""
+    make_checkpoint(tmp_path / "checkpoint", n_embd=128, n_head=heads, n_positions=900)
+    (tmp_path / "export").mkdir()
+    precision.export(tmp_path / "checkpoint", tmp_path / "export")
+    together = precision.open(tmp_path / "export", threads=heads)
+    alone = precision.open(tmp_path / "export", threads=heads)
+    assert (together.joined, alone.joined) == (4, 4)
+    alone.joined = 1
+    for length in (256, 384, 512, 700, 897):
+        ids = RNG.integers(0, 299, length).tolist()
+        found = []
+        for engine in (together, alone):
+            engine.reset()
+            found.append([engine.feed([ids[:-3]]), *(engine.feed([[token]]) for token in ids[-3:])])
+            assert engine.said == [ids]
+        assert np.array_equal(*found), length
+        assert together.calls == alone.calls
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "size", "joined"),
+    [(12, 12, 64, 4), (24, 16, 64, 1), (6, 6, 32, 4), (2, 2, 48, 1), (18, 16, 64, 1), (16, 14, 64, 2)],
+)
+def test_how_many_chunks_share_a_call(checkpoint, tmp_path, layers, heads, size, joined):
+    """Of large models, and of those with heads for which the bits would differ, one."""
+    FP32.export(checkpoint, tmp_path)
+    facts = FP32.open(tmp_path).facts
+    assert full_chunks(replace(facts, layers=layers, heads=heads, head_size=size)) == joined
 
 
 def test_what_nobody_wants_to_see_changes_nothing(kind, engine):

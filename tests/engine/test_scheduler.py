@@ -453,6 +453,29 @@ def test_whoever_shares_a_beginning_gets_what_it_gets_alone(pair, found, kept):
         assert got == alone[: len(got)]
 
 
+def test_a_long_prompt_is_read_in_fewer_calls_while_it_is_alone(monkeypatch):
+    """Which calls it was makes no difference, not to a later one that begins with the same tokens either."""
+    model, one = load("tiny"), load("tiny")
+    one.engine.joined = 1
+    prompts = [[(7 * place + number) % 4000 for place in range(600)] for number in range(2)]
+    prompts.append([*prompts[1][:300], *range(200)])
+    model.scheduler.kept = 4
+    found = calls(model, monkeypatch)
+    alone = list(shared(model, prompts[0]))
+    assert [call for call in found if call != [1]] == [[512], [88]]
+    running = generate(model, PROMPT, sampling=GREEDY, max_tokens=None, ignore_eos=True)
+    next(running)
+    found.clear()
+    beside = list(shared(model, prompts[1]))
+    assert [call for call in found if call[0] > 1] == [[128]] * 4 + [[88]]
+    running.close()
+    found.clear()
+    reused = list(shared(model, prompts[2]))
+    assert [call for call in found if call != [1]] == [[128], [116]]
+    for prompt, got in zip(prompts, (alone, beside, reused), strict=True):
+        assert got == list(shared(one, prompt))
+
+
 def test_what_was_reused_is_counted(keeping, monkeypatch):
     found = calls(keeping, monkeypatch)
     ids = BASES[0][:40]
