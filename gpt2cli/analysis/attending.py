@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.analysis.explained import Array, Weights
-from gpt2cli.engine.engine import CHUNK
+from gpt2cli.engine.chunks import CHUNK
 from gpt2cli.engine.inspection import Held, Insides, Seen
 
 ROLLOUT = 256  # tokens of a text for each of which rollout is given

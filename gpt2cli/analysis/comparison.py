@@ -13,7 +13,7 @@ import numpy as np
 from gpt2cli.analysis import templates
 from gpt2cli.analysis.scoring import Scorer
 from gpt2cli.analysis.shares import Share, first_of, first_word, wilson
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import texts

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from gpt2cli.analysis.poolings import POOLINGS
-from gpt2cli.engine.engine import CHUNK
+from gpt2cli.engine.chunks import CHUNK
 from gpt2cli.engine.inspection import Hidden, inspection
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole

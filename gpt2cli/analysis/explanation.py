@@ -14,7 +14,8 @@ from gpt2cli.analysis.attending import Looks, value_zeroing
 from gpt2cli.analysis.explained import Array, Explanation, Influence, Lens, Told, Weights
 from gpt2cli.analysis.questions import Question
 from gpt2cli.analysis.scoring import scored
-from gpt2cli.engine.engine import CHUNK, Logits
+from gpt2cli.engine.chunks import CHUNK
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.inspection import Held, insides
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError

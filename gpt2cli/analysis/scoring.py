@@ -13,7 +13,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from gpt2cli.engine.engine import CHUNK, Logits
+from gpt2cli.engine.chunks import CHUNK
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import UsageError
 from gpt2cli.generation.parameters import is_whole

@@ -3,51 +3,20 @@
 The graph's contract is written in export/graph.py. A row's length says how much of the cache (kvcache.py) counts, so
 rewinding costs nothing. On CUDA weights and cache stay on the device; ids go there, and logits come back."""
 
-import itertools
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpt2cli.engine import machine
+from gpt2cli.engine.chunks import CHUNK, cut, full, joinable
+from gpt2cli.engine.facts import Facts, Ids, Logits
 from gpt2cli.engine.kvcache import Cache, DeviceCache, HostCache
 from gpt2cli.engine.runtime import OrtValue, open_session, out_of_memory, settled
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.export.names import CONTRACT
-
-Ids = Sequence[int]
-Logits = np.ndarray[Any, np.dtype[np.float32]]
-
-# Attention computes the whole square of new tokens by all tokens; chunks skip most of what the causal mask hides.
-CHUNK = 128
-# Several in one call gain more in the matrices than attention loses, until it lasts so long that Ctrl-C seems to hang.
-_JOINED = 4
-_WORK = 4e8  # weights, for each token of so many chunks: 124M's, and not 355M's
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What an export says of itself (model.onnx, metadata `gpt2cli`)."""
-
-    version: int
-    precision: str
-    weight_bits: int  # of int8: 8, or 7
-    saturates: bool  # its products may exceed 16 bits, in which some processors add them
-    layers: int
-    heads: int
-    head_size: int
-    positions: int
-    vocabulary: int
-    ends: tuple[int, ...]  # tokens that end a text; none where the checkpoint names none in its vocabulary
-    start: int | None  # the token before a text's first
-
-    @property
-    def settled(self) -> bool:
-        """Whether ONNX Runtime has nothing to fuse and nothing to change."""
-        return not self.saturates and self.precision in ("fp32", "int8")
 
 
 class Engine:
@@ -90,7 +59,7 @@ class Engine:
         self.reset()
         self.device = device
         self.chunk = CHUNK if device == "cpu" else self.window  # CUDA's attention skips the hidden part itself
-        self.joined = full_chunks(self.facts)
+        self.joined = joinable(self.facts)
         self._cache = self._new_cache()
         self._bindings: dict[tuple[int, int], Any] = {}
 
@@ -152,20 +121,12 @@ class Engine:
         return logits[:0] if silent else logits
 
     def chunks(self, ids: Ids) -> list[Ids]:
-        """What is fed in one call each. Kernels differ in a last bit: attention's of one token and of several, and now
-        and then those of so many rows and of others. So a text is always cut in the same way, whatever else is there,
-        and never before its last token."""
-        if len(ids) <= self.chunk:
-            return [ids] if ids else []
-        cuts = [*range(self.chunk, len(ids), self.chunk)]
-        if cuts and len(ids) - cuts[-1] == 1 and self.chunk > 2:
-            cuts[-1] -= 1
-        return [ids[start:end] for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
+        """What is fed at a time where others wait."""
+        return cut(ids, self.chunk)
 
     def together(self, chunks: Iterable[Ids]) -> int:
         """How many of the first of these chunks one call may compute, with the same bits."""
-        full = itertools.takewhile(lambda chunk: len(chunk) == CHUNK, itertools.islice(chunks, self.joined))
-        return max(1, len(list(full)))
+        return full(chunks, self.joined)
 
     def _step(self, rows: Sequence[int], tokens: Ids) -> Logits:
         """One token for each of `rows`, in one call where no row that is full lies between them."""
@@ -332,17 +293,6 @@ class Engine:
             self.said = before
             raise
         self.said, self.calls = said, calls
-
-
-def full_chunks(facts: Facts) -> int:
-    """How many of them may share a call. Kernels give each of 128 rows, and of two, three or four times as many,
-    the same bits where the blocks in which attention reads the cache (as many positions as fit into a processor's
-    second cache) are none that end amid a chunk. That was tried for caches of 32 kB to 2 MB, and holds for heads of 16,
-    32, 64 and 128 numbers; not for some others, as 48 and 80."""
-    if facts.head_size.bit_count() != 1:
-        return 1
-    weights = 12 * facts.layers * (facts.heads * facts.head_size) ** 2
-    return max(1, min(_JOINED, int(_WORK / weights)))
 
 
 def checked(found: Logits, what: str = "logits") -> Logits:

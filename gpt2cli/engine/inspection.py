@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine.engine import Engine, Ids, Logits, checked
+from gpt2cli.engine.engine import Engine, checked
+from gpt2cli.engine.facts import Ids, Logits
 from gpt2cli.engine.runtime import open_session, out_of_memory
 from gpt2cli.errors import CannotMeet, UsageError
 

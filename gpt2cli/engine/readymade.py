@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine.engine import CHUNK, Engine, Facts, Ids, Logits, checked
+from gpt2cli.engine.chunks import CHUNK
+from gpt2cli.engine.engine import Engine, checked
+from gpt2cli.engine.facts import Facts, Ids, Logits
 from gpt2cli.engine.runtime import open_session, out_of_memory
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.checkpoint import read_config

@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from gpt2cli.engine.engine import Engine, Ids, Logits
+from gpt2cli.engine.engine import Engine
+from gpt2cli.engine.facts import Ids, Logits
 from gpt2cli.engine.tasks import Feed, Item, Job, Result, Row, Task
 from gpt2cli.errors import UsageError, UserError
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpt2cli.engine.engine import Ids, Logits
+from gpt2cli.engine.facts import Ids, Logits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.generation.choices import OneOf
 from gpt2cli.generation.constraints import Matcher

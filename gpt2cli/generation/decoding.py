@@ -8,7 +8,7 @@ from math import inf
 
 import numpy as np
 
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, Terminated
 from gpt2cli.generation import beams

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpt2cli.engine import machine
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.generation import decoding, texts
 from gpt2cli.generation.receipts import FORMS, INTERRUPTED, Plain, Receipt, Receipts, digest, read

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed
 from gpt2cli.generation import constraints
 from gpt2cli.generation.choices import OneOf

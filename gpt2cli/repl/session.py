@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gpt2cli.console import written
-from gpt2cli.engine.engine import Logits
+from gpt2cli.engine.facts import Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.generation import constraints, texts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gpt2cli.analysis.embedding import Embedder, Vectors, numbers
-from gpt2cli.engine.engine import CHUNK
+from gpt2cli.engine.chunks import CHUNK
 from gpt2cli.errors import CannotMeet, CorruptFile, UsageError
 from gpt2cli.model import Model
 from gpt2cli.server import worker

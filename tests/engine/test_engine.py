@@ -10,7 +10,7 @@ from checkpoints import SMALL, make_checkpoint, random_tensors
 from engines import CUDA, FP32, HALF, INT4, INT8, INT8X16, MIXED, POINTER
 from safetensors.numpy import load_file
 
-from gpt2cli.engine.engine import full_chunks
+from gpt2cli.engine.chunks import joinable
 from gpt2cli.errors import UsageError
 
 RNG = np.random.default_rng(3)
@@ -111,13 +111,13 @@ def test_chunks_that_share_a_call_are_what_they_are_alone(tmp_path, precision, h
 
 @pytest.mark.parametrize(
     ("layers", "heads", "size", "joined"),
-    [(12, 12, 64, 4), (24, 16, 64, 1), (6, 6, 32, 4), (2, 2, 48, 1), (18, 16, 64, 1), (16, 14, 64, 2)],
+    [(12, 12, 64, 4), (24, 16, 64, 1), (6, 6, 32, 4), (2, 2, 48, 1), (2, 2, 256, 1), (18, 16, 64, 1), (16, 14, 64, 2)],
 )
 def test_how_many_chunks_share_a_call(checkpoint, tmp_path, layers, heads, size, joined):
     """Of large models, and of those with heads for which the bits would differ, one."""
     FP32.export(checkpoint, tmp_path)
     facts = FP32.open(tmp_path).facts
-    assert full_chunks(replace(facts, layers=layers, heads=heads, head_size=size)) == joined
+    assert joinable(replace(facts, layers=layers, heads=heads, head_size=size)) == joined
 
 
 def test_what_nobody_wants_to_see_changes_nothing(kind, engine):

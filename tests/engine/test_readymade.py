@@ -15,7 +15,8 @@ from texts import generate
 
 from gpt2cli import Sampling, load
 from gpt2cli.engine import harmless
-from gpt2cli.engine.engine import CHUNK, Engine
+from gpt2cli.engine.chunks import CHUNK
+from gpt2cli.engine.engine import Engine
 from gpt2cli.engine.readymade import ReadyEngine
 from gpt2cli.errors import CorruptFile, UnknownModel, UsageError
 from gpt2cli.store import readymade

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2cli.analysis.scoring import log_sums
-from gpt2cli.engine.engine import CHUNK, Ids, Logits
+from gpt2cli.engine.chunks import CHUNK
+from gpt2cli.engine.facts import Ids, Logits
 from gpt2cli.engine.tasks import Feed, Task
 from gpt2cli.errors import CannotMeet
 from gpt2cli.model import Model

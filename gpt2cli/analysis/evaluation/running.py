@@ -16,7 +16,7 @@ from gpt2cli.analysis.evaluation.items import Choice, Continuation, Item, Passag
 from gpt2cli.analysis.evaluation.likelihoods import Case, Likelihood, answers, fitted, windows
 from gpt2cli.analysis.evaluation.metrics import Measure, Metric, Tally
 from gpt2cli.analysis.evaluation.samples import Samples
-from gpt2cli.engine.engine import Ids
+from gpt2cli.engine.facts import Ids
 from gpt2cli.errors import CannotMeet, UsageError
 from gpt2cli.model import Model
 from gpt2cli.store import catalog

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2cli.analysis.evaluation.likelihoods import Likelihood
-from gpt2cli.engine.engine import Ids
+from gpt2cli.engine.facts import Ids
 from gpt2cli.errors import StorageError, UsageError
 from gpt2cli.store import locks
 
