@@ -16,6 +16,7 @@ import pytest
 from checkpoints import make_checkpoint
 from hub import NAME, Hub
 from huggingface_hub import constants
+from hypothesis import HealthCheck, settings
 from texts import LINES
 
 from gpt2cli import cli, paths
@@ -23,8 +24,14 @@ from gpt2cli.model import load
 
 pytest_plugins = ["pages", "runs"]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background, which children would inherit
+# what a shell's background and nohup ignore, children would inherit
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.hookimpl(tryfirst=True)

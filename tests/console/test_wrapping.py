@@ -29,7 +29,7 @@ def letters(text):
     return [one for one in parted if not unicodedata.combining(one) and not one.isspace()]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXT, max_size=6), st.integers(4, 20))
 def test_a_text_stands_alike_however_it_comes(parts, columns):
     together, *_ = drawn(["".join(parts)], columns)
@@ -39,7 +39,7 @@ def test_a_text_stands_alike_however_it_comes(parts, columns):
     assert letters("".join(together)) == letters("".join(parts))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("abcde  ", max_size=200), st.integers(7, 20))
 def test_a_word_that_fits_into_a_row_is_whole(text, columns):
     lines, *_ = drawn(list(text), columns)

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from texts import collect, generate
 
@@ -67,7 +67,7 @@ def started(model, request):
     return generate(model, options.pop("prompt"), logprobs=2, **options)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.lists(arrivals, min_size=2, max_size=7))
 @pytest.mark.long
 def test_scheduled_among_others_is_alone(pair, found):
@@ -331,7 +331,6 @@ def test_what_was_computed_in_other_calls_is_computed_again(many, monkeypatch):
     assert sum(map(sum, found)) == len(said)  # the first chunk is the same
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=50), st.lists(st.integers(0, 3), min_size=2, max_size=60))
 def test_whatever_is_reused_the_logits_are_those_of_a_fresh_row(pair, first, second):
     many, one = pair
@@ -435,7 +434,7 @@ def stepped(model, visits, kept):
     return pieces
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 @given(st.lists(visits, min_size=2, max_size=6), st.integers(0, 6))
 @pytest.mark.long
 def test_whoever_shares_a_beginning_gets_what_it_gets_alone(pair, found, kept):

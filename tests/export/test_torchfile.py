@@ -706,7 +706,7 @@ values = st.recursive(
 
 
 @given(values, st.booleans())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.long
 def test_any_structured_pickle_works_or_is_refused(tmp_path, value, old):
     path, numbers = tmp_path / "pytorch_model.bin", NUMBERS.tobytes()

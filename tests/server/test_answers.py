@@ -139,7 +139,7 @@ def offsets(tokenizer, ids, before=""):
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10))
 @example("🙂🙂")
 @example("👩‍👩‍👧")

@@ -220,7 +220,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(BODIES | ANY)
 @example({"temperature": 10**400})
 @example({"temperature": 5e-324})

@@ -269,7 +269,7 @@ PARTS = [
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @pytest.mark.long
 def test_the_ends_of_texts_in_any_script(several, data):
     """And their streams, also where words are long and pieces short."""
