@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
-from gpt2cli.errors import Unreachable
+from gpt2cli.errors import Unreachable, UserError
 
 if TYPE_CHECKING:
     from gpt2cli.store.builds import Export
@@ -151,6 +151,9 @@ def _shape(folder: Path | None) -> dict[str, int] | None:
 
 
 def _parameters(folder: Path) -> int:
-    from gpt2cli.export.checkpoint import read_config
+    from gpt2cli.export.checkpoint import Checkpoint, read_config
 
-    return read_config(folder).parameters
+    try:
+        return Checkpoint(folder).config.parameters
+    except UserError:  # of broken weights, or none, all that there is to show is shown
+        return read_config(folder).parameters

@@ -19,7 +19,7 @@ HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 # What PyTorch puts before the names in a module that it wraps: torch.compile, FSDP, checkpointed activations. It may
 # stand anywhere, and is nothing else's name.
 _INNER = re.compile(r"_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
-# What wraps a whole model: DistributedDataParallel, PEFT, and training frameworks.
+# What wraps a whole model more often than not: DistributedDataParallel, PEFT, and training frameworks.
 _OUTER = re.compile(r"(?:(?:module|base_model|model)\.)*")
 _LANDMARK = "wpe.weight"  # which every GPT-2 stores
 
@@ -54,9 +54,10 @@ def open_tensors(folder: Path) -> tuple[dict[str, Place], str]:
 
 
 def _wrapper(folder: Path, names: Iterable[str]) -> str:
-    """What stands before the names of the one GPT-2 in the checkpoint."""
+    """What stands before the names of the one GPT-2 in the checkpoint. A name that is known counts before others: a
+    training script may keep a second model, to compare with."""
     heads = {name.removesuffix(_LANDMARK).removesuffix("transformer.") for name in names if name.endswith(_LANDMARK)}
-    wrappers = {head for head in heads if _OUTER.fullmatch(head)} or {""}
+    wrappers = {head for head in heads if _OUTER.fullmatch(head)} or heads or {""}
     if "" in wrappers:
         return ""
     if len(wrappers) > 1:
