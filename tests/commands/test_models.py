@@ -146,6 +146,10 @@ def test_show_counts_the_head_that_is_stored(tied, stored, run, tmp_path):
     assert json.loads(run("show", tmp_path, "--json").stdout)["parameters"] == sum(map(np.size, tensors.values()))
 
 
+def test_verify_of_a_folder_that_was_never_exported(run, checkpoint):
+    assert_error(run("verify", checkpoint), 3, f"no export of '{checkpoint}'", "gpt2 pull")
+
+
 @pytest.mark.long
 def test_verify_finds_every_kind_of_damage(run, checkpoint, monkeypatch):
     run("pull", "-q", checkpoint)

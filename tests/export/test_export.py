@@ -449,6 +449,8 @@ FORMATS = {
     "adapter": (["adapter_config.json", "adapter_model.safetensors"], "an adapter", "merge_and_unload"),
     "gguf": (["gpt2.Q4_K_M.gguf", "README.md"], "a GGUF file", "checkpoint"),
     "nanoGPT": (["ckpt.pt"], "training script", "save_pretrained"),
+    "Lightning": (["epoch=3.ckpt", "optimizer.pt"], "training script", "save_pretrained"),
+    "DeepSpeed": (["mp_rank_00_model_states.pt"], "training script", "save_pretrained"),
     "TensorFlow": (["tf_model.h5"], "a TensorFlow checkpoint", "from_tf=True"),
     "OpenAI": (["checkpoint", "model.ckpt.index", "hparams.json"], "a TensorFlow checkpoint", "original_tf"),
     "Flax": (["flax_model.msgpack"], "a Flax checkpoint", "from_flax=True"),
@@ -464,6 +466,20 @@ def test_other_formats_are_called_by_their_names(names, what, hint, configured, 
         (tmp_path / "config.json").write_text(json.dumps(SMALL))
     assert_error(run("generate", "-m", tmp_path, "x"), 3, what, names[0], hint)
     assert_error(run("export", tmp_path, tmp_path / "out"), 3, what, hint)
+
+
+@pytest.mark.parametrize(("name", "what"), [("gpt2.gguf", "a GGUF file"), ("ckpt.pt", "training script")])
+def test_a_file_of_another_format_in_a_folders_place(name, what, tmp_path, run):
+    (tmp_path / name).write_bytes(b"GGUF")
+    assert_error(run("generate", "-m", tmp_path / name, "x"), 3, f"{name}' is", what)
+
+
+def test_the_folder_of_a_trainers_run_leads_to_its_checkpoints(tmp_path, run):
+    for age, steps in enumerate((1000, 500, 250)):
+        make_checkpoint(tmp_path / f"checkpoint-{steps}")
+        os.utime(tmp_path / f"checkpoint-{steps}", (1e9 - age, 1e9 - age))
+    (tmp_path / "optimizer.pt").touch()
+    assert_error(run("generate", "-m", tmp_path, "x"), 3, "no config.json", f"'{tmp_path / 'checkpoint-1000'}'")
 
 
 def test_an_adapter_in_the_weights_place_or_beside_them(tmp_path, run):
