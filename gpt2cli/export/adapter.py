@@ -1,5 +1,6 @@
 """An adapter in PEFT's format, LoRA for a GPT-2: merged into its base, in NumPy."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,8 @@ def merge(folder: Path, base: Path, target: Path) -> None:
     for name in SETTINGS:
         if (base / name).exists():
             shutil.copyfile(contained(base / name, base), target / name)
+    config = (json_object(target / "config.json") or {}) | {"tie_word_embeddings": checkpoint.tied}
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     part = target / "model.safetensors.part"
     save_file(tensors, part, {"format": "pt"})
     part.replace(target / "model.safetensors")

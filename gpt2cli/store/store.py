@@ -174,6 +174,8 @@ def located(source: Source, choice: Choice, listener: Listener) -> Path:
         return _download(source, choice, listener)
     if source.folder and (base := adapters.base(source.folder)):
         checkpoint = located(base, Choice(prefer="checkpoint", offline=choice.offline), listener)
+        for text in notes(checkpoint):
+            listener.note(f"{base.name}: {text}")
         return adapters.merged(source, checkpoint, listener.note)
     return folder
 

@@ -57,6 +57,18 @@ def test_an_adapter_runs_with_its_base(adapter, run, tmp_path, base):
     assert ids != greedy(load_file(tmp_path / "base/model.safetensors"), SMALL, prompt, 8)
 
 
+def test_what_is_odd_in_the_base_is_told_once(adapter, run, tmp_path):
+    folder, whole = adapter
+    head = np.random.default_rng(9).normal(0, 0.5, (300, 32)).astype(np.float32)
+    stored = load_file(tmp_path / "base/model.safetensors") | {"lm_head.weight": head}
+    save_file({f"module.{name}": value for name, value in stored.items()}, tmp_path / "base/model.safetensors")
+    result = run("export", folder, tmp_path / "out", "--precision", "fp32")
+    assert result.code == 0, result.stderr
+    assert [result.stderr.count(words) for words in ("read without module.", "another is stored")] == [1, 1]
+    prompt, ids = said(run, tmp_path / "out")
+    assert ids == greedy(whole | {"lm_head.weight": head}, SMALL | {"tie_word_embeddings": False}, prompt, 8)
+
+
 def test_an_adapter_can_be_exported_and_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
     folder, whole = adapter
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
