@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint, Config
-from gpt2cli.export.files import corrupt
+from gpt2cli.export.files import corrupt, opened
 from gpt2cli.export.formats import ADAPTER, MERGE
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.paths import contained, json_object
 
-_WEIGHTS = "adapter_model.safetensors"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
 # What else PEFT can do, which is more than adding a product to a matrix.
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
@@ -84,10 +84,16 @@ class _Added:
     """What an adapter adds to the matrices of its base."""
 
     def __init__(self, folder: Path) -> None:
-        self._config, self._path = settings(folder), contained(folder / _WEIGHTS, folder)
+        self._config = settings(folder)
+        there = [name for name in _WEIGHTS if (folder / name).exists()]
+        if not there:
+            raise CorruptFile(
+                f"'{folder}' has no weights of its adapter: {_WEIGHTS[0]} is missing", "download the adapter again"
+            )
+        self._path = contained(folder / there[0], folder)
+        file = opened(self._path)
         try:
-            with safe_open(self._path, framework="numpy") as file:
-                self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
+            self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise corrupt(self._path, error) from None
         self._used: set[str] = set()

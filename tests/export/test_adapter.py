@@ -8,6 +8,7 @@ from checkpoints import SMALL, make_checkpoint
 from conftest import assert_error
 from oracle import greedy
 from safetensors.numpy import load_file, save_file
+from torchfiles import saved
 
 BASE = {
     "peft_type": "LORA",
@@ -67,6 +68,26 @@ def test_what_is_odd_in_the_base_is_told_once(adapter, run, tmp_path):
     assert [result.stderr.count(words) for words in ("read without module.", "another is stored")] == [1, 1]
     prompt, ids = said(run, tmp_path / "out")
     assert ids == greedy(whole | {"lm_head.weight": head}, SMALL | {"tie_word_embeddings": False}, prompt, 8)
+
+
+def test_an_adapter_of_older_versions_is_a_file_of_pytorchs(adapter, run):
+    folder, whole = adapter
+    tensors = load_file(folder / "adapter_model.safetensors")
+    (folder / "adapter_model.safetensors").unlink()
+    assert_error(run("generate", "-m", folder, "x"), 5, "has no weights of its adapter", "download")
+    (folder / "adapter_model.bin").write_bytes(saved(tensors))
+    prompt, ids = said(run, folder)
+    assert ids == greedy(whole, SMALL, prompt, 8)
+
+
+def test_show_of_an_adapter_has_the_shape_of_its_base(adapter, run, tmp_path):
+    folder, whole = adapter
+    facts = json.loads(run("show", folder, "--json").stdout)
+    assert (facts["shape"]["layers"], facts["parameters"]) == (2, sum(map(np.size, whole.values())))
+    write(tmp_path, base_model_name_or_path="nobody/else")
+    facts = json.loads(run("show", folder, "--json").stdout)
+    assert (facts["shape"], facts["parameters"]) == (None, None)
+    assert run("show", folder).code == 0
 
 
 def test_an_adapter_can_be_exported_and_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
