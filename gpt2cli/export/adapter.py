@@ -111,7 +111,8 @@ class _Added:
                 f"{self._path}: {first} has shape {list(narrow.shape)}, the base's {name} {list(shape)}",
                 "the adapter belongs to another base",
             )
-        return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
+        with np.errstate(all="ignore"):  # what is no number is told of the sum
+            return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
 
     def _named(self, module: str, letter: str) -> Iterator[str]:
         for prefix in (f"{_PREFIX}transformer.", _PREFIX):

@@ -165,9 +165,9 @@ class Checkpoint:
 
     def _check_names(self) -> None:
         if not any(re.match(r"w[tp]e\.|h\.0\.", name) for name in self._files):
-            names = ", ".join(sorted(self._files)[:2])
+            names = ", ".join(sorted(self._files)[:2]) or "nothing"
             raise UnknownModel(
-                f"the weights in '{self.folder}' are not GPT-2's, whatever config.json says: {names or 'none'} ...",
+                f"the weights in '{self.folder}' are not GPT-2's: they begin with {names}",
                 "save the model again, with transformers' GPT2LMHeadModel: model.save_pretrained(folder)",
             )
 

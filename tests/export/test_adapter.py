@@ -101,6 +101,16 @@ def test_an_adapter_can_be_exported_and_leaves_nothing_behind(adapter, run, tmp_
     assert [path.name for path in (tmp_path / "cache/exports").iterdir() if path.name.startswith(".")] == []
 
 
+def test_an_adapter_that_cannot_be_exported_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
+    folder, _ = adapter
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values()))[:] = np.inf
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert_error(run("generate", "-q", "-m", folder, "x"), 5, "NaN or infinity")
+    assert list((tmp_path / "cache/exports").iterdir()) == []
+
+
 def test_an_adapter_that_changes_is_merged_anew(adapter, run):
     folder, _ = adapter
     before = said(run, folder)
