@@ -88,8 +88,12 @@ def _base(model: str | None) -> tuple[str, Path]:
 
 def located(model: str | None, choice: Any, listener: Any) -> tuple[str, Path]:
     """(how the card calls a model that is learnt from, the folder of its checkpoint). Raises UserError."""
+    from gpt2cli.export.export import notes
     from gpt2cli.store import own, store
 
     source = store.find(model, choice, listener)
     folder = source.folder if source.entry is None and own.find(source.name) != source.folder else None
-    return str(folder.resolve()) if folder else source.name, store.located(source, choice, listener)
+    checkpoint = store.located(source, choice, listener)
+    for text in notes(checkpoint):
+        listener.note(f"{source.name}: {text}")
+    return str(folder.resolve()) if folder else source.name, checkpoint

@@ -27,7 +27,7 @@ def export(
     quiet: o.Quiet = False,
 ) -> int:
     from gpt2cli import model, paths
-    from gpt2cli.store import builds, sources, store
+    from gpt2cli.store import adapters, builds, sources, store
     from gpt2cli.store.choice import Choice, Listener
 
     if not paths.is_text(target := folder.resolve()):
@@ -39,14 +39,17 @@ def export(
     with bars.progress(quiet=quiet) as update:
         listener = Listener(update, note, terminal.note)
         checkpoint = store.located(sources.resolve(name, note), choice, listener)
-        chosen, quality = builds.write(
-            checkpoint,
-            folder,
-            listener,
-            precision=precision,
-            name=name,
-            check=lambda part, passed: model.self_test(store.Runnable(part), passed=passed),
-        )
+        try:
+            chosen, quality = builds.write(
+                checkpoint,
+                folder,
+                listener,
+                precision=precision,
+                name=name,
+                check=lambda part, passed: model.self_test(store.Runnable(part), passed=passed),
+            )
+        finally:
+            adapters.discard(checkpoint)
     if quality and not quality.passed:
         what = "int8" if precision == "auto" else chosen
         note(f"{name}: {what} does not pass the quality gate: {quality}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2cli.console import options as o
 from gpt2cli.console import terminal
-from gpt2cli.errors import Unreachable
+from gpt2cli.errors import Unreachable, UserError
 
 if TYPE_CHECKING:
     from gpt2cli.store.builds import Export
@@ -61,7 +61,7 @@ def show(name: o.Name, offline: o.Offline = False, device: o.Device = "auto", as
 def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
     from gpt2cli import model
     from gpt2cli.export.names import EXPORTED
-    from gpt2cli.store import builds, hub, hubcache, sources, store
+    from gpt2cli.store import adapters, builds, hub, hubcache, sources, store
     from gpt2cli.store.choice import Choice
 
     choice = Choice(device=device)
@@ -82,7 +82,9 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         except Unreachable:
             if entry is None and not mine:
                 raise
-    shape, parameters = _shape(folder), entry.parameters if entry else None
+    base = adapters.base(source.folder) if source.folder else None
+    described = (base.folder or sources.complete(base, "auto")) if base else folder
+    shape, parameters = _shape(described), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}
     why_cpu = model.why_not_cuda(choice)
@@ -97,7 +99,7 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         "folder": str(folder) if folder else None,
         "downloaded": bool(source.repository and folder),
         "download_bytes": download_bytes,
-        "parameters": parameters if parameters or folder is None else _parameters(folder),
+        "parameters": parameters if parameters or described is None else _parameters(described),
         "shape": shape,
         "precision": builds.own_precision(folder) if folder else None,  # of a checkpoint: the exports'
         "device": "cpu" if why_cpu else "cuda",
@@ -151,6 +153,9 @@ def _shape(folder: Path | None) -> dict[str, int] | None:
 
 
 def _parameters(folder: Path) -> int:
-    from gpt2cli.export.checkpoint import read_config
+    from gpt2cli.export.checkpoint import Checkpoint, read_config
 
-    return read_config(folder).parameters
+    try:
+        return Checkpoint(folder).config.parameters
+    except UserError:  # of broken weights, or none, all that there is to show is shown
+        return read_config(folder).parameters

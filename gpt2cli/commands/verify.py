@@ -100,7 +100,8 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
             if export.model == source.model and of_revision:
                 check_export(name, export)
         if len(rows) == before:
-            raise UnknownModel(f"nothing of '{name}' is on this machine", f"gpt2 pull {name}")
+            what = "no export" if source.folder else "nothing"
+            raise UnknownModel(f"{what} of '{name}' is on this machine", f"gpt2 pull '{name}'")
     if not names:
         for one in hubcache.downloaded():
             check_download(one.name, one)

@@ -1,22 +1,23 @@
 """An adapter in PEFT's format, LoRA for a GPT-2: merged into its base, in NumPy."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint, Config
-from gpt2cli.export.files import corrupt
+from gpt2cli.export.files import corrupt, opened
 from gpt2cli.export.formats import ADAPTER, MERGE
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.paths import contained, json_object
 
-_WEIGHTS = "adapter_model.safetensors"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
 # What else PEFT can do, which is more than adding a product to a matrix.
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
@@ -48,6 +49,8 @@ def merge(folder: Path, base: Path, target: Path) -> None:
     for name in SETTINGS:
         if (base / name).exists():
             shutil.copyfile(contained(base / name, base), target / name)
+    config = (json_object(target / "config.json") or {}) | {"tie_word_embeddings": checkpoint.tied}
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     part = target / "model.safetensors.part"
     save_file(tensors, part, {"format": "pt"})
     part.replace(target / "model.safetensors")
@@ -81,10 +84,16 @@ class _Added:
     """What an adapter adds to the matrices of its base."""
 
     def __init__(self, folder: Path) -> None:
-        self._config, self._path = settings(folder), contained(folder / _WEIGHTS, folder)
+        self._config = settings(folder)
+        there = [name for name in _WEIGHTS if (folder / name).exists()]
+        if not there:
+            raise CorruptFile(
+                f"'{folder}' has no weights of its adapter: {_WEIGHTS[0]} is missing", "download the adapter again"
+            )
+        self._path = contained(folder / there[0], folder)
+        file = opened(self._path)
         try:
-            with safe_open(self._path, framework="numpy") as file:
-                self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
+            self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise corrupt(self._path, error) from None
         self._used: set[str] = set()
@@ -102,7 +111,8 @@ class _Added:
                 f"{self._path}: {first} has shape {list(narrow.shape)}, the base's {name} {list(shape)}",
                 "the adapter belongs to another base",
             )
-        return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
+        with np.errstate(all="ignore"):  # what is no number is told of the sum
+            return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
 
     def _named(self, module: str, letter: str) -> Iterator[str]:
         for prefix in (f"{_PREFIX}transformer.", _PREFIX):

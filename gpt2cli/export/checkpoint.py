@@ -1,7 +1,7 @@
 """A checkpoint folder in Hugging Face format -> its configuration and named float32 arrays, one at a time."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ def read_config(folder: Path) -> Config:
     raw = json_object(path)
     if raw is None:
         hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
+        if inner := [path.parent for path in folder.glob("*/config.json")]:  # of a run of transformers' Trainer
+            hint = f"give the folder of one of its checkpoints: '{max(inner, key=lambda one: one.stat().st_mtime)}'"
         formats.refuse_named(str(folder), formats.names_in(folder))
         raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
     _refuse_others(raw, folder)
@@ -155,9 +157,19 @@ class Checkpoint:
             self.notes.append(f"the names of its tensors are read without {wrapper}")
         if "adapter_config.json" in formats.names_in(folder):
             self.notes.append("the adapter beside its weights is not applied")
+        self._check_names()
         self._check_layers()
         self._zeros = self._missing_biases()
         self.tied = self._is_tied()
+        self.config = replace(self.config, tie_word_embeddings=self.tied)
+
+    def _check_names(self) -> None:
+        if not any(re.match(r"w[tp]e\.|h\.0\.", name) for name in self._files):
+            names = ", ".join(sorted(self._files)[:2]) or "nothing"
+            raise UnknownModel(
+                f"the weights in '{self.folder}' are not GPT-2's: they begin with {names}",
+                "save the model again, with transformers' GPT2LMHeadModel: model.save_pretrained(folder)",
+            )
 
     def _check_layers(self) -> None:
         layers, found = self.config.n_layer, len(self._files)
@@ -201,7 +213,13 @@ class Checkpoint:
         kinds = [{f"h.{layer}.{name}.bias" for layer in layers} for name in _MATRICES]
         if len(layers) == 1:  # one that is missing would be a kind
             kinds = [set().union(*kinds)]
-        missing = frozenset(name for kind in (norms, *kinds) if not kind & self._files.keys() for name in kind)
+        there = self._files.keys()
+        missing = frozenset(
+            name
+            for kind in (norms, *kinds)
+            if not kind & there and {name.removesuffix("bias") + "weight" for name in kind} <= there
+            for name in kind
+        )
         if missing:
             places = sorted({re.sub(r"h\.\d+\.", "", name).removesuffix(".bias") for name in missing})
             self.notes.append(f"it stores no biases of {', '.join(places)}: they are zeros")

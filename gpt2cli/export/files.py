@@ -19,7 +19,7 @@ HEADER = 1 << 22  # bytes; GPT-2 XL's is 60 kB
 # What PyTorch puts before the names in a module that it wraps: torch.compile, FSDP, checkpointed activations. It may
 # stand anywhere, and is nothing else's name.
 _INNER = re.compile(r"_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
-# What wraps a whole model: DistributedDataParallel, PEFT, and training frameworks.
+# What wraps a whole model more often than not: DistributedDataParallel, PEFT, and training frameworks.
 _OUTER = re.compile(r"(?:(?:module|base_model|model)\.)*")
 _LANDMARK = "wpe.weight"  # which every GPT-2 stores
 
@@ -35,8 +35,8 @@ class Place(NamedTuple):
 def open_tensors(folder: Path) -> tuple[dict[str, Place], str]:
     """The tensors of a checkpoint, without `transformer.` and whatever else wraps a whole model; and that, "" where
     nothing does. Reads headers only. Raises UnknownModel and CorruptFile."""
-    opened = [(path, _opened(path)) for path in _weight_files(folder)]
-    places = [Place(name, file, path) for path, file in opened for name in file.keys()]  # noqa: SIM118 (no dictionary)
+    files = [(path, opened(path)) for path in _weight_files(folder)]
+    places = [Place(name, file, path) for path, file in files for name in file.keys()]  # noqa: SIM118 (no dictionary)
     if adapted := next((place for place in places if ".lora_A." in place.name), None):
         raise UnknownModel(f"{adapted.path} holds an adapter ({adapted.name}), not a whole model", formats.MERGE)
     wrapper = _wrapper(folder, (_INNER.sub("", place.name) for place in places))
@@ -54,9 +54,10 @@ def open_tensors(folder: Path) -> tuple[dict[str, Place], str]:
 
 
 def _wrapper(folder: Path, names: Iterable[str]) -> str:
-    """What stands before the names of the one GPT-2 in the checkpoint."""
+    """What stands before the names of the one GPT-2 in the checkpoint. A name that is known counts before others: a
+    training script may keep a second model, to compare with."""
     heads = {name.removesuffix(_LANDMARK).removesuffix("transformer.") for name in names if name.endswith(_LANDMARK)}
-    wrappers = {head for head in heads if _OUTER.fullmatch(head)} or {""}
+    wrappers = {head for head in heads if _OUTER.fullmatch(head)} or heads or {""}
     if "" in wrappers:
         return ""
     if len(wrappers) > 1:
@@ -66,8 +67,9 @@ def _wrapper(folder: Path, names: Iterable[str]) -> str:
     return wrappers.pop()
 
 
-def _opened(path: Path) -> Any:
-    """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same."""
+def opened(path: Path) -> Any:
+    """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same. Raises
+    CorruptFile."""
     if path.suffix == ".bin":
         return TorchFile(path)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt2cli import paths
 from gpt2cli.errors import CorruptFile, UnknownModel
-from gpt2cli.export.formats import ADAPTER
+from gpt2cli.export import formats
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.store import catalog, hubcache, own, readymade
 from gpt2cli.store.hub import Listing
@@ -75,6 +75,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
     if trained := own.find(name):
         return Source(name, trained)
     if _is(folder, stat.S_ISREG):
+        formats.refuse_file(folder)
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: '{folder.parent}'")
     match = _ON_HUB.fullmatch(name)
     if match and ".." not in name and not name.startswith("."):
@@ -139,7 +140,7 @@ def key(source: Source, folder: Path | None) -> str:
     assert folder is not None
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin") or path.name in (*SETTINGS, ADAPTER):
+        if path.suffix in (".safetensors", ".bin") or path.name in (*SETTINGS, formats.ADAPTER):
             try:
                 status = path.stat()
             except OSError as error:

@@ -110,13 +110,15 @@ def ensure(source: Source, choice: Choice = AUTO, listener: Listener = SILENT) -
             raise _other_precisions(source, precision)
         if prefer == "onnx":
             raise _no_graph(source)
-    if precision == "auto":
-        made = _make(source, folder, "int8", listener, keep=False)
-        if not _passed(made):
-            made = _make(source, folder, "fp32", listener, told=True)
-    else:
-        made = _make(source, folder, precision, listener)
-    adapters.discard(folder)
+    try:
+        if precision == "auto":
+            made = _make(source, folder, "int8", listener, keep=False)
+            if not _passed(made):
+                made = _make(source, folder, "fp32", listener, told=True)
+        else:
+            made = _make(source, folder, precision, listener)
+    finally:
+        adapters.discard(folder)
     return Runnable(made.folder, revision=revision)
 
 
@@ -174,6 +176,8 @@ def located(source: Source, choice: Choice, listener: Listener) -> Path:
         return _download(source, choice, listener)
     if source.folder and (base := adapters.base(source.folder)):
         checkpoint = located(base, Choice(prefer="checkpoint", offline=choice.offline), listener)
+        for text in notes(checkpoint):
+            listener.note(f"{base.name}: {text}")
         return adapters.merged(source, checkpoint, listener.note)
     return folder
 

@@ -265,7 +265,8 @@ def _sizes(tokenizer: Tokenizer, config: Config, end: int) -> Any:
 
 
 def _end(config: Config, tokenizer: Tokenizer) -> int:
-    end = config.eos_token_ids[0] if config.eos_token_ids else tokenizer.end
+    ends = config.eos_token_ids  # in any order: what the tokenizer calls the end is that of a document
+    end = tokenizer.end if not ends or tokenizer.end in ends else ends[0]
     if end is None or end >= config.vocab_size:
         raise CorruptFile("the model has no token that ends a text", "name one: eos_token_id in its config.json")
     return end

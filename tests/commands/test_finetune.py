@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 
+import numpy as np
 import pytest
+from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
 from runs import STORY
 from safetensors.numpy import load_file
@@ -248,6 +250,14 @@ def test_a_mistake_is_one_error_and_one_hint(finetune, text, models, argv, code,
 def test_without_pytorch_one_line_says_how_to_get_it(finetune, text, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert_error(finetune(text, "-o", "x"), 2, "PyTorch is not installed", "pip install 'gpt2cli[train]'")
+
+
+def test_what_is_odd_in_the_checkpoint_is_told(run, text, models, tmp_path):
+    tensors = random_tensors(SMALL) | {"lm_head.weight": np.ones((300, 32), np.float32)}
+    make_checkpoint(tmp_path / "c", tensors={f"module.{name}": value for name, value in tensors.items()})
+    result = run("finetune", "-m", tmp_path / "c", "-o", "odd", "--steps", 1, text)
+    assert result.code == 0, result.stderr
+    assert [result.stderr.count(words) for words in ("read without module.", "another is stored")] == [1, 1]
 
 
 def test_a_readymade_graph_is_refused(run, checkpoint, text, models, tmp_path):

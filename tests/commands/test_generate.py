@@ -144,6 +144,20 @@ def test_empty_prompt_and_special(gen):
     assert 299 not in json.loads(gen("a<|endoftext|>b", "--json").stdout)["prompt_ids"]
 
 
+@pytest.mark.parametrize("end", [0, 66])
+def test_every_end_token_ends_a_text_whoever_generates_it(end, run, tmp_path):
+    make_checkpoint(tmp_path, eos_token_id=5)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 66]}))
+    common = ("-q", "-m", tmp_path, "-n", 5, "--logit-bias", f"{end}=1000")
+    (found,) = json.loads(run("generate", *common, "--json", PROMPT).stdout)["samples"]
+    assert (found["ids"], found["finish_reason"]) == ([], "end")
+    row = json.loads(run("batch", "-", *common, stdin=json.dumps({"prompt": PROMPT})).stdout)
+    assert (row["ids"], row["finish_reason"]) == ([], "end")
+    assert run("repl", *common, stdin=f"{PROMPT}\n").stdout.strip() == ""
+    (found,) = json.loads(run("generate", *common, "--json", "--ignore-eos", PROMPT).stdout)["samples"]
+    assert (len(found["ids"]), set(found["ids"]) & {0, 66}) == (5, set())
+
+
 def test_logit_bias_by_id_and_by_text(gen):
     def ids(*argv):
         return json.loads(gen(PROMPT, "--greedy", "--json", *argv).stdout)["samples"][0]["ids"]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import oracle
 import pytest
-from checkpoints import make_checkpoint
+from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
 from hub import NAME
 from huggingface_hub import constants
@@ -136,6 +136,18 @@ def test_show(run, checkpoint):
     for word in ("openai-community/gpt2-xl", "1,557,611,200", "48 layers, 25 heads", "lambada perplexity 8.63"):
         assert word in text
     assert_error(run("show", "gpt2-xxl"), 3, "did you mean gpt2-xl?")
+
+
+@pytest.mark.parametrize(("tied", "stored"), [(True, True), (False, False), (None, True)])
+def test_show_counts_the_head_that_is_stored(tied, stored, run, tmp_path):
+    changes = {} if tied is None else {"tie_word_embeddings": tied}
+    tensors = random_tensors(SMALL) | ({"lm_head.weight": np.ones((300, 32), np.float32)} if stored else {})
+    make_checkpoint(tmp_path, tensors=tensors, **changes)
+    assert json.loads(run("show", tmp_path, "--json").stdout)["parameters"] == sum(map(np.size, tensors.values()))
+
+
+def test_verify_of_a_folder_that_was_never_exported(run, checkpoint):
+    assert_error(run("verify", checkpoint), 3, f"no export of '{checkpoint}'", "gpt2 pull")
 
 
 @pytest.mark.long

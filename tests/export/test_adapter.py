@@ -8,6 +8,7 @@ from checkpoints import SMALL, make_checkpoint
 from conftest import assert_error
 from oracle import greedy
 from safetensors.numpy import load_file, save_file
+from torchfiles import saved
 
 BASE = {
     "peft_type": "LORA",
@@ -57,15 +58,57 @@ def test_an_adapter_runs_with_its_base(adapter, run, tmp_path, base):
     assert ids != greedy(load_file(tmp_path / "base/model.safetensors"), SMALL, prompt, 8)
 
 
+def test_what_is_odd_in_the_base_is_told_once(adapter, run, tmp_path):
+    folder, whole = adapter
+    head = np.random.default_rng(9).normal(0, 0.5, (300, 32)).astype(np.float32)
+    stored = load_file(tmp_path / "base/model.safetensors") | {"lm_head.weight": head}
+    save_file({f"module.{name}": value for name, value in stored.items()}, tmp_path / "base/model.safetensors")
+    result = run("export", folder, tmp_path / "out", "--precision", "fp32")
+    assert result.code == 0, result.stderr
+    assert [result.stderr.count(words) for words in ("read without module.", "another is stored")] == [1, 1]
+    prompt, ids = said(run, tmp_path / "out")
+    assert ids == greedy(whole | {"lm_head.weight": head}, SMALL | {"tie_word_embeddings": False}, prompt, 8)
+
+
+def test_an_adapter_of_older_versions_is_a_file_of_pytorchs(adapter, run):
+    folder, whole = adapter
+    tensors = load_file(folder / "adapter_model.safetensors")
+    (folder / "adapter_model.safetensors").unlink()
+    assert_error(run("generate", "-m", folder, "x"), 5, "has no weights of its adapter", "download")
+    (folder / "adapter_model.bin").write_bytes(saved(tensors))
+    prompt, ids = said(run, folder)
+    assert ids == greedy(whole, SMALL, prompt, 8)
+
+
+def test_show_of_an_adapter_has_the_shape_of_its_base(adapter, run, tmp_path):
+    folder, whole = adapter
+    facts = json.loads(run("show", folder, "--json").stdout)
+    assert (facts["shape"]["layers"], facts["parameters"]) == (2, sum(map(np.size, whole.values())))
+    write(tmp_path, base_model_name_or_path="nobody/else")
+    facts = json.loads(run("show", folder, "--json").stdout)
+    assert (facts["shape"], facts["parameters"]) == (None, None)
+    assert run("show", folder).code == 0
+
+
 def test_an_adapter_can_be_exported_and_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
     folder, whole = adapter
     monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
     assert run("export", folder, tmp_path / "out", "--precision", "fp32").code == 0
+    assert list((tmp_path / "cache/exports").iterdir()) == []
     prompt, ids = said(run, tmp_path / "out")
     assert ids == greedy(whole, SMALL, prompt, 8)
     assert said(run, folder) == (prompt, ids)
-    assert run("prune").code == 0
     assert [path.name for path in (tmp_path / "cache/exports").iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_adapter_that_cannot_be_exported_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
+    folder, _ = adapter
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values()))[:] = np.inf
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert_error(run("generate", "-q", "-m", folder, "x"), 5, "NaN or infinity")
+    assert list((tmp_path / "cache/exports").iterdir()) == []
 
 
 def test_an_adapter_that_changes_is_merged_anew(adapter, run):

@@ -332,6 +332,7 @@ def test_an_untied_model_without_a_head(tmp_path, run):
 WRAPPERS = [
     *("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "model.", "module.module."),
     *("_orig_mod.module.", "module._orig_mod.", "model._orig_mod.", "_fsdp_wrapped_module._orig_mod.model."),
+    *("pretrained_model.", "_forward_module.", "student.gpt."),  # of frameworks that nobody has heard of, too
 ]
 
 
@@ -363,6 +364,14 @@ def test_tensors_beside_the_model_are_not_the_model(tmp_path):
     tensors = random_tensors(SMALL)
     extra = {f"model.{name}": np.zeros_like(value) for name, value in tensors.items()} | {"v_head.weight": OTHER}
     config, tensors = make_checkpoint(tmp_path / "c", extra=extra, prefix="transformer.")
+    assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
+
+
+def test_a_second_model_of_another_name_is_not_the_model(tmp_path):
+    tensors = random_tensors(SMALL)
+    stored = {f"module.{name}": value for name, value in tensors.items()}
+    config, _ = make_checkpoint(tmp_path / "c")
+    store(tmp_path / "c", stored | {f"reference.{name}": value * 2 for name, value in tensors.items()}, "safetensors")
     assert np.abs(logits_of(tmp_path / "c", tmp_path) - oracle.forward(tensors, config, IDS)).max() < 1e-4
 
 
@@ -440,6 +449,8 @@ FORMATS = {
     "adapter": (["adapter_config.json", "adapter_model.safetensors"], "an adapter", "merge_and_unload"),
     "gguf": (["gpt2.Q4_K_M.gguf", "README.md"], "a GGUF file", "checkpoint"),
     "nanoGPT": (["ckpt.pt"], "training script", "save_pretrained"),
+    "Lightning": (["epoch=3.ckpt", "optimizer.pt"], "training script", "save_pretrained"),
+    "DeepSpeed": (["mp_rank_00_model_states.pt"], "training script", "save_pretrained"),
     "TensorFlow": (["tf_model.h5"], "a TensorFlow checkpoint", "from_tf=True"),
     "OpenAI": (["checkpoint", "model.ckpt.index", "hparams.json"], "a TensorFlow checkpoint", "original_tf"),
     "Flax": (["flax_model.msgpack"], "a Flax checkpoint", "from_flax=True"),
@@ -455,6 +466,20 @@ def test_other_formats_are_called_by_their_names(names, what, hint, configured, 
         (tmp_path / "config.json").write_text(json.dumps(SMALL))
     assert_error(run("generate", "-m", tmp_path, "x"), 3, what, names[0], hint)
     assert_error(run("export", tmp_path, tmp_path / "out"), 3, what, hint)
+
+
+@pytest.mark.parametrize(("name", "what"), [("gpt2.gguf", "a GGUF file"), ("ckpt.pt", "training script")])
+def test_a_file_of_another_format_in_a_folders_place(name, what, tmp_path, run):
+    (tmp_path / name).write_bytes(b"GGUF")
+    assert_error(run("generate", "-m", tmp_path / name, "x"), 3, f"{name}' is", what)
+
+
+def test_the_folder_of_a_trainers_run_leads_to_its_checkpoints(tmp_path, run):
+    for age, steps in enumerate((1000, 500, 250)):
+        make_checkpoint(tmp_path / f"checkpoint-{steps}")
+        os.utime(tmp_path / f"checkpoint-{steps}", (1e9 - age, 1e9 - age))
+    (tmp_path / "optimizer.pt").touch()
+    assert_error(run("generate", "-m", tmp_path, "x"), 3, "no config.json", f"'{tmp_path / 'checkpoint-1000'}'")
 
 
 def test_an_adapter_in_the_weights_place_or_beside_them(tmp_path, run):
@@ -492,6 +517,22 @@ def test_a_missing_tensor_is_named(tmp_path):
     del tensors["h.1.mlp.c_fc.bias"]
     make_checkpoint(tmp_path / "c", tensors=tensors)
     assert "h.1.mlp.c_fc.bias" in refused(tmp_path / "c", CorruptFile)
+
+
+def test_weights_of_another_architecture_are_no_download_gone_wrong(tmp_path, run):
+    make_checkpoint(tmp_path)
+    store(tmp_path, {"model.layers.0.mlp.up_proj.weight": OTHER, "model.embed_tokens.weight": OTHER}, "safetensors")
+    result = run("generate", "-m", tmp_path, "x")
+    assert_error(result, 3, "not GPT-2's", "model.embed_tokens.weight", "save_pretrained")
+    assert "note:" not in result.stderr
+
+
+def test_biases_of_missing_matrices_are_no_zeros(tmp_path, run):
+    tensors = {name: value for name, value in random_tensors(SMALL).items() if "c_fc" not in name}
+    make_checkpoint(tmp_path, tensors=tensors)
+    result = run("generate", "-m", tmp_path, "--precision", "fp32", "x")
+    assert (result.code, "h.0.mlp.c_fc.weight is missing" in result.stderr) == (5, True)
+    assert "no biases" not in result.stderr
 
 
 def test_a_tensor_of_the_wrong_shape_is_named(tmp_path):

@@ -294,6 +294,22 @@ def test_generation_settings_are_downloaded_and_exported(hub, files, run, tell, 
     assert model.load(str(tmp_path / "out")).ends == (0, 66)
 
 
+@pytest.mark.parametrize("kept", ["tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"])
+def test_tokenizer_settings_are_downloaded_and_exported(kept, hub, files, run, tell, tmp_path):
+    settings = {
+        "tokenizer_config.json": {"add_prefix_space": True},
+        "added_tokens.json": {"<x>": 300},
+        "special_tokens_map.json": {"pad_token": "<x>"},
+    }
+    hub.add(NAME, files | {kept: json.dumps(settings[kept]).encode()})
+    assert tell("-q").code == 0
+    run("export", "-q", NAME, tmp_path / "out")
+    ids = {"tokenizer_config.json": [271, 276]}.get(kept, [300, 66, 276])
+    text = "cat" if len(ids) == 2 else "<x>cat"
+    for name in (NAME, tmp_path / "out"):
+        assert model.load(str(name)).tokenizer.encode(text, special=True) == ids
+
+
 @pytest.mark.long
 def test_settings_that_come_later_are_exported_anew(hub, files, run, tell):
     """Older versions and other programs download fewer files: those are used, and what a pull adds counts."""

@@ -9,11 +9,12 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from checkpoints import make_checkpoint
 from runs import finished
 from safetensors.numpy import load_file
 
 from gpt2cli.errors import CannotMeet, CorruptFile, StorageError, UsageError
-from gpt2cli.training import start
+from gpt2cli.training import documents, start
 from gpt2cli.training.run import DONE, INTERRUPTED, PATIENCE, Ended, Evaluated
 from gpt2cli.training.training import Step
 
@@ -147,6 +148,14 @@ def test_where_memory_is_short_fewer_windows_are_computed_at_once(begun, monkeyp
     assert (short.plan()["plan"]["rows"], short.plan()["plan"]["checkpointed"]) == (1, True)
     losses = [[row["validation"] for row in (finished(folder), folder.told())[1]] for folder in (plain, short)]
     np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("ends", "end"), [([0, 299], 299), ([7, 0], 7), ([], 299)])
+def test_of_several_end_tokens_the_tokenizers_stands_between_documents(ends, end, begun, tmp_path, text):
+    make_checkpoint(tmp_path / "base")
+    (tmp_path / "base/generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    ids = documents.opened(begun(base=tmp_path / "base", sources=[text, text]).run).ids
+    assert (ids[-1], (ids[:-1] == end).sum() >= 1) == (end, True)
 
 
 def test_two_runs_do_not_share_a_folder(begun):
