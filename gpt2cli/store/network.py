@@ -289,18 +289,15 @@ def _reason(error: BaseException) -> str:
         ConnectionRefusedError: "it refuses the connection",
         ConnectionError: "the connection was cut",
     }
-    names = {
-        "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids it",
-        "RemoteProtocolError": "the connection was cut",
-    }
-    name = type(error).__name__
-    for cause in [] if name in names else _causes(error):
+    for cause in _causes(error):
+        if type(cause).__name__ == "RemoteProtocolError":
+            return "the connection was cut"
         for kind, words in kinds.items():
             if isinstance(cause, kind):
                 return words
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-    return names.get(name, name)
+    return type(error).__name__
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:

@@ -769,6 +769,12 @@ def test_search(hub, files, run):
     ]
 
 
+def test_a_search_where_the_hub_is_switched_off(hub, run, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_error(run("list", "--remote", "poem"), 4, "is switched off (HF_HUB_OFFLINE)", "unset the variable")
+    assert hub.requests == []
+
+
 @pytest.mark.long
 def test_a_search_without_a_network_is_two_lines_and_not_repeated(machine):
     """In processes of their own: the client's warnings go to the stderr that there was when it was imported. The
