@@ -573,6 +573,21 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("place", [".", "NAME", "NAME/blobs", "NAME/snapshots", "NAME/snapshots/COMMIT"])
+def test_downloads_that_cannot_be_seen_are_not_taken_for_none(hub, files, run, bound, tmp_path, place):
+    """Of the model, the export goes with its download, or stays too."""
+    commit = hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    before = tree(tmp_path)
+    name = hubcache.cache_folder(NAME).name
+    folder = hubcache.root() / place.replace("NAME", name).replace("COMMIT", commit)
+    folder.chmod(0)
+    assert_error(bound("rm", "--downloads", NAME), 7, "cannot read", "make it readable")
+    folder.chmod(0o700)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.long
 def test_downloads_in_a_cache_that_cannot_be_written(hub, files, run, bound, read_only):
     """Another HF_HOME removes nothing."""
     hub.add(NAME, files)
