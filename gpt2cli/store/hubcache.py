@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,11 @@ class Downloaded:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Around an import of the client, which reads its variables then. Raises NetworkError for what it cannot read."""
+    """Around an import of the client, which reads its variables then, and warns of those that it has given up. Raises
+    NetworkError for what it cannot read."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except ValueError as error:
         value = re.search("'(.*)'$", str(error))
         text = value[1] if value else "://"  # where no value is shown, it is about an address

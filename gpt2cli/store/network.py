@@ -96,7 +96,7 @@ def _check_proxies() -> None:
         if not value:
             continue
         value = value if "://" in value else f"http://{value}"
-        if not _is_address(value, ("http", "https", "socks5", "socks5h")):
+        if not _is_address(value, ("http", "https", "socks5", "socks5h")) or urlsplit(value).path.strip("/"):
             raise NetworkError(
                 f"{variable} is no address of a proxy: '{_shown(value)}'", "write it as http://HOST:PORT, or unset it"
             )
@@ -225,6 +225,8 @@ def _refusal(error: BaseException, status: int) -> NetworkError:
     hint = f"wait {wait} seconds and try again" if wait else "try again later"
     if status in (401, 403):
         hint = "check HF_TOKEN (or: hf auth login)"
+    elif status == 404:
+        hint = _NO_HUB
     return NetworkError(f"{host()} answered {status} {phrase}".rstrip(), hint)
 
 
