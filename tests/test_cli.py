@@ -482,8 +482,7 @@ def closed_beside(bar, *argv, shell):
         terminal.wait(bar)
         os.close(terminal.main)
         terminal.main = os.open(os.devnull, os.O_RDWR)
-        code = terminal.process.wait(timeout=60)
-        return code if code >= 0 else 128 - code
+        return terminal.process.wait(timeout=60)
     finally:
         terminal.close()
 
