@@ -128,6 +128,7 @@ def progress(*, quiet: bool) -> Iterator[Update]:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
         with contextlib.ExitStack() as stack:
+            _under_way.append(stack)
             yield _bars(stack)
     else:
         told: set[str] = set()
@@ -138,6 +139,15 @@ def progress(*, quiet: bool) -> Iterator[Update]:
                 terminal.note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
+
+
+_under_way: list[contextlib.ExitStack] = []
+
+
+def leave() -> None:
+    """What threads that are left behind still show goes, and the cursor comes back."""
+    for stack in _under_way:
+        stack.close()
 
 
 def _bars(stack: contextlib.ExitStack) -> Update:
