@@ -25,11 +25,13 @@ def main() -> int:
         code = EXIT_INTERRUPTED
     except Terminated as leaving:
         code = leaving.exit_code
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a terminal that is closed, or no stream at all
+        sys.stderr.flush()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):  # a full disk, or no stream at all
-        return code
+    except (OSError, ValueError, AttributeError):  # a full disk as well
+        if code == 0:
+            return code
     if code == EXIT_INTERRUPTED and os.name == "posix":
         # a shell says 130 of both, but a loop ends only with a command that the signal ended
         signal.signal(signal.SIGINT, signal.SIG_DFL)

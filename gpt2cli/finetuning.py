@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2cli.errors import UsageError
+from gpt2cli.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from gpt2cli.training.recipe import Shape
@@ -64,11 +64,17 @@ def finetune(
 
 
 def place(output: str) -> Path:
-    """The folder that is meant by a name, or by a path, which has a slash. Raises UsageError."""
+    """The folder that is meant by a name, or by a path, which has a slash. Raises UsageError and StorageError."""
+    from gpt2cli import paths
     from gpt2cli.store import own
 
-    named = "/" not in output and "\\" not in output
-    return own.place(output) if named else Path(output).expanduser()
+    if "/" not in output and "\\" not in output:
+        return own.place(output)
+    folder = paths.user_path(output)
+    if output.startswith("~") and str(folder).startswith("~"):
+        raise StorageError(f"'{output}': there is no such home folder", "name the path from the root")
+    paths.check_text(folder)
+    return folder
 
 
 def check_torch() -> None:

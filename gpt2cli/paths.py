@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gpt2cli.errors import CorruptFile, Homeless, StorageError
+from gpt2cli.errors import CorruptFile, Homeless, StorageError, UsageError
 
 PART = ".gpt2.incomplete"  # the end of the name of a file in the hub's cache that is under way, or was cut
 _PACKAGE = Path(__file__).parent
@@ -99,10 +99,23 @@ def is_text(path: Path) -> bool:
 
 
 def textual(folder: Path, setting: str) -> Path:
-    """The folder of a cache that `setting` can move. Raises StorageError where its path is not UTF-8."""
+    """A folder that `setting` can move. Raises StorageError where its path is not UTF-8."""
     if not is_text(folder):
-        raise StorageError(f"the path of the cache, '{folder}', is not UTF-8 text", f"set {setting} to another folder")
+        raise StorageError(f"the path of the folder, '{folder}', is not UTF-8 text", f"set {setting} to another folder")
     return folder
+
+
+def check_text(folder: Path) -> None:
+    """Raises UsageError where the path of a folder that a model is to be written into is not UTF-8."""
+    if not is_text(path := folder.resolve()):
+        raise UsageError(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which may have to be made itself."""
+    while not os.access(folder, os.F_OK) and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def exports() -> Path:

@@ -461,6 +461,52 @@ def test_a_terminal_that_is_closed(tmp_path):
 
 
 @pytest.mark.process
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_the_exit_code_is_the_same_where_nobody_can_be_told(monkeypatch):
+    """Not Python's 120, of a stream that cannot be flushed: a terminal that is closed is one."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = (
+        "import sys\nfrom gpt2cli import __main__, cli\n"
+        "cli.main = lambda _: sys.stderr.write('half a bar') and 129\nsys.exit(__main__.main())"
+    )
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full, timeout=60).returncode == 129
+
+
+def closed_beside(bar, *argv, shell):
+    """The exit code of a command whose terminal is closed while it shows this bar."""
+    from terminals import Terminal
+
+    terminal = Terminal(*argv, shell=shell)
+    try:
+        terminal.wait(bar)
+        os.close(terminal.main)
+        terminal.main = os.open(os.devnull, os.O_RDWR)
+        return terminal.process.wait(timeout=60)
+    finally:
+        terminal.close()
+
+
+@pytest.mark.long
+@pytest.mark.terminal
+@POSIX
+def test_a_terminal_that_is_closed_with_a_bar_on_it(tmp_path):
+    """The signal ends the work; where it is ignored, or nobody sends it, the work goes on without the bar."""
+    rows, out = tmp_path / "rows", tmp_path / "out"
+    rows.write_text("The cat\n" * 40)
+    batch = ("batch", rows, "-o", out, "-n", 20, "--ignore-eos")
+    assert closed_beside("of 40 rows", *batch, shell='exec "$@"') == 129
+    assert len(out.read_text().splitlines()) < 40
+    assert closed_beside("of 40 rows", *batch, shell="trap '' HUP; exec \"$@\"") == 0
+    assert len(out.read_text().splitlines()) == 40
+    items, told = tmp_path / "items.jsonl", tmp_path / "told"
+    items.write_text("".join(f'{{"context": "Cat {n}", "target": " sat on the mat"}}\n' for n in range(200)))
+    script = f"trap '' HUP; exec \"$@\" > {told}"
+    assert closed_beside("items.jsonl targets", "eval", items, shell=script) == 0
+    assert "200 items" in told.read_text()
+
+
+@pytest.mark.process
 @POSIX
 @pytest.mark.long
 def test_head_ends_an_endless_text_silently():

@@ -72,6 +72,9 @@ WITHOUT_HOME = (
     "export tiny ../new",
     "bench -m tiny -p 4 -n 2 -r 1 --no-first-token",
     "completion bash",
+    "embed -m tiny Once",
+    "explain -m tiny Once upon",
+    "compare -m tiny Once Twice",
 )
 
 
@@ -90,6 +93,7 @@ def test_without_a_home_everything_runs_that_needs_none(foreign, line):
         ("pull CHECKPOINT", "GPT2_CACHE=FOLDER"),
         ("generate -q -m CHECKPOINT x", "GPT2_CACHE=FOLDER"),
         ("completion zsh --install", "HOME=FOLDER"),
+        ("finetune text.txt -o name", "GPT2_MODELS=FOLDER"),
     ],
 )
 def test_without_a_home_what_needs_a_folder_says_which_variable_names_one(foreign, checkpoint, line, variable):
@@ -103,6 +107,22 @@ def test_without_a_home_the_variables_are_enough(foreign, checkpoint, tmp_path):
     assert foreign("generate", "-q", "-m", checkpoint, "-n", 2, "x", **variables).code == 0
     assert foreign("config", "get", "top_k", **variables).stdout == "5\n"
     assert_error(foreign("config", "list", GPT2_CONFIG="~/file"), 7, "GPT2_CONFIG=~/file: there is no such home")
+
+
+@pytest.mark.parametrize("cache", [{}, {"GPT2_CACHE": "/proc/nowhere"}])
+def test_without_a_cache_files_that_grow_are_written(foreign, tmp_path, cache):
+    """What keeps two runs from writing one file lies with what is temporary then."""
+    (tmp_path / "prompts.txt").write_text("The cat\nThe dog\n")
+    (tmp_path / "items.jsonl").write_text('{"context": "The cat", "target": " sat"}\n')
+    (tmp_path / "out").mkdir(mode=0o777)
+    (tmp_path / "temporary").mkdir(mode=0o777)
+    variables = cache | {"TMPDIR": str(tmp_path / "temporary")}
+    for line in ("batch ../prompts.txt -n 2 -o ../out/a", "eval ../items.jsonl --samples ../out/s"):
+        result = foreign(*line.split(), "-m", "tiny", **variables)
+        assert (result.code, "error" in result.stderr) == (0, False), result.stderr
+    assert (tmp_path / "out/a").read_text().count("\n") == 2
+    assert (tmp_path / "out/s").read_text().count("\n") == 1
+    assert len(list((tmp_path / "temporary").iterdir())) == 2
 
 
 def test_without_a_home_nothing_is_downloaded_into_a_folder_called_tilde(foreign, hub, files, tmp_path):

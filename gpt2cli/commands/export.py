@@ -30,8 +30,7 @@ def export(
     from gpt2cli.store import adapters, builds, sources, store
     from gpt2cli.store.choice import Choice, Listener
 
-    if not paths.is_text(target := folder.resolve()):
-        raise UsageError(f"the path of the folder, '{target}', is not UTF-8 text", "give it another name")
+    paths.check_text(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not an empty folder", "name a folder that is not there yet")
     choice = Choice(precision, "checkpoint", offline=offline)

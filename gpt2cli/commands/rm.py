@@ -55,6 +55,8 @@ def _removed(name: str, note: Callable[[str], None], *, downloads: bool, yes: bo
         if not yes:
             _ask(name)
     known = sources.repositories(source)
+    for repository in known if downloads else ():
+        hubcache.check_readable(repository)
     with ExitStack() as stack:
         stack.enter_context(locks.held(source.model, note))
         mine = [one for one in builds.cached() if one.model == source.model]

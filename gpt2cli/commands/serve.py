@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gpt2cli.console import bars, terminal
 from gpt2cli.console import options as o
-from gpt2cli.console import terminal
 from gpt2cli.console.groups import Options
 from gpt2cli.errors import UsageError
 
@@ -164,6 +164,7 @@ def serve(
     try:
         return run.run(server, sockets, opening)
     finally:
+        bars.leave()  # the model may still be on its way
         if address.socket:
             address.socket.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 from gpt2cli.console import terminal
 
@@ -71,20 +71,44 @@ class Bar:
 
 def _made() -> Any:
     from rich import progress as rich  # 50 ms that quick work does not pay
-    from rich.console import Console
 
     # terminals write ^C where the cursor is, behind the bar: a line that was full could not be erased then
     bars = rich.Progress(
         rich.TextColumn("{task.description}", markup=False),  # a file may be called [b]
         rich.BarColumn(bar_width=None),
         rich.TextColumn("{task.fields[told]}"),
-        console=Console(stderr=True, width=max(1, shutil.get_terminal_size().columns - len("^C") - 1)),
+        console=_console(width=max(1, shutil.get_terminal_size().columns - len("^C") - 1)),
         transient=True,
         redirect_stdout=False,  # what is written hides the bar first
         redirect_stderr=False,
     )
     bars.add_task("", total=None, told="")
     return bars
+
+
+def _console(**options: Any) -> Any:
+    from rich.console import Console
+
+    return Console(file=cast(IO[str], _Terminal()), **options)
+
+
+class _Terminal:
+    """stderr. That it is closed, or full, is no reason to stop the work."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def time_left(seconds: float, done: int, total: int | None) -> str:
@@ -104,6 +128,7 @@ def progress(*, quiet: bool) -> Iterator[Update]:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
         with contextlib.ExitStack() as stack:
+            _under_way.append(stack)
             yield _bars(stack)
     else:
         told: set[str] = set()
@@ -114,6 +139,15 @@ def progress(*, quiet: bool) -> Iterator[Update]:
                 terminal.note(f"{title} ({total / 1e6:,.1f} MB)")
 
         yield once
+
+
+_under_way: list[contextlib.ExitStack] = []
+
+
+def leave() -> None:
+    """What threads that are left behind still show goes, and the cursor comes back."""
+    for stack in _under_way:
+        stack.close()
 
 
 def _bars(stack: contextlib.ExitStack) -> Update:
@@ -127,7 +161,6 @@ def _bars(stack: contextlib.ExitStack) -> Update:
             return
         if bars is None:
             from rich import progress as rich
-            from rich.console import Console
 
             columns = (
                 rich.TextColumn("{task.description}", markup=False),  # a folder may be called [b]
@@ -136,7 +169,7 @@ def _bars(stack: contextlib.ExitStack) -> Update:
                 rich.TransferSpeedColumn(),
                 rich.TimeRemainingColumn(),
             )
-            bars = stack.enter_context(rich.Progress(*columns, console=Console(stderr=True), transient=True))
+            bars = stack.enter_context(rich.Progress(*columns, console=_console(), transient=True))
         if title not in tasks:
             tasks[title] = bars.add_task(title, total=total)
         bars.update(tasks[title], completed=done, total=total)

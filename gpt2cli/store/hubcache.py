@@ -9,12 +9,13 @@ import errno
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2cli.errors import CorruptFile, Homeless, NetworkError, StorageError
-from gpt2cli.paths import PART, check_removable, json_object, textual, undeletable, user_path
+from gpt2cli.paths import PART, check_removable, is_writable, json_object, textual, undeletable, user_path
 
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK = 1 << 20
@@ -44,9 +45,11 @@ class Downloaded:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Around an import of the client, which reads its variables then. Raises NetworkError for what it cannot read."""
+    """Around an import of the client, which reads its variables then, and warns of those that it has given up. Raises
+    NetworkError for what it cannot read."""
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except ValueError as error:
         value = re.search("'(.*)'$", str(error))
         text = value[1] if value else "://"  # where no value is shown, it is about an address
@@ -83,10 +86,7 @@ def root() -> Path:
 
 def check_writable() -> None:
     """Raises StorageError where nothing can be downloaded into the shared cache."""
-    place = root()
-    while not os.access(place, os.F_OK) and place != place.parent:
-        place = place.parent
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+    if not is_writable(root()):
         raise StorageError(
             f"nothing can be written to '{root()}'", f"name another folder for downloads: {setting()}=FOLDER"
         )
@@ -181,9 +181,7 @@ def remove(revisions: Iterable[Repository]) -> int:
     try:
         cache = scan_cache_dir(root())
     except OSError as error:
-        raise StorageError(
-            f"cannot read '{error.filename}': {error.strerror}", "make it readable, or move it out of the cache"
-        ) from None
+        raise _unreadable(error) from None
     strategies = []
     sizes: dict[Path, int] = {}
     for name in {one.name for one in revisions}:
@@ -211,6 +209,23 @@ def remove(revisions: Iterable[Repository]) -> int:
             for part in (cache_folder(name) / "blobs").glob(f"*{PART}"):
                 part.unlink()
     return sum(size for path, size in sizes.items() if not path.exists())
+
+
+def check_readable(name: str) -> None:
+    """Raises StorageError where nobody can see what the cache has of a repository."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise _unreadable(error) from None
+
+    for _ in os.walk(cache_folder(name), onerror=refuse):
+        pass
+
+
+def _unreadable(error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot read '{error.filename}': {error.strerror}", "make it readable, or move it out of the cache"
+    )
 
 
 def lock_path(name: str, kind: str = "model") -> Path:

@@ -1,6 +1,9 @@
 """One process at a time: the locks of models, and of downloads in the hub's cache."""
 
+import contextlib
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +65,7 @@ def unless_held(path: Path) -> Iterator[bool]:
 
 def digest(model: str) -> str:
     """The name of a model's lock."""
-    return hashlib.sha256(model.encode()).hexdigest()[:16]
+    return hashlib.sha256(model.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def model_path(name: str) -> Path:
@@ -71,8 +74,15 @@ def model_path(name: str) -> Path:
 
 
 def file_path(file: Path) -> Path:
-    """The file of the lock of a file of the user's that grows."""
-    return model_path(digest(str(file.resolve())))
+    """The file of the lock of a file of the user's that grows: with what is temporary, where there is no cache that can
+    be written."""
+    name = digest(str(file.resolve()))
+    with contextlib.suppress(StorageError):
+        path = model_path(name)
+        if paths.is_writable(path.parent):
+            return path
+    user = getattr(os, "getuid", int)()  # elsewhere everybody has a folder of his own
+    return Path(tempfile.gettempdir()) / f"gpt2-{user}-{name}.lock"
 
 
 def unwritable(folder: Path, error: OSError, setting: str = "GPT2_CACHE") -> StorageError:

@@ -96,7 +96,7 @@ def _check_proxies() -> None:
         if not value:
             continue
         value = value if "://" in value else f"http://{value}"
-        if not _is_address(value, ("http", "https", "socks5", "socks5h")):
+        if not _is_address(value, ("http", "https", "socks5", "socks5h")) or urlsplit(value).path.strip("/"):
             raise NetworkError(
                 f"{variable} is no address of a proxy: '{_shown(value)}'", "write it as http://HOST:PORT, or unset it"
             )
@@ -225,6 +225,8 @@ def _refusal(error: BaseException, status: int) -> NetworkError:
     hint = f"wait {wait} seconds and try again" if wait else "try again later"
     if status in (401, 403):
         hint = "check HF_TOKEN (or: hf auth login)"
+    elif status == 404:
+        hint = _NO_HUB
     return NetworkError(f"{host()} answered {status} {phrase}".rstrip(), hint)
 
 
@@ -289,18 +291,15 @@ def _reason(error: BaseException) -> str:
         ConnectionRefusedError: "it refuses the connection",
         ConnectionError: "the connection was cut",
     }
-    names = {
-        "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids it",
-        "RemoteProtocolError": "the connection was cut",
-    }
-    name = type(error).__name__
-    for cause in [] if name in names else _causes(error):
+    for cause in _causes(error):
+        if type(cause).__name__ == "RemoteProtocolError":
+            return "the connection was cut"
         for kind, words in kinds.items():
             if isinstance(cause, kind):
                 return words
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-    return names.get(name, name)
+    return type(error).__name__
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:

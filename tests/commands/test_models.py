@@ -242,6 +242,27 @@ def test_an_export_target_whose_path_is_not_utf_8(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX")
+def test_files_that_grow_may_have_any_name(run, odd_name):
+    """Their locks have names of ours."""
+    items = odd_name.with_name("items.jsonl")
+    items.write_text('{"context": "The cat", "target": " sat"}\n')
+    beside = odd_name.with_name(f"{odd_name.name}.out")
+    assert run("batch", odd_name, "-n", 1, "-o", beside).code == 0
+    assert len(beside.read_bytes().splitlines()) == 2
+    beside = odd_name.with_name(f"{odd_name.name}.samples")
+    assert run("eval", items, "--samples", beside).code == 0
+    assert len(beside.read_bytes().splitlines()) == 1
+
+
+def test_a_trained_model_whose_path_is_not_utf_8_or_has_a_home_of_nobody(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("The cat.")
+    assert_error(run("finetune", "text", "-o", tmp_path / NO_TEXT), 2, "is not UTF-8 text", "another name")
+    assert_error(run("finetune", "text", "-o", "~nobody-here/m"), 7, "'~nobody-here/m': there is no such home folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
 def test_an_output_file_may_have_any_name(run, odd_name):
     assert run("generate", "-q", "-n", 2, "--seed", 1, "-o", odd_name, "x").code == 0
     assert odd_name.read_text() == run("generate", "-q", "-n", 2, "--seed", 1, "x").stdout

@@ -13,6 +13,7 @@ import time
 
 import pytest
 from conftest import assert_error
+from hub import NAME
 from servers import JSON, Client, Connection, Process, awaited, idle, live
 
 from gpt2cli.errors import UsageError
@@ -500,3 +501,22 @@ def test_what_answers_on_the_address_is_this_server(serve):
     found = server.client.ask("/version", Origin=server.client.url, Sec_Fetch_Site="same-origin")
     assert found.status == 200
     assert server.client.post(prompt="a", max_tokens=1).status == 200
+
+
+@pytest.mark.long
+@pytest.mark.terminal
+@posix
+def test_who_ends_it_before_its_model_is_there_gets_the_cursor_back(hub, files):
+    """The download is in a thread that is left behind, with its bar."""
+    from terminals import Terminal
+
+    hub.add(NAME, files)
+    hub.fail("CDN", "slow", block=4000, pause=0.3)
+    terminal = Terminal("serve", "-m", NAME, "--port", 0, shell='exec "$@"')
+    try:
+        terminal.wait("downloading")
+        terminal.type("\x03")
+        assert terminal.exit_code() == 130
+        assert terminal.raw.count(b"\x1b[?25l") == terminal.raw.count(b"\x1b[?25h") == 1
+    finally:
+        terminal.close()

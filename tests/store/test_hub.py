@@ -297,7 +297,7 @@ def test_a_range_that_the_server_cannot_satisfy_starts_over(hub, files, tell):
         ({"status": 500}, ["500", "try again later"]),
         ({"status": 503}, ["503"]),
         ({"status": 403}, ["403", "HF_TOKEN"]),
-        ({"status": 404}, ["404"]),
+        ({"status": 404}, ["404", "check HF_ENDPOINT"]),
         ({"status": 429, "headers": {"Retry-After": "17"}}, ["429", "wait 17 seconds"]),
         ({"status": 401, "code": "RepoNotFound"}, ["has no 'someone/tales'", "private"]),
     ],
@@ -395,6 +395,7 @@ def both(run, *words):
         ("ALL_PROXY", "socks5://127.0.0.1:9", ["ALL_PROXY is a SOCKS proxy", "pip install socksio"]),
         ("ALL_PROXY", "socks4://127.0.0.1:9", ["ALL_PROXY is no address of a proxy", "http://HOST:PORT"]),
         ("https_proxy", "http://127.0.0.1:80x", ["https_proxy is no address of a proxy"]),
+        ("https_proxy", "http:/127.0.0.1:80", ["https_proxy is no address of a proxy", "http://HOST:PORT"]),
         ("HTTPS_PROXY", "http://me:secret@:80", ["HTTPS_PROXY is no address of a proxy: 'http://:80'"]),
         ("HF_TOKEN", "hf_geh\xe9im", ["the token in HF_TOKEN has a character", "/settings/tokens"]),
         ("HF_TOKEN", "hf_\x01", ["the token in HF_TOKEN has a character"]),
@@ -432,6 +433,14 @@ def test_a_variable_that_the_client_cannot_read(machine, spawn, monkeypatch, var
     errors = process.communicate(timeout=60)[1].decode().splitlines()
     assert [line.split(":")[0] for line in errors] == ["error", "hint"], errors
     assert (process.returncode, variable in errors[0], "secret" in str(errors)) == (4, True, False), errors
+
+
+@pytest.mark.long
+def test_a_variable_that_the_client_has_given_up_is_no_reason_for_a_word(hub, files, spawn, monkeypatch):
+    hub.add(NAME, files)
+    monkeypatch.setenv("HF_HUB_ENABLE_HF_TRANSFER", "1")
+    process = spawn("pull", "-q", NAME)
+    assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 0)
 
 
 def test_a_token_in_a_file(hub, files, run, tell, monkeypatch):
@@ -570,6 +579,21 @@ def test_downloads_that_cannot_be_deleted_stay_whole(hub, files, run, bound, rea
         assert tree(tmp_path) == before
     assert run("rm", "--downloads", f"{NAME}@{first}").code == run("rm", "--downloads", NAME).code == 0
     assert not hubcache.cache_folder(NAME).exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", [".", "NAME", "NAME/blobs", "NAME/snapshots", "NAME/snapshots/COMMIT"])
+def test_downloads_that_cannot_be_seen_are_not_taken_for_none(hub, files, run, bound, tmp_path, place):
+    """Of the model, the export goes with its download, or stays too."""
+    commit = hub.add(NAME, files)
+    run("pull", "-q", NAME)
+    before = tree(tmp_path)
+    name = hubcache.cache_folder(NAME).name
+    folder = hubcache.root() / place.replace("NAME", name).replace("COMMIT", commit)
+    folder.chmod(0)
+    assert_error(bound("rm", "--downloads", NAME), 7, "cannot read", "make it readable")
+    folder.chmod(0o700)
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.long
@@ -767,6 +791,12 @@ def test_search(hub, files, run):
     assert json.loads(run("list", "--remote", "--json", "prose").stdout) == [
         {"name": "c/prose", "downloads": 7, "gated": False}
     ]
+
+
+def test_a_search_where_the_hub_is_switched_off(hub, run, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_error(run("list", "--remote", "poem"), 4, "is switched off (HF_HUB_OFFLINE)", "unset the variable")
+    assert hub.requests == []
 
 
 @pytest.mark.long
