@@ -1,23 +1,26 @@
 """An adapter in PEFT's format, LoRA for a GPT-2: merged into its base, in NumPy."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint, Config
-from gpt2cli.export.files import corrupt
+from gpt2cli.export.files import corrupt, open_weights
 from gpt2cli.export.formats import ADAPTER, MERGE
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.paths import contained, json_object
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_LARGEST = 1e6  # that a factor may be
+_FLOATING = ("F16", "BF16", "F32", "F64")
 # What else PEFT can do, which is more than adding a product to a matrix.
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
 
@@ -28,7 +31,12 @@ def settings(folder: Path) -> dict[str, Any]:
     found = json_object(path) or {}
     if not isinstance(found.get("base_model_name_or_path"), str):
         raise CorruptFile(f"{path} names no base model", "write it in: base_model_name_or_path")
+    patterns = found.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise CorruptFile(f"{path}: 'alpha_pattern' is no object", "mend it, or leave it out")
     odd = [name for name in _OTHERS if found.get(name)]
+    # PEFT takes them for regular expressions
+    odd += [f"the alpha_pattern {name!r}" for name in patterns if not re.fullmatch(r"[\w.]+", name)]
     if found.get("peft_type") != "LORA" or odd or found.get("bias", "none") != "none":
         what = odd[0] if odd else found.get("peft_type") if found.get("peft_type") != "LORA" else "bias"
         raise UnknownModel(f"'{folder}' holds an adapter with {what}, which is more than LoRA", MERGE)
@@ -78,15 +86,15 @@ def shapes(config: Config, *, tied: bool) -> dict[str, tuple[int, ...]]:
 
 
 class _Added:
-    """What an adapter adds to the matrices of its base."""
+    """What an adapter adds to the matrices of its base. Opening it reads the header; a tensor is read when its shape
+    is known to fit."""
 
     def __init__(self, folder: Path) -> None:
         self._config, self._path = settings(folder), contained(folder / _WEIGHTS, folder)
-        try:
-            with safe_open(self._path, framework="numpy") as file:
-                self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
-            raise corrupt(self._path, error) from None
+        if not self._path.exists():
+            raise CorruptFile(f"'{folder}' has no {_WEIGHTS}", "save it with peft: model.save_pretrained(FOLDER)")
+        self._file = open_weights(self._path)
+        self._names = set(self._file.keys())
         self._used: set[str] = set()
 
     def to(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -95,18 +103,34 @@ class _Added:
         first, second = (next(self._named(module, letter), None) for letter in "AB")
         if first is None or second is None:
             return None
-        narrow, wide = self._tensors[first], self._tensors[second]
-        self._used |= {first, second}
-        if (narrow.shape[1:], wide.shape) != (shape[:1], (shape[1], len(narrow))):
+        narrow, wide = (self._file.get_slice(name).get_shape() for name in (first, second))
+        rank = narrow[0] if narrow else 0
+        if len(shape) != 2 or (narrow, wide) != ([rank, shape[0]], [shape[1], rank]) or not 0 < rank <= max(shape):
             raise CorruptFile(
-                f"{self._path}: {first} has shape {list(narrow.shape)}, the base's {name} {list(shape)}",
+                f"{self._path}: {first} has shape {narrow}, the base's {name} {list(shape)}",
                 "the adapter belongs to another base",
             )
-        return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
+        self._used |= {first, second}
+        with np.errstate(all="ignore"):  # what comes of it is told
+            added = (self._read(second) @ self._read(first)).T * np.float32(self._scale(module, rank))
+        if not np.isfinite(added).all():
+            raise CorruptFile(
+                f"{self._path}: what it adds to {name} holds NaN or infinity",
+                "the adapter is broken (a failed training run?): use another one",
+            )
+        return added
+
+    def _read(self, name: str) -> Any:
+        if (kind := self._file.get_slice(name).get_dtype()) not in _FLOATING:
+            raise CorruptFile(f"{self._path}: {name} is of the type {kind}", "save it in float32 or float16")
+        try:
+            return np.asarray(self._file.get_tensor(name), np.float32)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise corrupt(self._path, error) from None
 
     def _named(self, module: str, letter: str) -> Iterator[str]:
         for prefix in (f"{_PREFIX}transformer.", _PREFIX):
-            if (name := f"{prefix}{module}.lora_{letter}.weight") in self._tensors:
+            if (name := f"{prefix}{module}.lora_{letter}.weight") in self._names:
                 yield name
 
     def _scale(self, module: str, rank: int) -> float:
@@ -114,13 +138,14 @@ class _Added:
         for pattern, value in (self._config.get("alpha_pattern") or {}).items():
             if module == pattern or module.endswith(f".{pattern}"):
                 alpha = value
-        if not isinstance(alpha, int | float):
-            raise CorruptFile(f"{self._path.parent / ADAPTER}: 'lora_alpha' is {alpha!r}", "mend it")
+                break
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= _LARGEST:
+            raise CorruptFile(f"{self._path.parent / ADAPTER}: 'lora_alpha' is {str(alpha)[:40]}", "mend it")
         return float(alpha) / (rank**0.5 if self._config.get("use_rslora") else rank)
 
     def check_used(self) -> None:
         """Raises CorruptFile where the base has no place for some of it."""
-        if left := sorted(self._tensors.keys() - self._used):
+        if left := sorted(self._names - self._used):
             raise CorruptFile(
                 f"{self._path}: the base has no place for {left[0]}", "the adapter belongs to another base"
             )

@@ -35,7 +35,7 @@ class Place(NamedTuple):
 def open_tensors(folder: Path) -> tuple[dict[str, Place], str]:
     """The tensors of a checkpoint, without `transformer.` and whatever else wraps a whole model; and that, "" where
     nothing does. Reads headers only. Raises UnknownModel and CorruptFile."""
-    opened = [(path, _opened(path)) for path in _weight_files(folder)]
+    opened = [(path, open_weights(path)) for path in _weight_files(folder)]
     places = [Place(name, file, path) for path, file in opened for name in file.keys()]  # noqa: SIM118 (no dictionary)
     if adapted := next((place for place in places if ".lora_A." in place.name), None):
         raise UnknownModel(f"{adapted.path} holds an adapter ({adapted.name}), not a whole model", formats.MERGE)
@@ -66,7 +66,7 @@ def _wrapper(folder: Path, names: Iterable[str]) -> str:
     return wrappers.pop()
 
 
-def _opened(path: Path) -> Any:
+def open_weights(path: Path) -> Any:
     """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same."""
     if path.suffix == ".bin":
         return TorchFile(path)
