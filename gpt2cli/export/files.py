@@ -77,6 +77,13 @@ def open_weights(path: Path) -> Any:
         raise corrupt(path, error) from None
 
 
+def shape_of(place: Place) -> tuple[int, ...]:
+    """Reads nothing of the tensor. Raises as `get_tensor`."""
+    if isinstance(place.file, TorchFile):
+        return tuple(place.file.get_tensor(place.name).shape)
+    return tuple(place.file.get_slice(place.name).get_shape())
+
+
 def _check_header(path: Path) -> None:
     """What the library lets pass: headers of 100 MB, and a name given twice. Raises OSError, ValueError."""
     with path.open("rb") as file:

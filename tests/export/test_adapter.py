@@ -1,6 +1,7 @@
 """Adapters of PEFT's, which run where their base is found."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -142,11 +143,12 @@ def header(path, shape, kind, size, more=b""):
         file.truncate(8 + len(text) + size + 96 * 4)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files with holes")
 def test_a_tensor_of_no_use_is_not_read(adapter, run):
-    """Of three gigabytes, which are not there, only the shape."""
+    """Of a hundred gigabytes, which are not there, only the shape."""
     path = adapter[0] / "adapter_model.safetensors"
-    header(path, [4, 750_000_000], "I8", 3_000_000_000)
-    assert_error(run("generate", "-m", adapter[0], "x"), 5, "has shape [4, 750000000]", "another base")
+    header(path, [4, 25_000_000_000], "I8", 100_000_000_000)
+    assert_error(run("generate", "-m", adapter[0], "x"), 5, "has shape [4, 25000000000]", "another base")
 
 
 def test_a_type_that_numpy_has_not(adapter, run):
