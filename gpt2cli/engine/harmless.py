@@ -39,7 +39,7 @@ def check(path: Path, folder: Path | None = None) -> None:
         ) from None
     for place in places:
         # ONNX Runtime takes a location that starts with an asterisk for an address in memory
-        if Path(place).is_absolute() or "\\" in place or place.startswith("*"):
+        if Path(place).is_absolute() or ".." in Path(place).parts or "\\" in place or place.startswith("*"):
             raise CorruptFile(f"{path} names data at {place!r}, outside its folder", "do not trust this file")
         if not contained(path.parent / place, folder).is_file():
             raise CorruptFile(f"{path} needs the file {place!r}", "put it beside the graph, or download it again")

@@ -1,6 +1,7 @@
 """An adapter in PEFT's format, LoRA for a GPT-2: merged into its base, in NumPy."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,15 @@ from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.checkpoint import Checkpoint, Config
-from gpt2cli.export.files import corrupt, opened
+from gpt2cli.export.files import Place, corrupt, open_weights, shape_of
 from gpt2cli.export.formats import ADAPTER, MERGE
 from gpt2cli.export.names import SETTINGS
 from gpt2cli.paths import contained, json_object
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
+_LARGEST = 1e6  # that a factor may be
+_FLOATING = ("float16", "bfloat16", "float32", "float64")
 # What else PEFT can do, which is more than adding a product to a matrix.
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
 
@@ -29,7 +32,12 @@ def settings(folder: Path) -> dict[str, Any]:
     found = json_object(path) or {}
     if not isinstance(found.get("base_model_name_or_path"), str):
         raise CorruptFile(f"{path} names no base model", "write it in: base_model_name_or_path")
+    patterns = found.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise CorruptFile(f"{path}: 'alpha_pattern' is no object", "mend it, or leave it out")
     odd = [name for name in _OTHERS if found.get(name)]
+    # PEFT takes them for regular expressions
+    odd += [f"the alpha_pattern {name!r}" for name in patterns if not re.fullmatch(r"[\w.]+", name)]
     if found.get("peft_type") != "LORA" or odd or found.get("bias", "none") != "none":
         what = odd[0] if odd else found.get("peft_type") if found.get("peft_type") != "LORA" else "bias"
         raise UnknownModel(f"'{folder}' holds an adapter with {what}, which is more than LoRA", MERGE)
@@ -81,21 +89,20 @@ def shapes(config: Config, *, tied: bool) -> dict[str, tuple[int, ...]]:
 
 
 class _Added:
-    """What an adapter adds to the matrices of its base."""
+    """What an adapter adds to the matrices of its base. Opening it reads the header; a tensor is read when its shape
+    is known to fit."""
 
     def __init__(self, folder: Path) -> None:
         self._config = settings(folder)
         there = [name for name in _WEIGHTS if (folder / name).exists()]
         if not there:
             raise CorruptFile(
-                f"'{folder}' has no weights of its adapter: {_WEIGHTS[0]} is missing", "download the adapter again"
+                f"'{folder}' has no weights of its adapter: {_WEIGHTS[0]} is missing",
+                "download it again, or save it with peft: model.save_pretrained(FOLDER)",
             )
         self._path = contained(folder / there[0], folder)
-        file = opened(self._path)
-        try:
-            self._tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
-            raise corrupt(self._path, error) from None
+        self._file = open_weights(self._path)
+        self._names = set(self._file.keys())
         self._used: set[str] = set()
 
     def to(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -104,19 +111,38 @@ class _Added:
         first, second = (next(self._named(module, letter), None) for letter in "AB")
         if first is None or second is None:
             return None
-        narrow, wide = self._tensors[first], self._tensors[second]
-        self._used |= {first, second}
-        if (narrow.shape[1:], wide.shape) != (shape[:1], (shape[1], len(narrow))):
+        narrow, wide = (shape_of(Place(name, self._file, self._path)) for name in (first, second))
+        rank = narrow[0] if narrow else 0
+        if len(shape) != 2 or (narrow, wide) != ((rank, shape[0]), (shape[1], rank)) or not 0 < rank <= max(shape):
             raise CorruptFile(
-                f"{self._path}: {first} has shape {list(narrow.shape)}, the base's {name} {list(shape)}",
+                f"{self._path}: {first} has shape {list(narrow)}, the base's {name} {list(shape)}",
                 "the adapter belongs to another base",
             )
-        with np.errstate(all="ignore"):  # what is no number is told of the sum
-            return (wide @ narrow).T * np.float32(self._scale(module, len(narrow)))
+        self._used |= {first, second}
+        with np.errstate(all="ignore"):  # what comes of it is told
+            added = (self._read(second) @ self._read(first)).T * np.float32(self._scale(module, rank))
+        if not np.isfinite(added).all():
+            raise CorruptFile(
+                f"{self._path}: what it adds to {name} holds NaN or infinity",
+                "the adapter is broken (a failed training run?): use another one",
+            )
+        return added
+
+    def _read(self, name: str) -> Any:
+        try:
+            value = self._file.get_tensor(name)
+            kind = value.dtype.name
+        except (SafetensorError, OSError, ValueError) as error:
+            raise corrupt(self._path, error) from None
+        except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
+            kind = self._file.get_slice(name).get_dtype()
+        if kind not in _FLOATING:
+            raise CorruptFile(f"{self._path}: {name} is of the type {kind}", "save it in float32 or float16")
+        return np.asarray(value, np.float32)
 
     def _named(self, module: str, letter: str) -> Iterator[str]:
         for prefix in (f"{_PREFIX}transformer.", _PREFIX):
-            if (name := f"{prefix}{module}.lora_{letter}.weight") in self._tensors:
+            if (name := f"{prefix}{module}.lora_{letter}.weight") in self._names:
                 yield name
 
     def _scale(self, module: str, rank: int) -> float:
@@ -124,13 +150,14 @@ class _Added:
         for pattern, value in (self._config.get("alpha_pattern") or {}).items():
             if module == pattern or module.endswith(f".{pattern}"):
                 alpha = value
-        if not isinstance(alpha, int | float):
-            raise CorruptFile(f"{self._path.parent / ADAPTER}: 'lora_alpha' is {alpha!r}", "mend it")
+                break
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= _LARGEST:
+            raise CorruptFile(f"{self._path.parent / ADAPTER}: 'lora_alpha' is {str(alpha)[:40]}", "mend it")
         return float(alpha) / (rank**0.5 if self._config.get("use_rslora") else rank)
 
     def check_used(self) -> None:
         """Raises CorruptFile where the base has no place for some of it."""
-        if left := sorted(self._tensors.keys() - self._used):
+        if left := sorted(self._names - self._used):
             raise CorruptFile(
                 f"{self._path}: the base has no place for {left[0]}", "the adapter belongs to another base"
             )

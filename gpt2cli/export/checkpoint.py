@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export import formats
-from gpt2cli.export.files import corrupt, open_tensors
+from gpt2cli.export.files import corrupt, open_tensors, shape_of
 from gpt2cli.export.names import EXPORTED, GENERATION
 from gpt2cli.export.quantize import BLOCK, ZERO, from_int4
 from gpt2cli.paths import json_object
@@ -281,24 +281,25 @@ class Checkpoint:
     def _read(self, name: str, shape: tuple[int, ...]) -> Array:
         if name not in self._files:
             raise CorruptFile(f"the tensor {name} is missing in '{self.folder}'", "download the checkpoint again")
-        stored, file, path = self._files[name]
+        stored, file, path = place = self._files[name]
         try:
-            value: Array = file.get_tensor(stored)
+            found = shape_of(place)
+            if found == shape:  # else it may be of any size
+                value: Array = file.get_tensor(stored)
+                return value
         except (SafetensorError, OSError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
             raise corrupt(path, error) from None
         except (AttributeError, TypeError, KeyError):  # how the library says that NumPy has no such type
             raise _not_floating(name, self.folder, file.get_slice(stored).get_dtype()) from None
-        if value.shape != shape:
-            if value.shape == shape[::-1] and name.startswith("h."):
-                raise CorruptFile(
-                    f"the tensor {name} in '{self.folder}' is stored as a torch.nn.Linear's, not as GPT-2's",
-                    "transpose the matrices of attn and mlp (as nanoGPT's from_pretrained does), and save them again",
-                )
+        if found == shape[::-1] and name.startswith("h."):
             raise CorruptFile(
-                f"the tensor {name} in '{self.folder}' has shape {list(value.shape)}, config.json says {list(shape)}",
-                "config.json and the weights do not belong together: download both again",
+                f"the tensor {name} in '{self.folder}' is stored as a torch.nn.Linear's, not as GPT-2's",
+                "transpose the matrices of attn and mlp (as nanoGPT's from_pretrained does), and save them again",
             )
-        return value
+        raise CorruptFile(
+            f"the tensor {name} in '{self.folder}' has shape {list(found)}, config.json says {list(shape)}",
+            "config.json and the weights do not belong together: download both again",
+        )
 
 
 def _not_floating(name: str, folder: Path, kind: str) -> CorruptFile:

@@ -35,7 +35,7 @@ class Place(NamedTuple):
 def open_tensors(folder: Path) -> tuple[dict[str, Place], str]:
     """The tensors of a checkpoint, without `transformer.` and whatever else wraps a whole model; and that, "" where
     nothing does. Reads headers only. Raises UnknownModel and CorruptFile."""
-    files = [(path, opened(path)) for path in _weight_files(folder)]
+    files = [(path, open_weights(path)) for path in _weight_files(folder)]
     places = [Place(name, file, path) for path, file in files for name in file.keys()]  # noqa: SIM118 (no dictionary)
     if adapted := next((place for place in places if ".lora_A." in place.name), None):
         raise UnknownModel(f"{adapted.path} holds an adapter ({adapted.name}), not a whole model", formats.MERGE)
@@ -67,7 +67,7 @@ def _wrapper(folder: Path, names: Iterable[str]) -> str:
     return wrappers.pop()
 
 
-def opened(path: Path) -> Any:
+def open_weights(path: Path) -> Any:
     """A TorchFile, or a file of the safetensors library: `keys` and `get_tensor` are the same. Raises
     CorruptFile."""
     if path.suffix == ".bin":
@@ -77,6 +77,13 @@ def opened(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise corrupt(path, error) from None
+
+
+def shape_of(place: Place) -> tuple[int, ...]:
+    """Reads nothing of the tensor. Raises as `get_tensor`."""
+    if isinstance(place.file, TorchFile):
+        return tuple(place.file.get_tensor(place.name).shape)
+    return tuple(place.file.get_slice(place.name).get_shape())
 
 
 def _check_header(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def base(folder: Path) -> Source | None:
     if not isinstance(name, str) or not name or sources.has_weights(path.name for path in folder.iterdir()):
         return None
     for place in (folder / name, folder.resolve().parent / Path(name).name):
-        if (place / "config.json").is_file():
-            return Source(name, place)
+        if sources.is_a(place / "config.json", stat.S_ISREG):
+            return Source(name, place.resolve())
     try:
         return sources.resolve(name)
     except UnknownModel:

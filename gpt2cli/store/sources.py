@@ -53,7 +53,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
     word, _, revision = name.partition("@")
     if word in catalog.names():
         entry = catalog.find(word)
-        if _is(Path(name), stat.S_ISDIR):
+        if is_a(Path(name), stat.S_ISDIR):
             note(f"{name} is the model of the catalogue; the folder of this name is ./{name}")
         if entry.repository is None:
             if revision not in ("", entry.revision):
@@ -63,7 +63,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
             return Source(name, entry.folder, revision=entry.revision, entry=entry)
         return Source(name, repository=Repository(entry.repository, revision or entry.revision), entry=entry)
     folder = paths.user_path(name)
-    if _is(folder, stat.S_ISDIR):
+    if is_a(folder, stat.S_ISDIR):
         if not paths.is_text(path := folder.resolve()):
             raise UnknownModel(f"the path of the folder, '{path}', is not UTF-8 text", "give it another name")
         match = _ON_HUB.fullmatch(name)
@@ -74,7 +74,7 @@ def resolve(name: str, note: Callable[[str], None] = lambda text: None) -> Sourc
         return Source(name, folder)
     if trained := own.find(name):
         return Source(name, trained)
-    if _is(folder, stat.S_ISREG):
+    if is_a(folder, stat.S_ISREG):
         formats.refuse_file(folder)
         raise UnknownModel(f"'{name}' is a file, not a folder", f"give the folder: '{folder.parent}'")
     match = _ON_HUB.fullmatch(name)
@@ -151,7 +151,7 @@ def key(source: Source, folder: Path | None) -> str:
     return digest.hexdigest()
 
 
-def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+def is_a(path: Path, kind: Callable[[int], bool]) -> bool:
     """Whether there is something of this kind (stat.S_ISDIR ...). No name is too long or too odd to ask."""
     try:
         return kind(path.stat().st_mode)

@@ -13,6 +13,7 @@ from typing import Any
 _REACH = 1 << 12  # characters that are looked at for a place between words
 _MORE = 1 << 8  # bytes that are looked at for a place in a word
 _TRIES = 16
+_UNSURE = 1 << 11  # bytes; a tokenizer with longer tokens would have to be asked too often
 # Normalizers that do nothing across a space.
 _LOCAL = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase"}
 
@@ -66,7 +67,7 @@ class Cuts:
         unsure = self._unsure()
         part = text[start : start + 2 * unsure + _MORE]
         near = text[max(0, start - self.longest_added) : start + len(part) + self.longest_added]
-        if not self._merges or part[0] in " '" or any(token in near for token in self._added):
+        if not self._merges or unsure > _UNSURE or part[0] in " '" or any(token in near for token in self._added):
             return None
         words = self._splitter.pre_tokenize_str(part)
         if len(words) > 1:
@@ -92,7 +93,7 @@ class Cuts:
         # the word, or the last token of it that is certain, ends among so many bytes
         model, unsure = self._tokenizer.model, self._unsure()
         place, tail = len(ids), ""
-        while self._merges and place > 1 and len(tail) < 2 * unsure + _MORE:
+        while self._merges and unsure <= _UNSURE and place > 1 and len(tail) < 2 * unsure + _MORE:
             place -= 1
             tail = model.id_to_token(ids[place]) + tail
             rest = b"".join(map(self._bytes_of, ids[place:])).decode(errors="replace")

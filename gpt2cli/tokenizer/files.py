@@ -4,6 +4,7 @@ and merges.txt; the added tokens and settings in the files beside them.
 They come from strangers: what could take any amount of memory or time is refused."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,17 @@ END = "<|endoftext|>"
 # vocabulary lacks get their ids.
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
+# Steps before the model that take every text.
+_STEADY = {"Sequence", "ByteLevel", "NFC", "NFD", "NFKC", "NFKD", "Lowercase"}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 # Of what stands before the model: how many times longer it may make a text, and its steps.
 _GROWTH = 64
 _STEPS = 32
-# Of a regular expression: characters, and repetitions in one of its alternatives.
+# Of a regular expression: characters; the ways in which its repetitions may share a text; and what a repetition
+# without an end counts for: one is taken, two in a row are not.
 _PATTERN = 10_000
-_REPEATS = 3
+_WAYS = 1000
+_MANY = 100
 
 
 def present(folder: Path) -> bool:
@@ -120,10 +125,10 @@ def _content(token: Any) -> str:
     return text
 
 
-def has_patterns(tokenizer: Tokenizer) -> bool:
-    """Whether it has regular expressions of its own, on which the library can fail."""
+def may_panic(tokenizer: Tokenizer) -> bool:
+    """Whether it has steps before the model on which the library can fail, as regular expressions of its own."""
     parts = [part for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
-    return any("Regex" in (step.get("pattern") or ()) for part in parts for step in _steps(part))
+    return any(step["type"] not in _STEADY for part in parts for step in _steps(part))
 
 
 def _refuse_excess(tokenizer: Tokenizer, path: Path) -> None:
@@ -158,21 +163,38 @@ def _steps(part: Any) -> Iterator[dict[str, Any]]:
 
 def _backtracks(pattern: str) -> bool:
     """Whether a regular expression can try too many ways to match: it repeats a group of varying length, as (a+)+ and
-    (a|aa)* do, or has many repetitions in a row, or is more than can be seen here: it refers to another group."""
+    (a|aa)* do, or has several repetitions before something that may fail, as a*a*b, or is more than can be seen here:
+    it refers to another group, or repeats a repetition."""
     if len(pattern) > _PATTERN or re.search(r"\\[1-9gk]|\(\?[R&P(]", pattern):
         return True
-    plain = re.sub(r"\\(?:[pPx]\{[^}]*\}|.)", "x", pattern, flags=re.DOTALL)
+    plain = re.sub(r"\\(?:[pPx]\{[^}]*\}|.)", "x", re.sub(r"\(\?[ims-]+\)", "", pattern), flags=re.DOTALL)
     while (shorter := re.sub(r"\[[^\[\]]*\]", "x", plain)) != plain:
         plain = shorter
-    group = re.compile(r"\((?:\?[^()x]*?[:=!>])?([^()]*)\)([*+]|\{\d*,?\d*\})?")
+    group = re.compile(r"\((?:\?[^()x]*?[:=!>])?([^()]*)\)([*+]|\{\d*,?\d*\})?(\??)")
     while found := group.search(plain):
-        varies = re.search(r"[*+?|]|\{\d*,", found[1])
-        if (varies and found[2]) or _most_repeats(found[1]) > _REPEATS:
+        inside = [_ways(part) for part in found[1].split("|")]
+        ways = sum(total for total, _ in inside)
+        if (ways > 1 and found[2]) or any(risky > _WAYS for _, risky in inside):
             return True
-        plain = f"{plain[: found.start()]}x{'*' * bool(varies)}{found[2] or ''}{plain[found.end() :]}"
-    return _most_repeats(plain) > _REPEATS
+        after = "x*" * (ways > 1) * math.ceil(math.log(max(ways, 2), _MANY))
+        # itself it is there, or may be missing
+        same = f"x?{after}" if found[3] and not found[2] else f"x{found[2] or ''}{found[3]}{after}"
+        plain = f"{plain[: found.start()]}{same}{plain[found.end() :]}"
+    return any(_ways(part)[1] > _WAYS for part in plain.split("|"))
 
 
-def _most_repeats(pattern: str) -> int:
-    """Of the alternatives of a pattern without groups."""
-    return max(len(re.findall(r"[*+]+|\{\d*,\}", part)) for part in pattern.split("|"))
+def _ways(pattern: str) -> tuple[int, int]:
+    """In how many ways, roughly, the repetitions in a pattern without groups and alternatives can share a text: all of
+    them, and those before something that may fail."""
+    total = risky = 1
+    for atom, repeat, more in re.findall(r"(.)([*+?]|\{\d*,?\d*\})?([+?])?", pattern, flags=re.DOTALL):
+        if atom in "*+?" or (repeat.startswith("{") and more == "+"):  # a repetition of a repetition
+            return _MANY * _WAYS, _MANY * _WAYS
+        least, comma, most = repeat[1:-1].partition(",") if repeat.startswith("{") else (repeat, "", "")
+        if not (repeat in ("*", "?") or (comma and int(least or 0) == 0)):
+            risky = total
+        if repeat in ("*", "+") or (comma and not most):
+            total *= _MANY
+        elif repeat:
+            total *= 2 if repeat == "?" else min(_MANY, 1 + max(0, int(most or 0) - int(least or 0)))
+    return total, risky

@@ -43,8 +43,9 @@ class Tokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises CorruptFile where the folder has no tokenizer, a broken one, or one that is not byte-level."""
-        with _library(
-            f"cannot read the tokenizer in '{folder}'", "the file is truncated or corrupt: download it again"
+        with (
+            _library(f"cannot read the tokenizer in '{folder}'", "the file is truncated or corrupt: download it again"),
+            _silence(),
         ):
             self._tokenizer = files.load(folder)
         self._folder = folder
@@ -56,7 +57,7 @@ class Tokenizer:
             )
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._panics = files.has_patterns(self._tokenizer)
+        self._panics = files.may_panic(self._tokenizer)
         # whether special tokens are read as text is a setting of the library's object, not an argument of a call
         self._encoding = threading.Lock()
         # these are written as themselves, not in the byte alphabet

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpt2cli.errors import CorruptFile
+from gpt2cli.paths import contained, json_object
 from gpt2cli.tokenizer.files import END
 from gpt2cli.tokenizer.tokenizer import IdStream, Tokenizer
 from gpt2cli.training.sources import Progress, Reader, files, is_jsonl, parts, records
@@ -85,9 +86,11 @@ def gather(
 
 def opened(target: Path) -> Corpus:
     """What `gather` has written. Raises CorruptFile."""
+    for name in ("ids.bin", "starts.npy", "prompts.npy"):
+        contained(target / name, target)
+    found = json_object(target / "data.json") or {}
     try:
-        facts = json.loads((target / "data.json").read_text(encoding="utf-8"))
-        facts = Facts(**facts | {"sources": tuple(facts["sources"])})
+        facts = Facts(**found | {"sources": tuple(found["sources"])})
         path = target / "ids.bin"
         ids = np.memmap(path, facts.dtype, "r", shape=(facts.tokens,)) if facts.tokens else np.zeros(0, facts.dtype)
         return Corpus(ids, np.load(target / "starts.npy"), np.load(target / "prompts.npy"), facts)

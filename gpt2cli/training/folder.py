@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from gpt2cli.errors import CorruptFile, StorageError, UsageError
 from gpt2cli.export.names import SETTINGS
+from gpt2cli.paths import contained, json_object
 from gpt2cli.training.lora import LoRA, save_adapter
 from gpt2cli.training.network import Network, tensors_of
 
@@ -126,10 +127,12 @@ class Folder:
     def plan(self) -> dict[str, Any]:
         """What the run was begun with. Raises CorruptFile."""
         try:
-            found: dict[str, Any] = json.loads((self.run / "plan.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorruptFile(f"the plan of the run in '{self.path}' cannot be read: {error}", "begin anew") from None
-        return found
+            found = json_object(self.run / "plan.json")
+        except CorruptFile as error:
+            raise CorruptFile(
+                f"the plan of the run in '{self.path}' cannot be read: {error.message}", "begin anew"
+            ) from None
+        return found or {}
 
     def save_state(self, state: dict[str, Any]) -> None:
         """All or nothing. Raises StorageError, with the state before still there."""
@@ -140,7 +143,7 @@ class Folder:
 
     def state(self, device: str) -> dict[str, Any]:
         """The last state that was saved. Raises CorruptFile."""
-        path = self.run / "state.pt"
+        path = contained(self.run / "state.pt", self.run)
         try:
             found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:  # pickle, zip and torch each have their own
@@ -171,7 +174,7 @@ class Folder:
 
     def told(self, count: int | None = None) -> list[dict[str, Any]]:
         """The first lines of metrics.jsonl, which is cut behind them: what came after the last state is told again."""
-        path = self.run / "metrics.jsonl"
+        path = contained(self.run / "metrics.jsonl", self.run)
         if not path.exists():
             return []
         found = []

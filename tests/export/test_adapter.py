@@ -1,6 +1,8 @@
 """Adapters of PEFT's, which run where their base is found."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -127,7 +129,13 @@ def test_an_adapter_that_changes_is_merged_anew(adapter, run):
         ({"peft_type": "IA3"}, 3, "an adapter with IA3", "merge_and_unload"),
         ({"use_dora": True}, 3, "an adapter with use_dora", "merge_and_unload"),
         ({"bias": "all"}, 3, "an adapter with bias", "merge_and_unload"),
-        ({"lora_alpha": "x"}, 5, "'lora_alpha' is 'x'", "mend it"),
+        ({"lora_alpha": "x"}, 5, "'lora_alpha' is x", "mend it"),
+        ({"lora_alpha": 10**400}, 5, "'lora_alpha' is 1000", "mend it"),
+        ({"lora_alpha": float("nan")}, 5, "'lora_alpha' is nan", "mend it"),
+        ({"lora_alpha": True}, 5, "'lora_alpha' is True", "mend it"),
+        ({"alpha_pattern": ["c_attn"]}, 5, "'alpha_pattern' is no object", "mend it"),
+        ({"alpha_pattern": {r"h\.[01]\.attn": 4}}, 3, "more than LoRA", "merge_and_unload"),
+        ({"base_model_name_or_path": "a" * 5000}, 3, "holds an adapter, and its base", "put the base beside it"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(adapter, run, tmp_path, changes, code, message, hint):
@@ -142,3 +150,78 @@ def test_another_base_is_refused(adapter, run, tmp_path):
     assert_error(run("generate", "-m", folder, "x"), 5, "no place for", "another base")
     make_checkpoint(tmp_path / "base", n_embd=16)
     assert_error(run("generate", "-m", folder, "x"), 5, "has shape", "another base")
+
+
+def of_rank_zero(tensors):
+    return {name: value[:0] if "lora_A" in name else value[:, :0] for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_rank_zero, "has shape [0, 32]"),
+        (lambda tensors: dict.fromkeys(tensors, np.array(1, np.float32)), "has shape []"),
+        (lambda tensors: {name: value.astype(np.int64) for name, value in tensors.items()}, "is of the type int64"),
+        (lambda tensors: {name: value * np.inf for name, value in tensors.items()}, "holds NaN or infinity"),
+        (lambda tensors: {name: value.astype(np.float64) * 1e300 for name, value in tensors.items()}, "holds NaN"),
+    ],
+    ids=["no rank", "numbers", "integers", "infinity", "beyond float32"],
+)
+def test_tensors_that_no_adapter_has_are_refused(adapter, run, change, message):
+    path = adapter[0] / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+    assert_error(run("generate", "-m", adapter[0], "x"), 5, f"{path}: ", message)
+
+
+def header(path, shape, kind, size, more=b""):
+    """A file with one tensor of this type and shape, of which nothing takes room on the disk."""
+    name = "base_model.model.transformer.h.0.attn.c_attn.lora_{}.weight"
+    entries = {
+        name.format("A"): {"dtype": kind, "shape": shape, "data_offsets": [0, size]},
+        name.format("B"): {"dtype": kind, "shape": [96, 4], "data_offsets": [size, size + 96 * 4]},
+    }
+    text = json.dumps(entries).encode() + more
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with path.open("r+b") as file:
+        file.truncate(8 + len(text) + size + 96 * 4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files with holes")
+def test_a_tensor_of_no_use_is_not_read(adapter, run):
+    """Of a hundred gigabytes, which are not there, only the shape."""
+    path = adapter[0] / "adapter_model.safetensors"
+    header(path, [4, 25_000_000_000], "I8", 100_000_000_000)
+    assert_error(run("generate", "-m", adapter[0], "x"), 5, "has shape [4, 25000000000]", "another base")
+
+
+def test_a_type_that_numpy_has_not(adapter, run):
+    path = adapter[0] / "adapter_model.safetensors"
+    header(path, [4, 32], "F8_E4M3", 4 * 32)
+    assert_error(run("generate", "-m", adapter[0], "x"), 5, "is of the type F8_E4M3", "float32")
+
+
+def test_a_header_that_is_no_adapter_s_is_not_read(adapter, run):
+    path = adapter[0] / "adapter_model.safetensors"
+    header(path, [4, 32], "I8", 4 * 32, more=b" " * 5_000_000)
+    assert_error(run("generate", "-m", adapter[0], "x"), 5, "header of 5")
+
+
+@pytest.mark.parametrize("bases", [[".", "."], ["../other", "../adapter"]], ids=["itself", "each other"])
+def test_adapters_whose_base_they_are_themselves(adapter, run, tmp_path, bases):
+    folder, _ = adapter
+    shutil.copytree(folder, tmp_path / "other")
+    for place, base in zip((folder, tmp_path / "other"), bases, strict=True):
+        (place / "config.json").write_bytes((tmp_path / "base/config.json").read_bytes())
+        (place / "adapter_config.json").write_text(json.dumps(BASE | {"base_model_name_or_path": base}))
+    assert_error(run("generate", "-m", folder, "x"), 5, "an adapter that is its own base", "base_model_name_or_path")
+
+
+def test_the_first_pattern_that_matches_counts(adapter, run, tmp_path):
+    """As in PEFT."""
+    folder, _ = adapter
+    made = []
+    for patterns in ({"c_attn": 3}, {"c_attn": 3, "attn.c_attn": 5}):
+        write(tmp_path, base_model_name_or_path=str(tmp_path / "base"), alpha_pattern=patterns)
+        assert run("export", folder, tmp_path / str(len(made)), "--precision", "fp32").code == 0
+        made.append((tmp_path / str(len(made)) / "weights.safetensors").read_bytes())
+    assert made[0] == made[1]

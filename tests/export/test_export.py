@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from math import prod
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 from conftest import assert_error
+from safetensors.numpy import load_file
 
 from gpt2cli.engine.engine import Engine
 from gpt2cli.errors import CorruptFile, StorageError, UnknownModel
@@ -541,6 +543,23 @@ def test_a_tensor_of_the_wrong_shape_is_named(tmp_path):
     message = refused(tmp_path / "c", CorruptFile)
     assert "h.0.attn.c_proj.weight" in message
     assert "[32, 31]" in message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files with holes")
+def test_a_tensor_of_the_wrong_shape_is_not_read(tmp_path):
+    """Of a hundred gigabytes, which are not there, only the shape."""
+    make_checkpoint(tmp_path)
+    path, entries, place = tmp_path / "model.safetensors", {}, 0
+    for name, value in load_file(path).items():
+        rows = 800_000_000 if name == "wte.weight" else len(value)
+        shape = [rows, *value.shape[1:]]
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [place, place := place + 4 * prod(shape)]}
+    head = json.dumps(entries).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head)
+    with path.open("r+b") as file:
+        file.truncate(8 + len(head) + place)
+    with pytest.raises(CorruptFile, match=r"wte\.weight in .* has shape \[800000000, 32\]"):
+        Checkpoint(tmp_path).tensor("wte.weight", (300, 32))
 
 
 def test_matrices_of_another_layout_are_called_so(tmp_path):

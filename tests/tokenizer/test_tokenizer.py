@@ -526,7 +526,11 @@ def splitting(*patterns):
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [splitting()] * 20}},
         *(
             {"pre_tokenizer": splitting(p)}
-            for p in ("(a+)+$", "(?:a|b?)*c", "((?:ab*)?){3,}", r"(a)\1+", "((a+)c?)+", "a*" * 4)
+            for p in (
+                *("(a+)+$", "(?:a|b?)*c", "((?:ab*)?){3,}", r"(a)\1+", "((a+)c?)+", "a*" * 4 + "b"),
+                *("a*a*b", "(?=a*a*b)a", "(?:a*)(?:a*)b", "(?:a*a*|c)b", "(?:a*(?:a*b)?)?c", "(?i)a+[ab]+$"),
+                *("a{0,500}a{0,500}b", "a{0,99}" * 3 + "b", "a?" * 20 + "b", "(?:a|a)" * 20 + "b", "a{1,3}+b"),
+            )
         ),
     ],
 )
@@ -544,6 +548,8 @@ def test_what_may_take_any_memory_or_time_is_refused(changes, checkpoint, tmp_pa
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+",
         r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\s++$|\s+",
         r"(?:\d{3})+(?!\d)|[(\[)]+|\(+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lo}\p{M}]*[\p{Ll}\p{Lo}\p{M}]+(?i:'s|'t|'re)?|\p{N}{1,3}|\s*[\r\n]+|\s+(?!\S)",
+        r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))|(?i)\w+",
     ],
 )
 def test_patterns_that_others_use_are_taken(pattern, tmp_path):
@@ -554,17 +560,53 @@ def test_patterns_that_others_use_are_taken(pattern, tmp_path):
         assert_ends(tokenizer, text, 3, 7)
 
 
+def lines_of(run, capfd, folder):
+    """What `tokens` writes to stderr, the library's own words included."""
+    capfd.readouterr()
+    result = run("tokens", "-q", "-m", folder, "ab" * 1000 + "c")
+    said = (result.stderr + capfd.readouterr().err).splitlines()
+    assert (result.code, result.stdout) == (5, "")
+    assert [line.split(":")[0] for line in said] == ["error", "hint"]
+    return said
+
+
 @pytest.mark.long
-def test_a_failure_of_the_library_is_an_error_line(tmp_path, spawn):
+def test_a_failure_of_the_library_is_an_error_line(tmp_path, run, monkeypatch, capfd):
     """Its regular expressions panic after ten million steps, and say so on stderr by themselves."""
+    monkeypatch.setattr("gpt2cli.tokenizer.files._WAYS", 10**9)  # as of a pattern that is not seen through
     folder = gpt2_files(tmp_path, "json", changes={"pre_tokenizer": splitting("[ab]*[ab]*[ab]*$")})
-    out, err = spawn("tokens", "-q", "-m", folder, "ab" * 1000 + "c").communicate(timeout=60)
-    lines = err.decode().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
-    assert "fails on this text" in lines[0]
-    assert out == b""
+    assert "fails on this text" in lines_of(run, capfd, folder)[0]
     with pytest.raises(CorruptFile):
         Tokenizer(folder).encode_ends("ab" * 300_000 + "c", 0, 9)
+
+
+def test_other_failures_of_the_library_are_error_lines_too(tmp_path, run, capfd):
+    """It panics while it reads the file, and on a text."""
+    steps = [{"type": "FixedLength", "length": 0}, *splitting()["pretokenizers"]]
+    folder = gpt2_files(tmp_path / "1", "json", changes={"pre_tokenizer": splitting() | {"pretokenizers": steps}})
+    assert "fails on this text" in lines_of(run, capfd, folder)[0]
+    folder = gpt2_files(tmp_path / "2", "json")
+    found = json.loads((folder / "tokenizer.json").read_text())
+    found["model"]["continuing_subword_prefix"] = "##"
+    (folder / "tokenizer.json").write_text(json.dumps(found))
+    assert "cannot read the tokenizer" in lines_of(run, capfd, folder)[0]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_token_longer_than_any_word_costs_no_time(tmp_path, added):
+    """Places to cut were looked for once for each of its bytes."""
+    folder = gpt2_files(tmp_path, "json")
+    found = json.loads((folder / "tokenizer.json").read_text())
+    if added:
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+        found["added_tokens"].append({"id": 300, "content": "b" * 50_000, **flags})
+    else:
+        found["model"]["vocab"]["b" * 50_000] = 300
+    (folder / "tokenizer.json").write_text(json.dumps(found))
+    tokenizer = Tokenizer(folder)
+    text = "abcdefgh" * 40_000
+    assert_ends(tokenizer, text, 0, 9)
+    assert encoded(tokenizer, text, 70_000) == tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"])

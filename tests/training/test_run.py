@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -230,3 +231,25 @@ def test_weights_that_are_mapped_are_read_without_a_warning(begun, recwarn):
 
 def weights_and_state(folder):
     return (folder.path / "model.safetensors").read_bytes(), (folder.run / "state.pt").read_bytes()
+
+
+RUN = ["plan.json", "state.pt", "data.json", "ids.bin", "starts.npy", "metrics.jsonl", "last/config.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+@pytest.mark.parametrize("name", RUN)
+def test_nobody_waits_for_a_pipe_in_a_run(begun, name):
+    folder = begun()
+    (folder.run / name).unlink(missing_ok=True)
+    os.mkfifo(folder.run / name)
+    with pytest.raises(CorruptFile, match="is a pipe, a device or a folder"):
+        start.opened(folder)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "data.json"])
+@pytest.mark.parametrize("content", ["[]", "[" * 200_000, "{}"])
+def test_what_is_no_run_is_said(begun, name, content):
+    folder = begun()
+    (folder.run / name).write_text(content)
+    with pytest.raises(CorruptFile):
+        start.opened(folder)
