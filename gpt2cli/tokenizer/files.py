@@ -52,6 +52,13 @@ def load(folder: Path) -> Tokenizer:
             check_small(folder / name)
     config = json_object(folder / "tokenizer_config.json") or {}
     if (folder / "tokenizer.json").exists():
+        raw = (folder / "tokenizer.json").read_bytes()
+        if re.search(rb'"continuing_subword_prefix"\s*:\s*"[^"]', raw) and b'"WordPiece"' not in raw:
+            # the library panics over a BPE's, and says so on stderr by itself
+            raise CorruptFile(
+                f"the tokenizer in '{folder}' marks what goes on within a word, which GPT-2's does not",
+                "copy tokenizer.json from the model it was trained from",
+            )
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         _refuse_excess(tokenizer, folder / "tokenizer.json")
     else:

@@ -43,9 +43,8 @@ class Tokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises CorruptFile where the folder has no tokenizer, a broken one, or one that is not byte-level."""
-        with (
-            _library(f"cannot read the tokenizer in '{folder}'", "the file is truncated or corrupt: download it again"),
-            _silence(),
+        with _library(
+            f"cannot read the tokenizer in '{folder}'", "the file is truncated or corrupt: download it again"
         ):
             self._tokenizer = files.load(folder)
         self._folder = folder
