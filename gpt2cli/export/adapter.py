@@ -25,6 +25,9 @@ _FLOATING = ("float16", "bfloat16", "float32", "float64")
 # What else PEFT can do, which is more than adding a product to a matrix.
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
 
+# How its matrices may have begun; all else that has a name changes the base, as PiSSA and OLoRA do.
+_PLAIN_STARTS = ("gaussian", "eva")
+
 
 def settings(folder: Path) -> dict[str, Any]:
     """adapter_config.json. Raises UnknownModel where it is another kind of adapter, CorruptFile."""
@@ -36,6 +39,8 @@ def settings(folder: Path) -> dict[str, Any]:
     if not isinstance(patterns, dict):
         raise CorruptFile(f"{path}: 'alpha_pattern' is no object", "mend it, or leave it out")
     odd = [name for name in _OTHERS if found.get(name)]
+    if isinstance(start := found.get("init_lora_weights"), str) and start not in _PLAIN_STARTS:
+        odd.append(f"init_lora_weights {start!r}")
     # PEFT takes them for regular expressions
     odd += [f"the alpha_pattern {name!r}" for name in patterns if not re.fullmatch(r"[\w.]+", name)]
     if found.get("peft_type") != "LORA" or odd or found.get("bias", "none") != "none":

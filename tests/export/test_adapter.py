@@ -128,6 +128,7 @@ def test_an_adapter_that_changes_is_merged_anew(adapter, run):
         ({"base_model_name_or_path": "elsewhere"}, 3, "its base, 'elsewhere', is not here", "put the base beside it"),
         ({"peft_type": "IA3"}, 3, "an adapter with IA3", "merge_and_unload"),
         ({"use_dora": True}, 3, "an adapter with use_dora", "merge_and_unload"),
+        ({"init_lora_weights": "pissa_niter_16"}, 3, "an adapter with init_lora_weights 'pissa_niter_16'", "unload"),
         ({"bias": "all"}, 3, "an adapter with bias", "merge_and_unload"),
         ({"lora_alpha": "x"}, 5, "'lora_alpha' is x", "mend it"),
         ({"lora_alpha": 10**400}, 5, "'lora_alpha' is 1000", "mend it"),
