@@ -26,7 +26,7 @@ _FLOATING = ("float16", "bfloat16", "float32", "float64")
 _OTHERS = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens", "layer_replication")
 
 # How its matrices may have begun; all else that has a name changes the base, as PiSSA and OLoRA do.
-_PLAIN_STARTS = ("gaussian", "eva")
+_PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
 
 
 def settings(folder: Path) -> dict[str, Any]:
