@@ -41,7 +41,7 @@ def finetune(
     def begin() -> None:
         paths = [sources] if isinstance(sources, str | Path) else sources
         name, base = ("", None) if shape else _base(model)
-        start.begin(
+        begin_run(
             folder,
             start.Asked(
                 sources=tuple(map(Path, paths)),
@@ -61,6 +61,18 @@ def finetune(
         finally:  # also where the iterator is closed
             if run.open:
                 run.save()
+
+
+def begin_run(folder: Any, asked: Any, *more: Any) -> None:
+    """training.start.begin; a base that was merged from an adapter for it goes."""
+    from gpt2cli.store import adapters
+    from gpt2cli.training import start
+
+    try:
+        start.begin(folder, asked, *more)
+    finally:
+        if asked.base:
+            adapters.discard(asked.base)
 
 
 def place(output: str) -> Path:

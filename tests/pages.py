@@ -197,7 +197,8 @@ class Page:
 
         field = self.panel("settings").find_element("css selector", f"#set-{name}")
         if value is None:
-            field.click()
+            if not field.is_selected():
+                field.click()
         else:
             field.clear()
             field.send_keys(value, Keys.TAB)

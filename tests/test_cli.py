@@ -493,17 +493,19 @@ def closed_beside(bar, *argv, shell):
 def test_a_terminal_that_is_closed_with_a_bar_on_it(tmp_path):
     """The signal ends the work; where it is ignored, or nobody sends it, the work goes on without the bar."""
     rows, out = tmp_path / "rows", tmp_path / "out"
-    rows.write_text("The cat\n" * 40)
+    rows.write_text("The cat\n" * 4000)  # of which there is no end while somebody waits
     batch = ("batch", rows, "-o", out, "-n", 20, "--ignore-eos")
-    assert closed_beside("of 40 rows", *batch, shell='exec "$@"') == 129
-    assert len(out.read_text().splitlines()) < 40
-    assert closed_beside("of 40 rows", *batch, shell="trap '' HUP; exec \"$@\"") == 0
-    assert len(out.read_text().splitlines()) == 40
+    assert closed_beside("of 4,000 rows", *batch, shell='exec "$@"') == 129
+    assert len(out.read_text().splitlines()) < 4000
+    out.unlink()
+    rows.write_text("The cat\n" * 300)
+    assert closed_beside("of 300 rows", *batch, shell="trap '' HUP; exec \"$@\"") == 0
+    assert len(out.read_text().splitlines()) == 300
     items, told = tmp_path / "items.jsonl", tmp_path / "told"
-    items.write_text("".join(f'{{"context": "Cat {n}", "target": " sat on the mat"}}\n' for n in range(200)))
+    items.write_text("".join(f'{{"context": "Cat {n}", "target": " sat on the mat"}}\n' for n in range(2000)))
     script = f"trap '' HUP; exec \"$@\" > {told}"
     assert closed_beside("items.jsonl targets", "eval", items, shell=script) == 0
-    assert "200 items" in told.read_text()
+    assert "2,000 items" in told.read_text()
 
 
 @pytest.mark.process

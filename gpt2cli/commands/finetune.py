@@ -63,7 +63,6 @@ def finetune(
         import torch
 
         torch.set_num_threads(machine.threads)
-    from gpt2cli.training import start
     from gpt2cli.training.folder import Folder
 
     folder = Folder(path)
@@ -79,7 +78,7 @@ def finetune(
 
         def begin() -> None:
             asked = _asked(sources, text, base, length, learning, machine, talk)
-            start.begin(folder, asked, values, show.preparing)
+            finetuning.begin_run(folder, asked, values, show.preparing)
 
         with folder.entered(begin, resume=base.resume):
             return _run(folder, base.output, show, talk)

@@ -82,8 +82,9 @@ def _facts(name: str, *, offline: bool, device: str) -> dict[str, Any]:
         except Unreachable:
             if entry is None and not mine:
                 raise
-    base = adapters.base(source.folder) if source.folder else None
-    described = (base.folder or sources.complete(base, "auto")) if base else folder
+    described = folder
+    for base in adapters.bases(source):
+        described = base.folder or sources.complete(base, "auto")
     shape, parameters = _shape(described), entry.parameters if entry else None
     if shape is None and entry is not None:
         shape = {key: getattr(entry, key) for key in ("layers", "heads", "width", "positions", "vocabulary")}

@@ -101,7 +101,7 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
                 check_export(name, export)
         if len(rows) == before:
             what = "no export" if source.folder else "nothing"
-            raise UnknownModel(f"{what} of '{name}' is on this machine", f"gpt2 pull '{name}'")
+            raise UnknownModel(f"{what} of '{name}' is on this machine", f"gpt2 pull {name}")
     if not names:
         for one in hubcache.downloaded():
             check_download(one.name, one)

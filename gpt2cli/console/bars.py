@@ -96,7 +96,8 @@ class _Terminal:
     """stderr. That it is closed, or full, is no reason to stop the work."""
 
     def __init__(self) -> None:
-        self._stream = sys.stderr
+        # beside another bar, stderr is a stream of Rich's, behind which the terminal is
+        self._stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -128,7 +129,8 @@ def progress(*, quiet: bool) -> Iterator[Update]:
         yield lambda title, done, total: None
     elif sys.stderr and sys.stderr.isatty():
         with contextlib.ExitStack() as stack:
-            _under_way.append(stack)
+            _under_way.add(stack)
+            stack.callback(_under_way.discard, stack)
             yield _bars(stack)
     else:
         told: set[str] = set()
@@ -141,12 +143,12 @@ def progress(*, quiet: bool) -> Iterator[Update]:
         yield once
 
 
-_under_way: list[contextlib.ExitStack] = []
+_under_way: set[contextlib.ExitStack] = set()
 
 
 def leave() -> None:
     """What threads that are left behind still show goes, and the cursor comes back."""
-    for stack in _under_way:
+    for stack in list(_under_way):
         stack.close()
 
 
@@ -157,7 +159,7 @@ def _bars(stack: contextlib.ExitStack) -> Update:
 
     def update(title: str, done: int, total: int) -> None:
         nonlocal bars
-        if title not in tasks and done >= total:
+        if (title not in tasks and done >= total) or stack not in _under_way:
             return
         if bars is None:
             from rich import progress as rich

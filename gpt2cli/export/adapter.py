@@ -116,7 +116,10 @@ class _Added:
         first, second = (next(self._named(module, letter), None) for letter in "AB")
         if first is None or second is None:
             return None
-        narrow, wide = (shape_of(Place(name, self._file, self._path)) for name in (first, second))
+        try:
+            narrow, wide = (shape_of(Place(stored, self._file, self._path)) for stored in (first, second))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise corrupt(self._path, error) from None
         rank = narrow[0] if narrow else 0
         if len(shape) != 2 or (narrow, wide) != ((rank, shape[0]), (shape[1], rank)) or not 0 < rank <= max(shape):
             raise CorruptFile(
@@ -153,7 +156,7 @@ class _Added:
     def _scale(self, module: str, rank: int) -> float:
         alpha = self._config.get("lora_alpha", 8)
         for pattern, value in (self._config.get("alpha_pattern") or {}).items():
-            if module == pattern or module.endswith(f".{pattern}"):
+            if f".transformer.{module}".endswith(f".{pattern}"):
                 alpha = value
                 break
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= _LARGEST:

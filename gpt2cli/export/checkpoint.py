@@ -70,10 +70,11 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.json"
     raw = json_object(path)
     if raw is None:
-        hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
         if inner := [path.parent for path in folder.glob("*/config.json")]:  # of a run of transformers' Trainer
-            hint = f"give the folder of one of its checkpoints: '{max(inner, key=lambda one: one.stat().st_mtime)}'"
-        formats.refuse_named(str(folder), formats.names_in(folder))
+            hint = f"give a checkpoint's own folder: '{max(inner, key=lambda one: one.stat().st_mtime)}'"
+        else:
+            hint = "give a folder that holds a GPT-2 checkpoint: config.json, model.safetensors and a tokenizer"
+            formats.refuse_named(str(folder), formats.names_in(folder))
         raise UnknownModel(f"'{folder}' is no checkpoint: it has no config.json", hint)
     _refuse_others(raw, folder)
 

@@ -14,7 +14,7 @@ _FORMATS = (
     (r"adapter_config\.json|adapter_model\.(?:safetensors|bin)", "an adapter, without the model it adapts", MERGE),
     (r".*\.gguf", "a GGUF file of llama.cpp", "give the checkpoint that it was made from"),
     (
-        r"(?:.*/)?(?!optimizer|scheduler|scaler|rng_state|training_args)[^/]*\.(?:pt|pth|ckpt|distcp)",
+        r"(?:.*/)?(?!.*optim|scheduler|scaler|rng_state|training_args|vocab)[^/]*\.(?:pt|pth|ckpt|distcp)",
         "a checkpoint of a training script, as nanoGPT's ckpt.pt",
         "convert it to transformers' GPT2LMHeadModel, and save_pretrained(FOLDER)",
     ),

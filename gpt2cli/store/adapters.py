@@ -1,13 +1,13 @@
 """Folders that hold an adapter of PEFT's: their base is found, and both become one checkpoint."""
 
-import hashlib
+import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpt2cli import paths
-from gpt2cli.errors import UnknownModel
+from gpt2cli.errors import CorruptFile, UnknownModel
 from gpt2cli.export.formats import ADAPTER
 from gpt2cli.store import locks, sources
 from gpt2cli.store.sources import Source
@@ -32,18 +32,32 @@ def base(folder: Path) -> Source | None:
         ) from None
 
 
+def bases(source: Source) -> Iterator[Source]:
+    """The base of the adapter that a source is, where it is one, and so on. Raises as `base`, and CorruptFile where an
+    adapter is its own base."""
+    above = [source.model]
+    while source.folder and (found := base(source.folder)):
+        if found.model in above:
+            raise CorruptFile(
+                f"'{source.folder}' holds an adapter that is its own base",
+                f"name the model that it was trained on: base_model_name_or_path in {ADAPTER}",
+            )
+        above.append(found.model)
+        source = found
+        yield found
+
+
 def merged(source: Source, checkpoint: Path, note: Callable[[str], None]) -> Path:
-    """The adapter in the source's folder and the checkpoint of its base as one checkpoint, in our cache under a name
-    that `gpt2 prune` sweeps. Raises UnknownModel, CorruptFile, StorageError."""
+    """The adapter in the source's folder and the checkpoint of its base as one checkpoint, in our cache under a name of
+    its own, for whoever asked to `discard`; else `gpt2 prune` sweeps it. Raises UnknownModel, CorruptFile,
+    StorageError."""
     from gpt2cli.export import adapter  # safetensors: 40 ms that others do not pay
 
     assert source.folder is not None
     adapter.settings(source.folder)
-    digest = hashlib.sha256(f"{sources.key(source, None)}\n{checkpoint.resolve()}".encode()).hexdigest()[:16]
-    target = paths.exports() / f".{locks.digest(source.model)}.merged-fp32-{digest}"
+    target = paths.exports() / f".{locks.digest(source.model)}.merged-fp32-{secrets.token_hex(8)}"
     with locks.held(source.model, note):
         try:
-            shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
             adapter.merge(source.folder, checkpoint, target)
         except OSError as error:

@@ -71,7 +71,8 @@ def search(words: str, limit: int) -> list[Found]:
     """GPT-2 text-generation models on the hub, the most downloaded first. Raises as `look`."""
 
     if hubcache.offline():
-        raise NetworkError("the hub is switched off (HF_HUB_OFFLINE)", "to search it, unset the variable")
+        switch = next((name for name in hubcache.SWITCHES if os.environ.get(name)), hubcache.SWITCHES[0])
+        raise NetworkError(f"the hub is switched off ({switch})", "to search it, unset the variable")
     api = _ready()
     from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 

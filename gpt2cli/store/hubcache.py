@@ -43,6 +43,9 @@ class Downloaded:
     nbytes: int
 
 
+SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Around an import of the client, which reads its variables then, and warns of those that it has given up. Raises
@@ -62,7 +65,7 @@ def importing() -> Iterator[None]:
 
 
 def offline() -> bool:
-    """Whether HF_HUB_OFFLINE is set."""
+    """Whether one of SWITCHES is set."""
     with importing():
         from huggingface_hub import constants
 

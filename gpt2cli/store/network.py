@@ -291,6 +291,8 @@ def _reason(error: BaseException) -> str:
         ConnectionRefusedError: "it refuses the connection",
         ConnectionError: "the connection was cut",
     }
+    if type(error).__name__ == "OfflineModeIsEnabled":
+        return "HF_HUB_OFFLINE forbids it"
     for cause in _causes(error):
         if type(cause).__name__ == "RemoteProtocolError":
             return "the connection was cut"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpt2cli.errors import CorruptFile, StorageError, UnknownModel, Unreachable, UserError
+from gpt2cli.errors import StorageError, UnknownModel, Unreachable, UserError
 from gpt2cli.export import formats
 from gpt2cli.export.export import notes
 from gpt2cli.export.names import EXPORTED, SETTINGS
@@ -169,24 +169,22 @@ def _passed(export: builds.Export) -> bool:
     return export.quality is None or export.quality.passed
 
 
-def located(source: Source, choice: Choice, listener: Listener, above: tuple[str, ...] = ()) -> Path:
-    """The folder of the model's own files, downloaded where they are not on this machine. `above` are the adapters
-    whose base it is. Raises as `ensure`."""
-    folder = source.folder or sources.complete(source, choice.prefer, choice.precision)
-    if folder is None:
-        return _download(source, choice, listener)
-    if source.folder and (base := adapters.base(source.folder)):
-        above = (*above, source.model)
-        if base.model in above:
-            raise CorruptFile(
-                f"'{source.folder}' holds an adapter that is its own base",
-                f"name the model that it was trained on: base_model_name_or_path in {formats.ADAPTER}",
-            )
-        checkpoint = located(base, Choice(prefer="checkpoint", offline=choice.offline), listener, above)
-        for text in notes(checkpoint):
+def located(source: Source, choice: Choice, listener: Listener) -> Path:
+    """The folder of the model's own files, downloaded where they are not on this machine; an adapter's are merged with
+    its base's. Raises as `ensure`."""
+    *above, base = source, *adapters.bases(source)
+    if above:
+        choice = Choice(prefer="checkpoint", offline=choice.offline)
+    found = base.folder or sources.complete(base, choice.prefer, choice.precision) or _download(base, choice, listener)
+    for one in reversed(above):
+        for text in notes(found):
             listener.note(f"{base.name}: {text}")
-        return adapters.merged(source, checkpoint, listener.note)
-    return folder
+        try:
+            whole = adapters.merged(one, found, listener.note)
+        finally:
+            adapters.discard(found)  # where that was merged too
+        found, base = whole, one
+    return found
 
 
 def refresh(source: Source, choice: Choice, listener: Listener) -> None:

@@ -195,12 +195,14 @@ def _ways(pattern: str) -> tuple[int, int]:
     them, and those before something that may fail."""
     total = risky = 1
     for atom, repeat, more in re.findall(r"(.)([*+?]|\{\d*,?\d*\})?([+?])?", pattern, flags=re.DOTALL):
-        if atom in "*+?" or (repeat.startswith("{") and more == "+"):  # a repetition of a repetition
+        if atom in "*+?":  # a repetition of a repetition
             return _MANY * _WAYS, _MANY * _WAYS
         least, comma, most = repeat[1:-1].partition(",") if repeat.startswith("{") else (repeat, "", "")
         if not (repeat in ("*", "?") or (comma and int(least or 0) == 0)):
             risky = total
-        if repeat in ("*", "+") or (comma and not most):
+        if repeat.startswith("{") and more == "+":  # here too
+            total *= _MANY * _WAYS
+        elif repeat in ("*", "+") or (comma and not most):
             total *= _MANY
         elif repeat:
             total *= 2 if repeat == "?" else min(_MANY, 1 + max(0, int(most or 0) - int(least or 0)))

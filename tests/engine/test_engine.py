@@ -1,5 +1,6 @@
 """The engine's contract: cached = uncached, chunked = whole, batched = single, rewound = never fed."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -88,9 +89,9 @@ def test_chunks_equal_the_whole(kind, engine, size):
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
-@pytest.mark.parametrize("precision", [FP32, INT8, INT8X16, MIXED, INT4], ids=str)
+@pytest.mark.parametrize("precision", [FP32, INT8, INT8X16, MIXED, INT4, HALF], ids=str)
 def test_chunks_that_share_a_call_are_what_they_are_alone(tmp_path, precision, heads):
-    """Not a bit of the cache differs: what follows tells."""
+    """Not a bit of the cache differs, wherever they begin: what follows tells."""
     make_checkpoint(tmp_path / "checkpoint", n_embd=128, n_head=heads, n_positions=900)
     (tmp_path / "export").mkdir()
     precision.export(tmp_path / "checkpoint", tmp_path / "export")
@@ -98,12 +99,14 @@ def test_chunks_that_share_a_call_are_what_they_are_alone(tmp_path, precision, h
     alone = precision.open(tmp_path / "export", threads=heads)
     assert (together.joined, alone.joined) == (4, 4)
     alone.joined = 1
-    for length in (256, 384, 512, 700, 897):
-        ids = RNG.integers(0, 299, length).tolist()
+    for before, length in itertools.product((0, 53), (256, 384, 512, 700, 840)):
+        ids = RNG.integers(0, 299, before + length).tolist()
         found = []
         for engine in (together, alone):
             engine.reset()
-            found.append([engine.feed([ids[:-3]]), *(engine.feed([[token]]) for token in ids[-3:])])
+            for start in range(before):
+                engine.feed([[ids[start]]])
+            found.append([engine.feed([ids[before:-3]]), *(engine.feed([[token]]) for token in ids[-3:])])
             assert engine.said == [ids]
         assert np.array_equal(*found), length
         assert together.calls == alone.calls

@@ -12,6 +12,9 @@ from oracle import greedy
 from safetensors.numpy import load_file, save_file
 from torchfiles import saved
 
+from gpt2cli.store import adapters, sources, store
+from gpt2cli.store.choice import SILENT, Choice
+
 BASE = {
     "peft_type": "LORA",
     "r": 4,
@@ -111,6 +114,28 @@ def test_an_adapter_that_cannot_be_exported_leaves_nothing_behind(adapter, run, 
     save_file(tensors, folder / "adapter_model.safetensors")
     assert_error(run("generate", "-q", "-m", folder, "x"), 5, "NaN or infinity")
     assert list((tmp_path / "cache/exports").iterdir()) == []
+
+
+def test_an_adapter_of_an_adapter_is_shown_and_leaves_nothing_behind(adapter, run, tmp_path, monkeypatch):
+    folder, whole = adapter
+    monkeypatch.setenv("GPT2_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(folder, tmp_path / "second")
+    (tmp_path / "second/adapter_config.json").write_text(json.dumps(BASE | {"base_model_name_or_path": str(folder)}))
+    facts = json.loads(run("show", tmp_path / "second", "--json").stdout)
+    assert (facts["shape"]["layers"], facts["parameters"]) == (2, sum(map(np.size, whole.values())))
+    prompt, ids = said(run, tmp_path / "second")
+    base = load_file(tmp_path / "base/model.safetensors")
+    assert ids == greedy({name: 2 * whole[name] - base[name] for name in whole}, SMALL, prompt, 8)
+    assert [path.name for path in (tmp_path / "cache/exports").iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_who_merge_the_same_adapter_do_not_share_what_they_made(adapter):
+    source = sources.resolve(str(adapter[0]))
+    first, second = (store.located(source, Choice(prefer="checkpoint"), SILENT) for _ in range(2))
+    adapters.discard(first)
+    assert not first.exists()
+    assert np.array_equal(load_file(second / "model.safetensors")["wte.weight"], adapter[1]["wte.weight"])
+    adapters.discard(second)
 
 
 def test_an_adapter_that_changes_is_merged_anew(adapter, run):
@@ -221,8 +246,9 @@ def test_the_first_pattern_that_matches_counts(adapter, run, tmp_path):
     """As in PEFT."""
     folder, _ = adapter
     made = []
-    for patterns in ({"c_attn": 3}, {"c_attn": 3, "attn.c_attn": 5}):
+    names = ["transformer.h.0.attn.c_attn", "h.1.attn.c_attn"]
+    for patterns in ({"c_attn": 3}, {"c_attn": 3, "attn.c_attn": 5}, dict.fromkeys(names, 3)):
         write(tmp_path, base_model_name_or_path=str(tmp_path / "base"), alpha_pattern=patterns)
         assert run("export", folder, tmp_path / str(len(made)), "--precision", "fp32").code == 0
         made.append((tmp_path / str(len(made)) / "weights.safetensors").read_bytes())
-    assert made[0] == made[1]
+    assert made[0] == made[1] == made[2]

@@ -18,7 +18,7 @@ import oracle
 import pytest
 from checkpoints import SMALL, make_checkpoint, random_tensors
 from fuzz_readers import fuzz
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from texts import generate
@@ -706,7 +706,7 @@ values = st.recursive(
 
 
 @given(values, st.booleans())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @pytest.mark.long
 def test_any_structured_pickle_works_or_is_refused(tmp_path, value, old):
     path, numbers = tmp_path / "pytorch_model.bin", NUMBERS.tobytes()

@@ -222,7 +222,7 @@ def _pattern(words):
     return "|".join(re.escape(word).replace("\\ ", " ") for word in words)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(words=WORDS, choices=st.data())
 def test_the_mask_is_what_brute_force_finds(small, words, choices):
     tokens = [small.tokenizer.bytes_of(token) for token in range(299)] + [b""]
@@ -251,7 +251,7 @@ def test_the_mask_is_what_brute_force_finds(small, words, choices):
         left = [one[len(tokens[token]) :] for one in left if one.startswith(tokens[token])]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(words=WORDS, choices=st.data())
 def test_choices_are_cut_as_the_tokenizer_cuts_them(small, words, choices):
     left = [tuple(small.tokenizer.encode(word)) for word in words]

@@ -549,6 +549,7 @@ def test_what_may_take_any_memory_or_time_is_refused(changes, checkpoint, tmp_pa
         r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\s++$|\s+",
         r"(?:\d{3})+(?!\d)|[(\[)]+|\(+",
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lo}\p{M}]*[\p{Ll}\p{Lo}\p{M}]+(?i:'s|'t|'re)?|\p{N}{1,3}|\s*[\r\n]+|\s+(?!\S)",
+        r"'(?i:[sdmt])|\p{L}++|\p{N}{1,3}+|\s*[\r\n]|\s++$",
         r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))|(?i)\w+",
     ],
 )
