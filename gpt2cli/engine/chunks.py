@@ -28,9 +28,10 @@ def cut(ids: Ids, size: int) -> list[Ids]:
 
 def joinable(facts: Facts) -> int:
     """How many chunks of CHUNK tokens may share a call. Kernels give each of 128 rows, and of two, three or four times
-    as many, the same bits if the blocks of positions in which attention reads the cache do not end amid a chunk, and
-    how long these are hangs on the processor's second cache. With heads of 8, 16, 32, 64 and 128 numbers that held for
-    each of twelve sizes from 32 kB to 3 MB; with 48, 80 and 256 it did not."""
+    as many, the same bits if the blocks of positions in which attention reads the cache do not end amid a chunk; how
+    long these are hangs on the processor's second cache. With heads of 8, 16, 32, 64 and 128 numbers that held for
+    each of twelve sizes from 32 kB to 3 MB; with 48, 80 and 256 it did not (ONNX Runtime 1.32, AVX2; the tests of the
+    engine try it where they run)."""
     if facts.head_size not in _EVEN:
         return 1
     weights = 12 * facts.layers * (facts.heads * facts.head_size) ** 2
