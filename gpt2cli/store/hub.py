@@ -57,7 +57,7 @@ def look(repository: Repository, *, patience: float = PATIENCE) -> Listing:
             revision=repository.revision,
             repo_type=repository.kind,
             files_metadata=True,
-            timeout=patience,
+            timeout=patience + 2,  # a thread that is left behind ends then; `_within` gives up before
         )
         return Listing(repository, str(info.sha), {file.rfilename: file.size for file in info.siblings or []})
 
