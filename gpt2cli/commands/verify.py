@@ -74,9 +74,9 @@ def _rows(names: list[str], note: Callable[[str], None]) -> list[dict[str, Any]]
         check_folder(entry.name, "the built-in model", entry.folder, _damage(entry.folder, wrong), _REINSTALL)
 
     def check_export(name: str, one: builds.Export) -> None:
-        problem = _damage(one.folder, builds.damaged(one.folder, one.files))
         if not one.files:  # there is but a record
             return
+        problem = _damage(one.folder, builds.damaged(one.folder, one.files))
         if one.stale:  # nobody will run it
             checked(name, f"the outdated {one.precision} export", one.folder, problem)
         else:

@@ -157,8 +157,8 @@ class Scheduler:
         single: list[tuple[Job, Row]] = []
         long = False
         fed = [(job, row) for job in going for row in job.rows if row.chunks]
-        if len(fed) == 1 and not fed[0][1].every:  # nobody waits for it
-            fed[0][1].join(self.engine.together(fed[0][1].chunks))
+        if len(fed) == 1 and not (row := fed[0][1]).every:  # nobody waits for it
+            row.join(self.engine.together(row.chunks))
         for job, row in fed:
             size = len(row.chunks[0])
             if size == 1:
